@@ -1,0 +1,29 @@
+"""From a PyTorch network to one self-contained ONNX file that is proved equal to it.
+
+The names are loaded when first used, since they bring in PyTorch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from export.artifact import export_network
+    from export.description import Description
+    from export.report import Report, VerificationFailed
+    from export.verifier import verify
+
+__all__ = ["Description", "Report", "VerificationFailed", "export_network", "verify"]
+
+_HOMES = {
+    "Description": "export.description",
+    "Report": "export.report",
+    "VerificationFailed": "export.report",
+    "export_network": "export.artifact",
+    "verify": "export.verifier",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

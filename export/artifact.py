@@ -1,0 +1,191 @@
+"""The artifact: a folder with the ONNX file and all that vouches for it, written only if every gate passes."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from export.card import model_card
+from export.description import Description
+from export.golden import golden_tensors
+from export.graph import build_graph
+from export.index import add_entry
+from export.report import Report
+from export.subject import Pixels, Subject
+from export.verifier import verify
+from runtime import contract
+from runtime.atomic import sync_folder
+from runtime.errors import FashionZooError
+from runtime.store import MODEL_FILE
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+REPORT_FILE = "verification.json"
+
+
+class FolderBusy(FashionZooError):
+    """Another process is writing into the same weights folder."""
+
+
+def export_network(
+    network: nn.Module,
+    weights: Path,
+    description: Description,
+    *,
+    images: Pixels,
+    labels: npt.NDArray[Any],
+    checkpoint: Path | None = None,
+    device: str = "cpu",
+) -> Report:
+    """Freeze a network into `weights/<name>/`, prove it, and enter it in `weights/index.json`.
+
+    Args:
+        network: images: uint8 (N, 1, 28, 28) -> logits: float32 (N, K); it knows nothing of this project.
+        weights: the folder of artifacts; created if need be.
+        description: what the file will say of itself.
+        images: real test pictures, uint8 (N, 1, 28, 28): the declared accuracy is measured on them.
+        labels: their classes, int (N,).
+        checkpoint: the safetensors file that the weights came from, to be copied beside the graph.
+        device: where the graph is run to be verified.
+
+    Returns:
+        The report, in which every gate has passed.
+
+    Raises:
+        VerificationFailed: a gate failed; nothing was written.
+        FolderBusy: another process is writing there.
+        OSError: nothing can be written; an older artifact is whole.
+    """
+    if checkpoint is not None:
+        digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+        description = dataclasses.replace(description, checkpoint={"file": CHECKPOINT_FILE, "sha256": digest})
+    content, subject = _frozen(network, description, images, labels, device)
+    report = verify(
+        network, content, images=images, labels=labels, expected=expectations(description), device=device
+    )
+    report.require()
+    files = {MODEL_FILE: content, REPORT_FILE: _json(report.as_dict())} | golden_tensors(subject)
+    if checkpoint is not None:
+        files[CHECKPOINT_FILE] = checkpoint.read_bytes()
+    write_artifact(weights, index_entry(network, content, description, report), files)
+    return report
+
+
+def expectations(description: Description) -> dict[str, Any]:
+    """Return the metadata that a file of this description must declare."""
+    fields = description.metadata(None)
+    return {name: fields[name] for name in ("model", "labels", "recipe", "seed", "epochs", "checkpoint")}
+
+
+def _frozen(
+    network: nn.Module, description: Description, images: Pixels, labels: npt.NDArray[Any], device: str
+) -> tuple[bytes, Subject]:
+    """Build the graph with the accuracy that it itself reaches: measured on a first build, declared in a second."""
+    draft = Subject(network, build_graph(network, description.metadata(None)), images, labels, {}, device)
+    correct = int((draft.graph_logits.argmax(1) == labels).sum())
+    accuracy = {"n": len(labels), "correct": correct, "top1": correct / len(labels)}
+    return build_graph(network, description.metadata(accuracy)), draft
+
+
+def index_entry(network: nn.Module, content: bytes, description: Description, report: Report) -> dict[str, Any]:
+    """Return the line of `index.json` for a verified file."""
+    model = onnx.load_from_string(content)
+    metadata = contract.parse_metadata({prop.key: prop.value for prop in model.metadata_props}, description.name)
+    return {
+        "name": description.name,
+        "file": f"{description.name}/{MODEL_FILE}",
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "opset": model.opset_import[0].version,
+        "ir_version": model.ir_version,
+        "inputs": [spec.as_dict() for spec in contract.input_specs()],
+        "outputs": [spec.as_dict() for spec in contract.output_specs(len(metadata.labels))],
+        "labels": list(metadata.labels),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "flops": count_flops(network),
+        "accuracy": metadata.fields["accuracy"],
+        "recipe": description.recipe,
+        "seed": description.seed,
+        "epochs": description.epochs,
+        "trained_on": description.trained_on,
+        "checkpoint": description.checkpoint,
+        "license": description.license,
+        "verified": {"date": report.conditions["date"], "checks": [check.name for check in report.checks]},
+    }
+
+
+def count_flops(network: nn.Module) -> int:
+    """Return the floating-point operations of one image, two to a multiply-add, as PyTorch counts them."""
+    counter = FlopCounterMode(display=False)
+    image = torch.zeros(1, 1, contract.SIDE, contract.SIDE, dtype=torch.uint8)
+    with counter, torch.no_grad():
+        network.eval()(image)
+    return counter.get_total_flops()
+
+
+def write_artifact(weights: Path, entry: dict[str, Any], files: dict[str, bytes]) -> None:
+    """Put a verified model's files and its index entry in place, the old ones until the last moment.
+
+    The folder is written in full under another name and then swapped in, so an interruption leaves the old model.
+
+    Raises:
+        FolderBusy: another process is writing there.
+        OSError: nothing can be written.
+    """
+    weights.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(weights / ".lock")
+    try:
+        lock.acquire(timeout=10)
+    except filelock.Timeout:
+        raise FolderBusy(f"another process is writing to {weights}; try again when it has ended") from None
+    try:
+        target, old = weights / entry["name"], weights / f".{entry['name']}.old"
+        if old.exists() and not target.exists():  # an earlier swap was cut off half-way
+            old.rename(target)
+        new = Path(tempfile.mkdtemp(prefix=f".{entry['name']}.", dir=weights))
+        try:
+            new.chmod(0o755)
+            for name, content in (files | {"README.md": model_card(entry).encode()}).items():
+                _write_synced(new / name, content)
+            shutil.rmtree(old, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                target.rename(old)
+            new.rename(target)
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        add_entry(weights, entry)
+        sync_folder(weights)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        lock.release()
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _json(document: Any) -> bytes:
+    return (json.dumps(document, indent=2, ensure_ascii=False, default=_plain) + "\n").encode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -1,0 +1,59 @@
+"""What is known of a network beyond its weights: its labels, its accuracy, where it came from."""
+
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.errors import UsageError
+
+_VERSIONED = ("torch", "onnx", "onnxscript")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What the file will say of itself, in its metadata, its model card and the index.
+
+    Attributes:
+        name: the model's name; also its folder's.
+        labels: the K class names, in the order of the logits.
+        license: an SPDX expression for the weights.
+        recipe: how the network was trained, as JSON; None if it is not known.
+        seed, epochs: of that training.
+        trained_on: device, torch and seconds of that training.
+        checkpoint: `{"file", "sha256"}` of the weights it came from.
+    """
+
+    name: str
+    labels: Sequence[str]
+    license: str = "MIT"
+    recipe: dict[str, Any] | None = None
+    seed: int | None = None
+    epochs: int | None = None
+    trained_on: dict[str, Any] | None = None
+    checkpoint: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name or any(character in self.name for character in "/\\\0") or self.name.startswith("."):
+            raise UsageError(f"a model's name must do as a folder's name, which {self.name!r} does not")
+        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
+            raise UsageError(f"labels must be two or more different names, not {list(self.labels)!r}")
+
+    def metadata(self, accuracy: dict[str, Any] | None) -> dict[str, Any]:
+        """Return the fields of `metadata_props`, to be encoded by `runtime.contract`."""
+        return {
+            "model": self.name,
+            "labels": list(self.labels),
+            "accuracy": accuracy,
+            "recipe": self.recipe,
+            "seed": self.seed,
+            "epochs": self.epochs,
+            "checkpoint": self.checkpoint,
+            "versions": library_versions(),
+            "license": self.license,
+        }
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that shape the file's bytes."""
+    return {name: importlib.metadata.version(name) for name in _VERSIONED}

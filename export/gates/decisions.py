@@ -1,0 +1,34 @@
+"""Gate: the graph calls every image what the network calls it."""
+
+import numpy as np
+
+from export.subject import Finding, GateFailure, Subject
+from runtime import contract
+
+LISTED = 20
+
+
+def decisions(subject: Subject) -> Finding:
+    ours, theirs = subject.network_logits, subject.graph_logits
+    tolerance = subject.tolerance[contract.LOGITS]
+    expected, found = ours.argmax(1), theirs.argmax(1)
+    flips = [
+        {
+            "image": int(index),
+            "network": int(expected[index]),
+            "graph": int(found[index]),
+            "margin": float(ours[index, expected[index]] - ours[index, found[index]]),
+        }
+        for index in np.flatnonzero(expected != found)
+    ]
+    # Two logits may each be off by the tolerance, towards each other.
+    wrong = [flip for flip in flips if flip["margin"] > 2 * tolerance]
+    measures = {"images": len(expected), "flips": len(flips), "listed": flips[:LISTED]}
+    if wrong:
+        first = wrong[0]
+        raise GateFailure(
+            f"{len(wrong)} of {len(expected)} decisions differ beyond tolerance; the first is image {first['image']}: "
+            f"class {first['network']} in the network, {first['graph']} in the graph, margin {first['margin']:.3g}",
+            **measures,
+        )
+    return Finding(f"{len(flips)} of {len(expected):,} decisions differ", measures)

@@ -1,0 +1,75 @@
+"""Gate: the graph's numbers are the network's, within a tolerance that is measured and not typed.
+
+The reference is the network in float64. PyTorch's own float32 error against it, on the same inputs, is the noise floor
+that no float32 implementation can be asked to beat; the graph's error may be at most `NOISE_MULTIPLE` times that.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from export.subject import Finding, GateFailure, Pixels, Subject
+from runtime import contract
+
+# Another order of summation gives another error of the same size; its maximum over some 10,000 numbers varies by a
+# small factor from one order to the next. Eight leaves room for that and for nothing else: a weight changed by 1 %, or
+# a product rounded to TF32, is hundreds of times the floor.
+NOISE_MULTIPLE = 8
+REAL_IMAGES = 500
+RANDOM_IMAGES = 128
+
+
+def parity(subject: Subject) -> Finding:
+    rows = measure(subject)
+    for output, row in rows.items():
+        if not row["max_abs_diff"] <= row["tolerance"]:
+            raise GateFailure(
+                f"{output} differ from the float64 network by up to {row['max_abs_diff']:.3g} ({row['worst_on']}), "
+                f"but at most {row['tolerance']:.3g} is allowed: {NOISE_MULTIPLE} x PyTorch's own float32 error",
+                **rows,
+            )
+    logits = rows[contract.LOGITS]
+    return Finding(
+        f"logits within {logits['max_abs_diff']:.2g} of the float64 network on {logits['images']} images; "
+        f"PyTorch's own float32 error is {logits['noise_floor']:.2g}, allowed is {NOISE_MULTIPLE} x that",
+        rows,
+    )
+
+
+def measure(subject: Subject) -> dict[str, dict[str, Any]]:
+    """Return, for each output, the graph's largest error, the noise floor and the tolerance that follows from it."""
+    groups = parity_inputs(subject.images)
+    images = np.concatenate(list(groups.values()))
+    owner = np.repeat(list(groups), [len(group) for group in groups.values()])
+    exact = subject.run_network(images, torch.float64)
+    own = subject.run_network(images, torch.float32)
+    graph = subject.run_graph(images, (contract.LOGITS, contract.PROBABILITIES))
+    rows: dict[str, dict[str, Any]] = {}
+    for output, reference, ours, theirs in zip(
+        (contract.LOGITS, contract.PROBABILITIES), exact, own, graph, strict=True
+    ):
+        error = np.abs(theirs - reference)
+        # A network too small to err at all must still be granted the rounding of its result.
+        rounding = float(np.finfo(np.float32).eps) / 2 * float(np.abs(reference).max())
+        floor = max(float(np.abs(ours - reference).max()), rounding)
+        rows[output] = {
+            "max_abs_diff": float(error.max()) if np.isfinite(error).all() else float("inf"),
+            "noise_floor": floor,
+            "tolerance": NOISE_MULTIPLE * floor,
+            "worst_on": str(owner[int(np.nan_to_num(error, nan=np.inf).max(axis=1).argmax())]),
+            "images": len(images),
+        }
+    return rows
+
+
+def parity_inputs(real: Pixels) -> dict[str, Pixels]:
+    """Return the pictures that parity is measured on, by kind: real, random, and dull ones that hide nothing."""
+    random = np.random.default_rng(0).integers(0, 256, (RANDOM_IMAGES, 1, 28, 28), dtype=np.uint8)
+    rows, columns = np.indices((28, 28))
+    single = np.zeros((8, 28, 28), np.uint8)
+    single[np.arange(8), [0, 0, 27, 27, 13, 14, 1, 20], [0, 27, 0, 27, 14, 13, 26, 5]] = 255
+    boards = [np.where((rows // size + columns // size) % 2, 255, 0) for size in (1, 2, 4, 7)]
+    ramps = [rows * 9, columns * 9, np.full((28, 28), 127)]
+    dull = np.stack([np.zeros((28, 28)), np.full((28, 28), 255), *single, *boards, *ramps]).astype(np.uint8)
+    return {"real images": real[:REAL_IMAGES], "random pixels": random, "dull images": dull[:, None]}

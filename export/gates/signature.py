@@ -1,0 +1,39 @@
+"""Gate: inputs, outputs and metadata are those of the contract, and say what is known to be true."""
+
+import onnx
+import onnx.helper
+
+from export.subject import Finding, GateFailure, Subject
+from runtime import contract
+from runtime.contract import TensorSpec
+from runtime.errors import ModelInvalid
+
+_DATATYPES = {onnx.TensorProto.UINT8: "UINT8", onnx.TensorProto.FLOAT: "FP32"}
+
+
+def signature(subject: Subject) -> Finding:
+    graph = subject.model.graph
+    try:
+        metadata = subject.metadata
+        contract.check_signature(_specs(graph.input), _specs(graph.output), len(metadata.labels), "the file")
+    except ModelInvalid as error:
+        raise GateFailure(str(error)) from error
+    for field, expected in subject.expected.items():
+        found = metadata.fields.get(field)
+        if found != expected:
+            raise GateFailure(f"the metadata {field!r} should be {expected!r}, but is {found!r}")
+    inputs = "; ".join(map(str, _specs(graph.input)))
+    outputs = "; ".join(map(str, _specs(graph.output)))
+    return Finding(f"{inputs} -> {outputs}; {len(metadata.fields)} metadata fields")
+
+
+def _specs(infos: "list[onnx.ValueInfoProto]") -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(
+            info.name,
+            _DATATYPES.get(info.type.tensor_type.elem_type)
+            or onnx.TensorProto.DataType.Name(info.type.tensor_type.elem_type),
+            tuple(dim.dim_param or dim.dim_value for dim in info.type.tensor_type.shape.dim),
+        )
+        for info in infos
+    )

@@ -1,0 +1,29 @@
+"""Golden tensors: what the PyTorch network answers on real pictures, in ONNX's own test format, so that any engine in
+any language can be checked without PyTorch."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+
+from export.subject import Pixels, Subject
+from runtime import contract
+
+FOLDER = "test_data_set_0"
+IMAGES = 16
+
+
+def golden_tensors(subject: Subject) -> dict[str, bytes]:
+    """Return the files of `test_data_set_0` by name: one input, and PyTorch's float32 outputs for it."""
+    images: Pixels = subject.images[:IMAGES]
+    logits, probabilities = subject.run_network(images)
+    arrays = {
+        "input_0.pb": (contract.INPUT, images),
+        "output_0.pb": (contract.LOGITS, logits.astype(np.float32)),
+        "output_1.pb": (contract.PROBABILITIES, probabilities.astype(np.float32)),
+    }
+    return {
+        str(Path(FOLDER) / file): onnx.numpy_helper.from_array(array, name).SerializeToString(deterministic=True)
+        for file, (name, array) in arrays.items()
+    }

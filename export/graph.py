@@ -1,0 +1,162 @@
+"""From an `nn.Module` to ONNX bytes that keep the contract of `runtime.contract`.
+
+PyTorch's exporter does the translation. What it leaves is then made fit to travel: one file, no path of this machine,
+names that say which layer a node came from, and the lowest opset and IR version that carry the graph.
+"""
+
+import ast
+import copy
+import logging
+import warnings
+from typing import Any
+
+import onnx
+import onnx.helper
+import onnx.numpy_helper
+import torch
+from torch import Tensor, nn
+
+from export.opset import lower_opset
+from runtime import contract
+
+EXPORT_OPSET = 18  # what the exporter is written for; lowered afterwards
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_WRAPPED = "classifier"
+
+
+class _WithProbabilities(nn.Module):
+    """Adds the second output of the contract to a network."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.classifier = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.classifier(image)
+        return logits, logits.softmax(1)
+
+
+def build_graph(network: nn.Module, metadata: dict[str, Any]) -> bytes:
+    """Translate a network; the same network, metadata and library versions give the same bytes.
+
+    Args:
+        network: images: uint8 (N, 1, 28, 28) -> logits: float32 (N, K), in any mode; it is left as it was.
+        metadata: the description that goes inside, see `Description.metadata`.
+
+    Returns:
+        A serialised ModelProto. It has not been verified.
+    """
+    wrapped = _WithProbabilities(copy.deepcopy(network).to("cpu")).eval()
+    # Two images: with one, the exporter would take the batch for a constant.
+    example = torch.zeros(2, 1, contract.SIDE, contract.SIDE, dtype=torch.uint8)
+    exporter_log = logging.getLogger("torch.onnx")
+    level = exporter_log.level
+    exporter_log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecations inside the exporter, which no caller can act on
+            program = torch.onnx.export(
+                wrapped,
+                (example,),
+                input_names=[contract.INPUT],
+                output_names=[contract.LOGITS, contract.PROBABILITIES],
+                dynamic_shapes={"image": {0: torch.export.Dim(contract.BATCH)}},
+                opset_version=EXPORT_OPSET,
+                dynamo=True,
+                external_data=False,
+                optimize=True,
+                verbose=False,
+            )
+    finally:
+        exporter_log.setLevel(level)
+    assert program is not None
+    model: onnx.ModelProto = program.model_proto
+    _name_nodes(model.graph)
+    _name_weights(model.graph)
+    _fix_resize_scales(model.graph)
+    _drop_allowzero(model.graph)
+    _strip(model)
+    lower_opset(model)
+    onnx.helper.set_model_props(model, contract.encode_metadata(metadata))
+    return model.SerializeToString(deterministic=True)
+
+
+def _name_nodes(graph: onnx.GraphProto) -> None:
+    """Name every node after the module it came from: `network.0/Conv`. The verifier reads these names."""
+    used: dict[str, int] = {}
+    for node in graph.node:
+        scopes = next((prop.value for prop in node.metadata_props if prop.key == _SCOPES), "['']")
+        modules = ast.literal_eval(scopes)[:-1]  # the last scope is the operator's own
+        module = modules[-1] if modules else ""
+        name = f"{module.removeprefix(_WRAPPED).removeprefix('.')}/{node.op_type}"
+        used[name] = used.get(name, 0) + 1
+        node.name = name if used[name] == 1 else f"{name}_{used[name]}"
+
+
+def _name_weights(graph: onnx.GraphProto) -> None:
+    """Give initializers the names that the checkpoint has: without the wrapper's prefix."""
+    prefix = f"{_WRAPPED}."
+    for tensor in graph.initializer:
+        tensor.name = tensor.name.removeprefix(prefix)
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = name.removeprefix(prefix)
+
+
+def _fix_resize_scales(graph: onnx.GraphProto) -> None:
+    """Replace the sizes that the exporter computes at run time, from Shape and Concat, by constant scales.
+
+    Shape arithmetic lands on the CPU, stops CUDA graphs, and one engine refuses it; the input's size is fixed, so
+    the scales are too.
+    """
+    shapes = {info.name: _dims(info) for info in [*graph.value_info, *graph.input, *graph.output]}
+    for node in graph.node:
+        if node.op_type != "Resize":
+            continue
+        source, target = shapes[node.input[0]], shapes[node.output[0]]
+        scales = [1.0, 1.0, *(new / old for new, old in zip(target[2:], source[2:], strict=True))]
+        name = f"{node.name}/scales"
+        graph.initializer.append(onnx.helper.make_tensor(name, onnx.TensorProto.FLOAT, [4], scales))
+        node.input[:] = [node.input[0], "", name]
+    _drop_unused(graph)
+
+
+def _drop_allowzero(graph: onnx.GraphProto) -> None:
+    """Remove `allowzero` where the new shape is constant and has no zero: it says nothing there, but needs opset 14."""
+    shapes = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.data_type == 7}
+    for node in graph.node:
+        if node.op_type == "Reshape" and node.input[1] in shapes and 0 not in shapes[node.input[1]]:
+            del node.attribute[:]
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    """Remove nodes and initializers that nothing reads any more."""
+    wanted = {output.name for output in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            kept.append(node)
+            wanted.update(node.input)
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
+    initializers = [tensor for tensor in graph.initializer if tensor.name in wanted]
+    del graph.initializer[:]
+    graph.initializer.extend(initializers)
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove what only the exporter needs: stack traces with paths of this machine, notes, types of constants."""
+    graph = model.graph
+    made = {name for node in graph.node for name in node.output} - {output.name for output in graph.output}
+    shapes = [info for info in graph.value_info if info.name in made]
+    del graph.value_info[:]
+    graph.value_info.extend(shapes)
+    del graph.metadata_props[:]
+    graph.name = contract.FORMAT.replace(" ", "_")
+    for part in [*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]:
+        del part.metadata_props[:]
+        part.doc_string = ""
+
+
+def _dims(info: onnx.ValueInfoProto) -> list[int | str]:
+    return [dim.dim_param or dim.dim_value for dim in info.type.tensor_type.shape.dim]

@@ -1,0 +1,67 @@
+"""What a verification found: every gate's verdict, with what was expected, found and where."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.errors import FashionZooError
+
+
+@dataclass(frozen=True)
+class Check:
+    """One gate's verdict; `detail` is a sentence for people, `measures` the figures behind it."""
+
+    name: str
+    passed: bool
+    detail: str
+    measures: dict[str, Any]
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "passed": self.passed,
+            "detail": self.detail,
+            "measures": self.measures,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """All verdicts on one file; `conditions` name the hashes, versions, provider and data that they hold for."""
+
+    model: str
+    checks: tuple[Check, ...]
+    conditions: dict[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if not check.passed)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "passed": self.passed,
+            "checks": [check.as_dict() for check in self.checks],
+            "conditions": self.conditions,
+        }
+
+    def require(self) -> None:
+        """Raise VerificationFailed unless every gate passed."""
+        if not self.passed:
+            raise VerificationFailed(self)
+
+
+class VerificationFailed(FashionZooError):
+    """A gate failed; `.report` has all of them."""
+
+    exit_code = 3
+
+    def __init__(self, report: Report) -> None:
+        failures = "; ".join(f"{check.name}: {check.detail}" for check in report.failures)
+        super().__init__(f"{report.model} failed {len(report.failures)} of {len(report.checks)} gates: {failures}")
+        self.report = report

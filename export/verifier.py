@@ -1,0 +1,83 @@
+"""Runs the gates on a file, in order, collects every verdict and raises none: what to do with a failure is the
+caller's choice, and `Report.require` is the usual one."""
+
+import hashlib
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import torch
+from torch import nn
+
+from export.description import library_versions
+from export.gates import GATES
+from export.report import Check, Report
+from export.subject import GateFailure, Pixels, Subject
+
+
+def verify(
+    network: nn.Module,
+    model: bytes,
+    *,
+    images: Pixels,
+    labels: npt.NDArray[Any],
+    expected: dict[str, Any] | None = None,
+    device: str = "cpu",
+) -> Report:
+    """Prove that an ONNX file is a network.
+
+    Args:
+        network: images: uint8 (N, 1, 28, 28) -> logits: float32 (N, K), with its weights.
+        model: the bytes of the file.
+        images: real pictures, uint8 (N, 1, 28, 28); decisions are compared on all of them.
+        labels: their classes, int (N,).
+        expected: metadata that the file must carry, by field.
+        device: where the graph runs: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Returns:
+        Every gate's verdict. A file that is not a closed world is not run.
+
+    Raises:
+        DeviceUnavailable: the device asked for cannot be used.
+    """
+    if len(images) == 0 or len(images) != len(labels):
+        raise ValueError(f"verify needs pictures and as many labels; found {len(images)} and {len(labels)}")
+    subject = Subject(network, model, np.ascontiguousarray(images), labels, expected or {}, device)
+    checks: list[Check] = []
+    for name, gate in GATES.items():
+        started = time.perf_counter()
+        if checks and not checks[0].passed:
+            checks.append(Check(name, False, "not run, because the file is not a closed world", {}, 0.0))
+            continue
+        try:
+            finding = gate(subject)
+            passed, detail, measures = True, finding.detail, finding.measures
+        except GateFailure as failure:
+            passed, detail, measures = False, str(failure), failure.measures
+        except Exception as error:  # a damaged file may break a library anywhere: that is a verdict, not a crash
+            passed, detail, measures = False, f"could not be run: {' '.join(str(error).split())}", {}
+        checks.append(Check(name, passed, detail, measures, time.perf_counter() - started))
+    return Report(_model_name(subject), tuple(checks), _conditions(subject))
+
+
+def _model_name(subject: Subject) -> str:
+    try:
+        return subject.metadata.model
+    except Exception:  # the signature gate has said what is wrong
+        return "the file"
+
+
+def _conditions(subject: Subject) -> dict[str, Any]:
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "onnx_sha256": hashlib.sha256(subject.content).hexdigest(),
+        "images_sha256": hashlib.sha256(subject.images.tobytes()).hexdigest(),
+        "images": len(subject.images),
+        "device": subject.device,
+        "tf32": False,
+        "versions": library_versions() | {"onnxruntime": onnxruntime.__version__},
+        "reference": f"the network in float64, PyTorch {torch.__version__}, CPU",
+    }

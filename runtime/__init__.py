@@ -1,0 +1,42 @@
+"""The runtime: an ONNX file of the zoo, or any that keeps the contract, turned into predictions, without PyTorch.
+
+The names are loaded when first used, so that a command that needs no session does not wait for onnxruntime.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runtime.classifier import Candidate, Classifier, Prediction
+    from runtime.errors import (
+        DatasetError,
+        DeviceUnavailable,
+        FashionZooError,
+        ImageError,
+        ModelInvalid,
+        ModelNotFound,
+        UsageError,
+    )
+    from runtime.store import list_models
+
+__all__ = [
+    "Candidate",
+    "Classifier",
+    "DatasetError",
+    "DeviceUnavailable",
+    "FashionZooError",
+    "ImageError",
+    "ModelInvalid",
+    "ModelNotFound",
+    "Prediction",
+    "UsageError",
+    "list_models",
+]
+
+_HOMES = {"Candidate": "classifier", "Classifier": "classifier", "Prediction": "classifier", "list_models": "store"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(importlib.import_module(f"runtime.{_HOMES.get(name, 'errors')}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

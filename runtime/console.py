@@ -1,0 +1,191 @@
+"""What both command lines share: results on stdout and nothing else there, errors as one sentence, bars on terminals.
+
+Importing this costs Click and no more; rich is loaded only when a bar or a table is drawn.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, Any, TypeVar
+
+import click
+
+from runtime.errors import FashionZooError
+
+CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
+_DEBUG = "fashion_zoo.debug"
+_results: IO[str] | None = None
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Failure(click.ClickException):
+    """An error of ours on its way out: Click prints the sentence and exits with its code."""
+
+    def __init__(self, sentence: str, exit_code: int) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code
+
+
+class Command(click.Command):
+    """A command whose stdout carries its results alone, and whose errors are one sentence each."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(
+            click.Option(
+                ["--debug"], is_flag=True, expose_value=False, callback=_remember_debug, help="Show tracebacks."
+            )
+        )
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            with _stdout_for_results():
+                return super().invoke(ctx)
+        except FashionZooError as error:
+            failure = _Failure(str(error), error.exit_code)
+            cause: Exception = error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of our output has left: Click ends quietly
+                raise
+            failure = _Failure(describe_os_error(error), 1)
+            cause = error
+        if ctx.meta.get(_DEBUG):
+            traceback.print_exception(cause)
+        raise failure from cause
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+
+def _remember_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    ctx.meta[_DEBUG] = value
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return an operating system's refusal as a sentence that names the file."""
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+@contextlib.contextmanager
+def _stdout_for_results() -> Iterator[None]:
+    """Send everything printed inside, by Python or by native libraries, to stderr; `emit` alone reaches stdout."""
+    global _results
+    sys.stdout.flush()
+    with contextlib.ExitStack() as stack:
+        results = sys.stdout
+        try:
+            is_process_stdout = results.fileno() == 1
+        except (OSError, ValueError, AttributeError):  # a test's or a notebook's stand-in
+            is_process_stdout = False
+        if is_process_stdout:
+            copy = os.dup(1)
+            os.dup2(2, 1)
+            stack.callback(lambda: (os.dup2(copy, 1), os.close(copy)))
+            results = stack.enter_context(
+                os.fdopen(os.dup(copy), "w", encoding=results.encoding, errors="backslashreplace")
+            )
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        previous, _results = _results, results
+        try:
+            yield
+            results.flush()
+        finally:
+            _results = previous
+
+
+def results() -> IO[str]:
+    """Return the stream that results go to."""
+    return _results or sys.stdout
+
+
+def emit(text: str) -> None:
+    """Print a line of results."""
+    stream = results()
+    stream.write(text + "\n")
+    stream.flush()
+
+
+def emit_json(document: Any, *, indent: int | None = 2) -> None:
+    """Print one JSON document as results."""
+    emit(json.dumps(document, indent=indent))
+
+
+def note(text: str) -> None:
+    """Say something to the person watching, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def emit_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+    """Print a table as results; the columns named in `right` are aligned there."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    stream = results()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    # Away from a terminal there is no width to respect: nothing is cut.
+    Console(file=stream, width=None if stream.isatty() else 200, highlight=False, markup=False).print(table)
+    stream.flush()
+
+
+class Bar:
+    """A progress bar on stderr where that is a terminal, and nothing at all elsewhere. Use it in a `with`."""
+
+    def __init__(self, description: str, total: float | None, *, unit: str = "") -> None:
+        self._description, self._total, self._unit = description, total, unit
+        self._progress: Any = None
+
+    def __enter__(self) -> "Bar":
+        if sys.stderr.isatty():
+            from rich import progress
+            from rich.console import Console
+
+            self._progress = progress.Progress(
+                progress.TextColumn("{task.description}"),
+                progress.BarColumn(bar_width=24),
+                progress.TaskProgressColumn(),
+                progress.TextColumn("{task.fields[text]}"),
+                progress.TimeElapsedColumn(),
+                progress.TextColumn("left"),
+                progress.TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._progress.start()
+            self._task = self._progress.add_task(self._description, total=self._total, text="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    @property
+    def shown(self) -> bool:
+        return self._progress is not None
+
+    def advance(self, amount: float = 1) -> None:
+        if self._progress is not None:
+            self._progress.advance(self._task, amount)
+
+    def update(self, **fields: Any) -> None:
+        """Set `completed`, `total`, `description` or `text`."""
+        if self._progress is not None:
+            self._progress.update(self._task, **fields)
+
+
+def json_option(command: F) -> F:
+    """Give a command `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")(command)

@@ -1,0 +1,129 @@
+"""What a model file promises to whoever embeds it: names, types, shapes, and a description in its metadata.
+
+    input   image           uint8    [batch, 1, 28, 28]   grey, 0..255, light garment on black
+    output  logits          float32  [batch, K]
+    output  probabilities   float32  [batch, K]
+
+`metadata_props` hold JSON strings under the keys of `METADATA_KEYS`, so that an app with this one file can use it.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.errors import ModelInvalid
+
+FORMAT = "fashion-zoo model 1"
+SIDE = 28
+INPUT = "image"
+LOGITS = "logits"
+PROBABILITIES = "probabilities"
+BATCH = "batch"
+
+# Always there; accuracy, recipe and the rest of the provenance are null where the maker of the file had none to give.
+METADATA_KEYS = (
+    "format",
+    "model",
+    "labels",
+    "input",
+    "accuracy",
+    "recipe",
+    "seed",
+    "epochs",
+    "checkpoint",
+    "versions",
+    "license",
+)
+
+INPUT_CONTRACT = {
+    "name": INPUT,
+    "datatype": "UINT8",
+    "shape": [BATCH, 1, SIDE, SIDE],
+    "pixel_format": "Gray8",
+    "range": [0, 255],
+    "polarity": "light garment on black background",
+}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output, in the Open Inference Protocol's terms."""
+
+    name: str
+    datatype: str
+    shape: tuple[str | int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.datatype}[{', '.join(str(size) for size in self.shape)}]"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"name": self.name, "shape": list(self.shape), "datatype": self.datatype}
+
+
+def input_specs() -> tuple[TensorSpec, ...]:
+    return (TensorSpec(INPUT, "UINT8", (BATCH, 1, SIDE, SIDE)),)
+
+
+def output_specs(classes: int) -> tuple[TensorSpec, ...]:
+    return (TensorSpec(LOGITS, "FP32", (BATCH, classes)), TensorSpec(PROBABILITIES, "FP32", (BATCH, classes)))
+
+
+def check_signature(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], classes: int, what: str) -> None:
+    """Compare a file's inputs and outputs with the contract.
+
+    Raises:
+        ModelInvalid: they differ; the sentence says what was expected and found.
+    """
+    for kind, expected, found in (
+        ("inputs", input_specs(), inputs),
+        ("outputs", output_specs(classes), outputs),
+    ):
+        if expected != found:
+            raise ModelInvalid(
+                f"{what} does not keep the contract: its {kind} should be "
+                f"{'; '.join(map(str, expected))}, but are {'; '.join(map(str, found))}"
+            )
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """A model's description of itself, checked: `labels` in the order of the outputs, the rest as stored."""
+
+    model: str
+    labels: tuple[str, ...]
+    fields: dict[str, Any]
+
+
+def encode_metadata(fields: dict[str, Any]) -> dict[str, str]:
+    """Turn a description into `metadata_props`: each value a JSON string, in the order of METADATA_KEYS."""
+    full = {"format": FORMAT, "input": INPUT_CONTRACT} | fields
+    return {key: json.dumps(full.get(key), ensure_ascii=False) for key in METADATA_KEYS}
+
+
+def parse_metadata(props: dict[str, str], what: str) -> Metadata:
+    """Read `metadata_props` back.
+
+    Raises:
+        ModelInvalid: the description is absent, malformed or of another format.
+    """
+    missing = [key for key in METADATA_KEYS if key not in props]
+    if missing:
+        raise ModelInvalid(f"{what} is not a model of this format: its metadata lacks {', '.join(missing)}")
+    fields: dict[str, Any] = {}
+    for key in METADATA_KEYS:
+        try:
+            fields[key] = json.loads(props[key])
+        except ValueError as error:
+            raise ModelInvalid(f"{what}: the metadata {key!r} is not JSON: {error}") from error
+    if fields["format"] != FORMAT:
+        raise ModelInvalid(f"{what} is of format {fields['format']!r}; this runtime reads {FORMAT!r}")
+    if fields["input"] != INPUT_CONTRACT:
+        raise ModelInvalid(f"{what} asks for input {fields['input']}; this runtime gives {INPUT_CONTRACT}")
+    labels, name = fields["labels"], fields["model"]
+    if not isinstance(name, str) or not name:
+        raise ModelInvalid(f"{what}: the metadata 'model' should be a name, not {name!r}")
+    if not isinstance(labels, list) or len(labels) < 2 or not all(isinstance(label, str) for label in labels):
+        raise ModelInvalid(f"{what}: the metadata 'labels' should be a list of names, not {labels!r}")
+    if len(set(labels)) != len(labels):
+        raise ModelInvalid(f"{what}: the metadata 'labels' names a class twice: {labels!r}")
+    return Metadata(name, tuple(labels), fields)

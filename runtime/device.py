@@ -1,0 +1,113 @@
+"""Why this machine can or cannot run a model on CUDA, asked of the machine itself and not of onnxruntime's lists."""
+
+import contextlib
+import ctypes
+import importlib.metadata
+import io
+import os
+from dataclasses import dataclass
+
+from runtime.errors import UsageError
+
+# What onnxruntime's CUDA provider is linked to, and what it opens when a convolution first runs. The provider itself
+# loads without cuDNN and fails at run time, so cuDNN is asked for here.
+_LINKED = ("libcudart.so.{cuda}", "libcublasLt.so.{cuda}", "libcublas.so.{cuda}", "libcurand.so.10", "libcudnn.so.9")
+_DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device by kind and index; `str()` gives what a user types."""
+
+    kind: str
+    index: int = 0
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
+
+
+CPU = Device("cpu")
+
+
+def parse_device(name: str) -> Device | None:
+    """Return the device that `cpu`, `cuda` or `cuda:N` names, or None for `auto`.
+
+    Raises:
+        UsageError: not one of these.
+    """
+    if name == "auto":
+        return None
+    kind, _, index = name.partition(":")
+    if name == "cpu" or (kind == "cuda" and (index == "" or index.isdecimal()) and not name.endswith(":")):
+        return Device(kind, int(index or 0))
+    raise UsageError(f"{name!r} is no device; use auto, cpu, cuda or cuda:N")
+
+
+def installed_onnxruntimes() -> list[str]:
+    """Return the onnxruntime distributions installed here; more than one overwrite each other's files."""
+    found = []
+    for name in _DISTRIBUTIONS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    return found
+
+
+def cuda_problem(index: int = 0) -> str | None:
+    """Return why CUDA device `index` cannot be used, with the remedy, or None if nothing stands in the way.
+
+    Preloads NVIDIA's libraries, quietly, from PyTorch's or NVIDIA's packages or the system.
+    """
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        installed = installed_onnxruntimes()
+        if len(installed) > 1:
+            return (
+                f"{' and '.join(installed)} are both installed and share one folder, in which the CPU one was written "
+                "last: uninstall both, then install onnxruntime-gpu alone"
+            )
+        return f"the installed {' '.join(installed) or 'onnxruntime'} is built without CUDA: install onnxruntime-gpu"
+    if os.name == "nt":
+        _preload()
+        return None  # Windows has no soname to look for: the session itself is the proof
+    if problem := _driver_problem(index):
+        return problem
+    _preload()
+    major = str(getattr(onnxruntime, "cuda_version", "") or "13").split(".")[0]
+    missing = [name for name in (template.format(cuda=major) for template in _LINKED) if not _loads(name)]
+    if missing:
+        return (
+            f"{', '.join(missing)} cannot be loaded, which onnxruntime {onnxruntime.__version__} (CUDA {major}) needs: "
+            "pip install 'fashion-zoo[cuda]', or install CUDA and cuDNN and put them on the loader's path"
+        )
+    return None
+
+
+def _driver_problem(index: int) -> str | None:
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "there is no NVIDIA driver (libcuda.so.1 cannot be loaded): install the driver, or use --device cpu"
+    if status := driver.cuInit(0):
+        return f"the NVIDIA driver finds no usable GPU (cuInit returned {status}): check nvidia-smi and container flags"
+    count = ctypes.c_int()
+    if status := driver.cuDeviceGetCount(ctypes.byref(count)):
+        return f"the NVIDIA driver does not list its GPUs (cuDeviceGetCount returned {status})"
+    if index >= count.value:
+        return f"this machine shows {count.value} GPU(s), counted from 0 (CUDA_VISIBLE_DEVICES may hide some)"
+    return None
+
+
+def _preload() -> None:
+    import onnxruntime
+
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its failures, and goes on; we look for ourselves
+        onnxruntime.preload_dlls()
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True

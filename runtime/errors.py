@@ -1,0 +1,54 @@
+"""What can go wrong, in one tree; every error is one sentence and knows its exit code.
+
+    FashionZooError                  1   something failed
+    +-- UsageError (ValueError)      2   the request itself makes no sense
+    +-- ModelNotFound (LookupError)  1   no model of that name or at that path
+    +-- ModelInvalid (ValueError)    1   the file is damaged or breaks the contract
+    +-- ImageError (ValueError)      1   this picture cannot be read; `.kind` says why
+    +-- DatasetError                 1   Fashion-MNIST is missing, damaged or another release
+    +-- DeviceUnavailable            4   the device asked for cannot do the work
+
+The floors above add their own leaves (`export.VerificationFailed` exits with 3). A sentence names the thing, what was
+expected, what was found and what to do next. A command line catches the root, prints the sentence and exits.
+"""
+
+
+class FashionZooError(Exception):
+    """Root of every error this project raises on purpose. `exit_code` is what a command exits with."""
+
+    exit_code = 1
+
+
+class UsageError(FashionZooError, ValueError):
+    """The request makes no sense, whatever the state of the machine."""
+
+    exit_code = 2
+
+
+class ModelNotFound(FashionZooError, LookupError):
+    """No model of that name or at that path."""
+
+
+class ModelInvalid(FashionZooError, ValueError):
+    """The file is not a model this runtime may trust: damaged, foreign, or outside the contract."""
+
+
+class ImageError(FashionZooError, ValueError):
+    """A picture that cannot be classified. `kind` is a stable word that programs may switch on."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
+        return ImageError, (self.kind, str(self))
+
+
+class DatasetError(FashionZooError):
+    """Fashion-MNIST cannot be found, or what was found is not the clean release."""
+
+
+class DeviceUnavailable(FashionZooError):
+    """The device asked for by name cannot run the whole model; the message names the cause."""
+
+    exit_code = 4

@@ -1,0 +1,174 @@
+"""Which file a model's name means, and whether that file is still the one that was published.
+
+A name is looked for, in this order, in the user's own exports (`$ZOO_HOME/weights`), in the repository this package
+was imported from, and among the weights inside the wheel. Each of these folders has an `index.json` that holds every
+model's checksum; a path to a file needs none.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from runtime.errors import ModelInvalid, ModelNotFound
+from runtime.home import home
+
+INDEX = "index.json"
+INDEX_SCHEMA = 1
+MODEL_FILE = "model.onnx"
+SHIPPED = ("lenet", "lenet-modern")  # travel in the wheel; pyproject.toml puts them there
+ALIASES = {"vgg": "vgg11"}
+MAX_MODEL_BYTES = 2**31 - 1  # protobuf's own limit
+
+Origin = Literal["path", "user", "repository", "wheel"]
+_PACKAGE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model file: `entry` is its line of the index, or None for a file given by path."""
+
+    name: str
+    path: Path
+    origin: Origin
+    entry: dict[str, Any] | None
+
+    @property
+    def accuracy(self) -> float | None:
+        accuracy = (self.entry or {}).get("accuracy")
+        return accuracy["top1"] if accuracy else None
+
+    def read(self) -> bytes:
+        """Return the file's bytes, the same ones that were checked.
+
+        Raises:
+            ModelNotFound: the file is gone.
+            ModelInvalid: it is no file, too large, or its sha256 is not the published one.
+        """
+        try:
+            if not self.path.is_file():
+                raise ModelNotFound(f"there is no model file at {self.path}")
+            size = self.path.stat().st_size
+            if not 0 < size <= MAX_MODEL_BYTES:
+                raise ModelInvalid(f"{self.path} holds {size} bytes; a model has from 1 to {MAX_MODEL_BYTES}")
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise ModelInvalid(f"{self.path} cannot be read: {error.strerror}") from error
+        if self.entry is not None:
+            digest = hashlib.sha256(content).hexdigest()
+            if digest != self.entry["sha256"]:
+                raise ModelInvalid(
+                    f"{self.path} is not the published {self.name}: its sha256 is {digest}, the index says "
+                    f"{self.entry['sha256']}; restore the file, or export it again with `zoo export {self.name}`"
+                )
+        return content
+
+
+def user_weights() -> Path:
+    """The folder of the user's own exports."""
+    return home() / "weights"
+
+
+def repository_weights() -> Path | None:
+    """The `weights/` folder of the checkout this package was imported from, or None for an installed package."""
+    root = _PACKAGE.parent
+    return root / "weights" if (root / "pyproject.toml").is_file() else None
+
+
+def folders() -> list[tuple[Origin, Path]]:
+    """Return the folders that names are looked for in, first one first."""
+    found: list[tuple[Origin, Path]] = [("user", user_weights())]
+    if repository := repository_weights():
+        found.append(("repository", repository))
+    return [*found, ("wheel", _PACKAGE / "weights")]
+
+
+def read_index(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the entries of a folder's index by name; a folder without an index has none.
+
+    Raises:
+        ModelInvalid: the index is damaged, or of another schema.
+    """
+    path = folder / INDEX
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ModelInvalid(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ModelInvalid(f"{path} is damaged: {error}") from error
+    if not isinstance(document, dict) or document.get("schema") != INDEX_SCHEMA:
+        raise ModelInvalid(f"{path} is not an index of schema {INDEX_SCHEMA}")
+    entries = document.get("models")
+    if not isinstance(entries, list):
+        raise ModelInvalid(f"{path} is damaged: it has no list of models")
+    for entry in entries:
+        if not (isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("name", "file", "sha256"))):
+            raise ModelInvalid(f"{path} is damaged: an entry lacks its name, file or sha256")
+    return {entry["name"]: entry for entry in entries}
+
+
+def list_models() -> list[StoredModel]:
+    """Return every model that a name can reach on this machine, in the index's order; an earlier folder hides a later."""
+    reachable: dict[str, StoredModel] = {}
+    for origin, folder in folders():
+        for name, entry in read_index(folder).items():
+            path = folder / entry["file"]
+            if name not in reachable and path.is_file():
+                reachable[name] = StoredModel(name, path, origin, entry)
+    return list(reachable.values())
+
+
+def find_model(model: str | os.PathLike[str] | None = None) -> StoredModel:
+    """Return the file that `model` means: a path, a name, or for None the most accurate model that the wheel carries.
+
+    Raises:
+        ModelNotFound: there is none; the sentence lists the known names and the nearest.
+        ModelInvalid: an index is damaged.
+    """
+    if model is None:
+        return _default_model()
+    text = os.fspath(model)
+    if _looks_like_path(text):
+        return _model_at(Path(text).expanduser())
+    name = ALIASES.get(text, text)
+    known = {stored.name: stored for stored in list_models()}
+    if name in known:
+        return known[name]
+    nearest = difflib.get_close_matches(text, known, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    have = ", ".join(known) or "none; export one with `zoo export`"
+    raise ModelNotFound(f"there is no model {text!r} on this machine: {hint}Models here: {have}")
+
+
+def _default_model() -> StoredModel:
+    for origin, folder in reversed(folders()):
+        entries = read_index(folder) if origin != "user" else {}
+        shipped = [
+            StoredModel(name, folder / entries[name]["file"], origin, entries[name])
+            for name in SHIPPED
+            if name in entries
+        ]
+        if shipped:
+            return max(shipped, key=lambda stored: stored.accuracy or 0.0)
+    raise ModelNotFound("this installation carries no model; name one with --model, or give the path of a .onnx file")
+
+
+def _looks_like_path(text: str) -> bool:
+    return os.sep in text or "/" in text or text.endswith(".onnx")
+
+
+def _model_at(path: Path) -> StoredModel:
+    """Describe a file given by path; inside a weights folder its index still vouches for it."""
+    if path.is_dir():
+        path = path / MODEL_FILE
+    if not path.is_file():
+        raise ModelNotFound(f"there is no model file at {path}")
+    for entry in read_index(path.parent.parent).values():
+        if (path.parent.parent / entry["file"]).resolve() == path.resolve():
+            return StoredModel(entry["name"], path, "path", entry)
+    return StoredModel(path.stem if path.name != MODEL_FILE else path.parent.name, path, "path", None)

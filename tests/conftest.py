@@ -1,0 +1,65 @@
+"""Fixtures that several tests share."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from runtime import fashion_mnist, fashion_mnist_download
+from runtime.errors import DatasetError
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist_dir() -> Path:
+    """A folder with the four files of the clean release, verified; fetched where this machine lacks them."""
+    try:
+        folder = fashion_mnist_download.ensure().folder
+    except DatasetError as error:
+        pytest.skip(str(error))
+    fashion_mnist.verify(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def test_images(fashion_mnist_dir: Path) -> npt.NDArray[np.uint8]:
+    """uint8 (10000, 28, 28); shared, so read-only."""
+    images = fashion_mnist.load("test", fashion_mnist_dir)[0][:, 0]
+    images.flags.writeable = False
+    return images
+
+
+@pytest.fixture(scope="session")
+def test_labels(fashion_mnist_dir: Path) -> npt.NDArray[np.uint8]:
+    """uint8 (10000,); shared, so read-only."""
+    labels = fashion_mnist.load("test", fashion_mnist_dir)[1]
+    labels.flags.writeable = False
+    return labels
+
+
+@pytest.fixture(scope="session")
+def plain_test_split(fashion_mnist_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the two files of the test split, decompressed."""
+    folder = tmp_path_factory.mktemp("plain_test_split")
+    for file in fashion_mnist.FILES["test"]:
+        path = file.path_in(fashion_mnist_dir)
+        assert path is not None
+        stored = path.read_bytes()
+        (folder / file.name).write_bytes(gzip.decompress(stored) if path.suffix == ".gz" else stored)
+    return folder
+
+
+@pytest.fixture
+def bare_machine(fashion_mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without Fashion-MNIST, and with no way to it: no variable, an empty home, no Debian package, no apt.
+
+    It asks for `fashion_mnist_dir` only for that to be found before the machine is bare.
+    """
+    monkeypatch.delenv("FASHION_MNIST_DIR", raising=False)
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    for module in (fashion_mnist, fashion_mnist_download):
+        monkeypatch.setattr(module, "SYSTEM_FOLDER", tmp_path / "usr" / "share" / "datasets" / "fashion-mnist")

@@ -1,0 +1,25 @@
+"""`zoo` and `python -m zoo`."""
+
+import importlib.util
+import sys
+
+NEEDED = ("torch", "onnx", "onnxscript", "safetensors", "matplotlib", "filelock")
+
+
+def main() -> None:
+    """Run the command line, or say which extra is missing."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        print(
+            f"Error: the zoo command needs {', '.join(missing)}, which the base install leaves out: "
+            "pip install 'fashion-zoo[zoo]'",
+            file=sys.stderr,
+        )
+        raise SystemExit(1)
+    from zoo.cli import zoo
+
+    zoo(prog_name="zoo")
+
+
+if __name__ == "__main__":
+    main()

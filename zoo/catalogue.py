@@ -1,0 +1,33 @@
+"""Every network of the zoo with its figures, for `zoo list` and the README."""
+
+from typing import Any
+
+from export.artifact import count_flops
+from runtime.store import read_index, repository_weights, user_weights
+from zoo.models import ARCHITECTURES, create_model
+
+
+def catalogue() -> list[dict[str, Any]]:
+    """Return a row a network: name, parameters, flops, input_size, and what is known of its published weights."""
+    published = read_index(folder) if (folder := repository_weights()) else {}
+    own = read_index(user_weights())
+    rows = []
+    for name, architecture in ARCHITECTURES.items():
+        entry = own.get(name) or published.get(name)
+        if entry:
+            parameters, flops = entry["parameters"], entry["flops"]
+        else:
+            network = create_model(name)
+            parameters, flops = sum(parameter.numel() for parameter in network.parameters()), count_flops(network)
+        rows.append(
+            {
+                "name": name,
+                "parameters": parameters,
+                "flops": flops,
+                "input_size": architecture.input_size,
+                "recipe": entry["recipe"]["name"] if entry else None,
+                "accuracy": entry["accuracy"]["top1"] if entry else None,
+                "published": name in published,
+            }
+        )
+    return rows

@@ -1,0 +1,130 @@
+"""Checkpoints: one safetensors file whose header holds a JSON description. No pickle, ever.
+
+The weights stand under their module names (`network.0.weight`). While a run is unfinished the same file also holds
+what training needs to go on, under `training/`; a finished checkpoint holds the weights alone. One file, replaced in
+one rename, is what makes a kill at any moment harmless.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from runtime.atomic import write_bytes
+from runtime.errors import FashionZooError
+
+FORMAT = "fashion-zoo checkpoint 1"
+TRAINING = "training/"
+
+
+class CheckpointError(FashionZooError, ValueError):
+    """The file is not a checkpoint of this project, or of another model."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint file that has been checked: `header` is its JSON description, `weights` its tensors by name."""
+
+    path: Path
+    header: dict[str, Any]
+    weights: dict[str, Tensor]
+    training: dict[str, Tensor]
+
+    @property
+    def model(self) -> str:
+        return str(self.header["model"])
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.header["epoch"] == self.header["recipe"]["epochs"])
+
+    def sha256(self) -> str:
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+    def load_into(self, module: nn.Module) -> None:
+        """Copy the weights into `module`, in place.
+
+        Raises:
+            CheckpointError: a tensor is missing, unknown, or of another shape.
+        """
+        try:
+            module.load_state_dict(self.weights, strict=True)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{self.path} does not fit the network: {reason}") from error
+
+
+def save(
+    path: Path, header: dict[str, Any], weights: dict[str, Tensor], training: dict[str, Tensor] | None = None
+) -> None:
+    """Write a checkpoint atomically.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full; an older file at `path` is untouched.
+    """
+    tensors = dict(weights) | {TRAINING + name: tensor for name, tensor in (training or {}).items()}
+    tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, safetensors.torch.save(tensors, {"format": FORMAT, "json": json.dumps(header)}))
+
+
+def load(path: Path, *, model: str | None = None, with_training: bool = False) -> Checkpoint:
+    """Read and check a checkpoint, onto the CPU.
+
+    Args:
+        path: the file.
+        model: the model it must be of; None takes any.
+        with_training: also read the optimiser's state, where the run is unfinished.
+
+    Raises:
+        CheckpointError: missing, damaged, foreign, a pickle, or of another model.
+    """
+    header, names = _read_header(path)
+    if model is not None and header["model"] != model:
+        raise CheckpointError(f"{path} is a checkpoint of {header['model']!r}, not of {model!r}")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            wanted = [name for name in names if with_training or not name.startswith(TRAINING)]
+            tensors = {name: file.get_tensor(name) for name in wanted}
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    weights = {name: tensor for name, tensor in tensors.items() if not name.startswith(TRAINING)}
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path} holds numbers that are not finite, in {name}")
+    training = {name.removeprefix(TRAINING): tensors[name] for name in tensors if name.startswith(TRAINING)}
+    return Checkpoint(path, header, weights, training)
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the JSON description and the tensor names, having read no tensor."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no checkpoint at {path}; `zoo train` writes one") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    if start[:2] == b"PK" or start[:1] == b"\x80":
+        raise CheckpointError(
+            f"{path} is a pickle, which can run any code when it is opened; this project reads safetensors only"
+        )
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata, names = file.metadata() or {}, list(file.keys())
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged, or not a safetensors file: {error}") from error
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format", "no format name")
+        raise CheckpointError(f"{path} was not written by this version of fashion-zoo: {found}, expected {FORMAT!r}")
+    try:
+        header = json.loads(metadata["json"])
+        _ = header["model"], header["recipe"]["epochs"], header["epoch"], header["seed"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} has a damaged description: {error!r}") from error
+    return header, names

@@ -1,0 +1,280 @@
+"""The `zoo` command: parse, make one library call, print. PyTorch is imported by the commands that need it."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runtime.console import (
+    CONTEXT_SETTINGS,
+    Bar,
+    Group,
+    emit,
+    emit_json,
+    emit_table,
+    json_option,
+    note,
+)
+from zoo.options import device_option, model_argument
+
+
+@click.group(cls=Group, context_settings=CONTEXT_SETTINGS)
+@click.version_option(package_name="fashion-zoo")
+def zoo() -> None:
+    """Train the networks of the book on Fashion-MNIST, export them to ONNX, and prove the export.
+
+    \b
+    zoo train lenet                train, saving after every epoch
+    zoo export lenet               freeze the trained network into one ONNX file
+    zoo verify lenet               prove that the file is the network
+    runtime predict shoe.png       use it, without PyTorch
+    """
+
+
+@zoo.command("list")
+@json_option
+def list_command(as_json: bool) -> None:
+    """List the networks: size, accuracy, and whether they are published.
+
+    \b
+    Example: zoo list --json
+    """
+    from zoo.catalogue import catalogue
+
+    rows = catalogue()
+    if as_json:
+        emit_json(rows)
+        return
+    emit_table(
+        ["name", "input", "parameters", "flops", "recipe", "accuracy", "published"],
+        [
+            [
+                row["name"],
+                f"{row['input_size']}x{row['input_size']}",
+                f"{row['parameters']:,}",
+                f"{row['flops']:,}",
+                row["recipe"] or "-",
+                "-" if row["accuracy"] is None else f"{row['accuracy']:.4f}",
+                "yes" if row["published"] else "no",
+            ]
+            for row in rows
+        ],
+        right=["input", "parameters", "flops", "accuracy"],
+    )
+
+
+@zoo.command()
+@click.option("--offline", is_flag=True, help="Only look on this machine.")
+@json_option
+def data(offline: bool, as_json: bool) -> None:
+    """Show where Fashion-MNIST is, or get it; every file is checked.
+
+    \b
+    Example: zoo data
+    """
+    from runtime import fashion_mnist
+    from zoo.fetch import fetch_with_bar
+
+    location = fashion_mnist.find() if offline else fetch_with_bar()
+    if location is None:
+        raise click.ClickException("Fashion-MNIST is not on this machine; run `zoo data` without --offline to get it")
+    fashion_mnist.verify(location.folder)
+    if as_json:
+        emit_json({"folder": str(location.folder), "origin": location.origin, "verified": True})
+    else:
+        emit(f"{location.folder}  ({location.origin}; all four files are the clean release)")
+
+
+@zoo.command()
+@model_argument
+@click.option("--recipe", "recipe_name", help="best or d2l.  [default: best]")
+@click.option("--epochs", type=int, help="Passes over the training images.")
+@click.option("--lr", type=float, help="Peak learning rate.")
+@click.option("--batch-size", "-b", type=int, help="Images a step.")
+@click.option("--seed", type=int, help="First weights, order and augmentation.  [default: 0]")
+@click.option("--val-split", is_flag=True, help="Hold out 10,000 training images and leave the test images alone.")
+@click.option("--resume", is_flag=True, help="Go on where an earlier run stopped.")
+@click.option("--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Folder of the run.")
+@device_option
+@json_option
+def train(
+    model: str,
+    recipe_name: str | None,
+    epochs: int | None,
+    lr: float | None,
+    batch_size: int | None,
+    seed: int | None,
+    val_split: bool,
+    resume: bool,
+    output: Path | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Train MODEL, saving after every epoch; Ctrl-C stops, --resume goes on.
+
+    \b
+    Example: zoo train lenet --recipe best --seed 1
+    """
+    from zoo import run
+    from zoo.device import choose_device, describe
+    from zoo.fetch import fetch_with_bar
+    from zoo.models import canonical_name
+    from zoo.progress import TrainingBar
+
+    model = canonical_name(model)
+    folder = output or run.default_folder(model)
+    changes = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
+    settings = run.settle(model, folder if resume else None, recipe_name, changes, seed, val_split)
+    chosen = choose_device(device)
+    fetch_with_bar()
+    note(f"training {model} on {describe(chosen)}, recipe {settings.recipe.name}, seed {settings.seed}, into {folder}")
+    try:
+        with TrainingBar(model) as bar:
+            result = run.train(model, settings, device=chosen, resume=resume, folder=folder, listener=bar)
+    except KeyboardInterrupt:
+        again = f"zoo train {model} --resume" + (f" -o {output}" if output else "")
+        raise click.ClickException(f"stopped; whole epochs are saved in {folder}, go on with: {again}") from None
+    if as_json:
+        emit_json(result.as_dict())
+        return
+    measured = f"{result.test_accuracy:.4f} on the test images" if result.test_accuracy is not None else ""
+    if result.val_accuracy is not None:
+        measured = f"{result.val_accuracy:.4f} on the validation images"
+    emit(
+        f"{model}: accuracy {measured}, {result.recipe.epochs} epochs in {result.seconds:.0f} s "
+        f"({result.images_per_second:,.0f} images/s)\n{result.checkpoint}"
+    )
+
+
+@zoo.command("eval")
+@model_argument
+@click.option("--checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="A checkpoint file.")
+@device_option
+@json_option
+def eval_command(model: str, checkpoint: Path | None, device: str, as_json: bool) -> None:
+    """Measure a trained MODEL on the 10,000 test images, in PyTorch.
+
+    \b
+    Example: zoo eval lenet --checkpoint checkpoint.safetensors
+    """
+    from zoo.data import load_split
+    from zoo.device import choose_device
+    from zoo.evaluation import evaluate
+    from zoo.fetch import fetch_with_bar
+    from zoo.trained import load_trained
+
+    trained = load_trained(model, checkpoint)
+    chosen = choose_device(device)
+    fetch_with_bar()
+    evaluation = evaluate(trained.network.to(chosen), load_split("test", chosen))
+    report = {"model": trained.name, "checkpoint": str(trained.checkpoint.path)} | evaluation.as_dict()
+    if as_json:
+        emit_json(report)
+        return
+    emit(f"{trained.name}: {evaluation.correct:,} of {len(evaluation.labels):,} right, top-1 {evaluation.accuracy:.4f}")
+    emit_table(
+        ["class", "right", "of", "accuracy"],
+        [[row["label"], row["correct"], row["n"], f"{row['accuracy']:.4f}"] for row in report["per_class"]],
+        right=["right", "of", "accuracy"],
+    )
+
+
+@zoo.command()
+@model_argument
+@click.option("--checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="The weights; else the last run's.")
+@click.option("--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Folder of the artifacts.")
+@json_option
+def export(model: str, checkpoint: Path | None, output: Path | None, as_json: bool) -> None:
+    """Freeze a trained MODEL into one ONNX file, verified before it is written.
+
+    From then on `-m MODEL` means this file; `runtime info` says so.
+
+    \b
+    Example: zoo export lenet
+    """
+    from zoo.fetch import fetch_with_bar
+    from zoo.publishing import export_trained
+    from zoo.trained import load_trained
+
+    trained = load_trained(model, checkpoint)
+    fetch_with_bar()
+    with Bar(f"exporting {trained.name}", total=None):
+        entry, folder = export_trained(trained, output)
+    if as_json:
+        emit_json(entry)
+        return
+    emit(
+        f"{folder / 'model.onnx'}  {entry['bytes']:,} bytes, opset {entry['opset']}, "
+        f"test accuracy {entry['accuracy']['top1']:.4f}, {len(entry['verified']['checks'])} gates passed"
+    )
+
+
+@zoo.command()
+@model_argument
+@click.option("--onnx", "onnx_file", type=click.Path(dir_okay=False, path_type=Path), help="The file; else MODEL's.")
+@click.option("--checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="Its weights; else those beside it.")
+@click.option("--images", type=click.IntRange(1, 10_000), help="Use only the first so many test images.")
+@click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Also write the report as JSON.")
+@device_option
+@json_option
+def verify(
+    model: str,
+    onnx_file: Path | None,
+    checkpoint: Path | None,
+    images: int | None,
+    output: Path | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Prove that MODEL's ONNX file is its network: every gate is run and reported; one that fails exits with 3.
+
+    \b
+    Example: zoo verify lenet --onnx model.onnx --checkpoint checkpoint.safetensors
+    """
+    from zoo.fetch import fetch_with_bar
+    from zoo.publishing import verify_stored
+
+    fetch_with_bar()
+    with Bar(f"verifying {model}", total=None):
+        report = verify_stored(model, onnx_file, checkpoint, images=images, device=device, output=output)
+    if as_json:
+        emit_json(report.as_dict())
+    else:
+        print_report(report)
+    if not report.passed:
+        raise SystemExit(3)
+
+
+@zoo.command()
+@model_argument
+@json_option
+def publish(model: str, as_json: bool) -> None:
+    """Move your exported MODEL into the repository's weights/, after verifying it again from the file on disk.
+
+    \b
+    Example: zoo publish lenet
+    """
+    from zoo.fetch import fetch_with_bar
+    from zoo.publishing import publish_exported
+
+    fetch_with_bar()
+    with Bar(f"publishing {model}", total=None):
+        entry, folder = publish_exported(model)
+    if as_json:
+        emit_json(entry)
+    else:
+        emit(f"{folder}  test accuracy {entry['accuracy']['top1']:.4f}")
+
+
+def print_report(report: Any) -> None:
+    """Print a verification as a table."""
+    emit_table(
+        ["gate", "verdict", "finding", "seconds"],
+        [
+            [check.name, "passed" if check.passed else "FAILED", check.detail, f"{check.seconds:.2f}"]
+            for check in report.checks
+        ],
+        right=["seconds"],
+    )
+    failed = len(report.failures)
+    emit(f"{report.model}: " + ("every gate passed" if report.passed else f"{failed} of {len(report.checks)} failed"))

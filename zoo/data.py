@@ -1,0 +1,116 @@
+"""Fashion-MNIST as tensors that live on the device: no DataLoader, no workers, no copies per step.
+
+All 60,000 images are 47 MB as uint8, so the whole set sits beside the network, and a batch is one gather. Every random
+choice of an epoch (the order, and what happens to each image) is drawn at its start from (seed, epoch) alone. That is
+what makes a resumed run, a run in micro-batches and a run over several processes see exactly the same pictures.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from runtime import fashion_mnist
+from zoo.recipes import Recipe
+
+SIDE = 28
+# The published validation split: the last 10,000 training images. The file is already shuffled (every class has
+# 942 to 1,049 images there), so a fixed cut is as good as a random one and needs no seed to reproduce.
+VALIDATION_IMAGES = 10_000
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """images: uint8 (N, 1, 28, 28); labels: int64 (N,); both on one device."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> "LabelledImages":
+        return LabelledImages(self.images.to(device), self.labels.to(device))
+
+    def __getitem__(self, rows: slice) -> "LabelledImages":
+        return LabelledImages(self.images[rows], self.labels[rows])
+
+
+def load_split(split: str, device: torch.device | None = None) -> LabelledImages:
+    """Load `train` (60,000), `test` (10,000), `fit` (the first 50,000 of train) or `validation` (its last 10,000).
+
+    Raises:
+        DatasetError: the files are missing or not the clean release.
+    """
+    images, labels = fashion_mnist.load("test" if split == "test" else "train")
+    data = LabelledImages(torch.from_numpy(images), torch.from_numpy(labels).long())
+    if split == "fit":
+        data = data[slice(None, -VALIDATION_IMAGES)]
+    elif split == "validation":
+        data = data[slice(-VALIDATION_IMAGES, None)]
+    return data.to(device) if device else data
+
+
+class Epochs:
+    """Serves one data set epoch by epoch, shuffled and augmented as a recipe says."""
+
+    def __init__(self, data: LabelledImages, recipe: Recipe, seed: int) -> None:
+        self._recipe = recipe
+        self._seed = seed
+        self._labels = data.labels
+        # The black border that shifted images show is stored once, so that a shift is only another index.
+        self._padded = F.pad(data.images, (recipe.shift,) * 4)[:, 0]
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (images: uint8 (B, 1, 28, 28), labels: int64 (B,)) over one epoch; the last batch may be smaller."""
+        device = self._labels.device
+        count = len(self._labels)
+        # Drawn on the CPU, whatever the device: the same pictures everywhere.
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
+        order = torch.randperm(count, generator=generator).to(device)
+        rows, columns = self._draw_windows(count, generator)
+        boxes = self._draw_boxes(count, generator)
+        for start in range(0, count, self._recipe.batch_size):
+            chosen = slice(start, start + self._recipe.batch_size)
+            picked = order[chosen]
+            if rows is None or columns is None:
+                images = self._padded[picked]
+            else:  # gather, shift and flip in one indexing
+                images = self._padded[picked[:, None, None], rows[chosen, :, None], columns[chosen, None, :]]
+            if boxes is not None:
+                images = images.masked_fill(_inside(boxes[chosen]), 0)
+            yield images[:, None], self._labels[picked]
+
+    def _draw_windows(self, count: int, generator: torch.Generator) -> tuple[Tensor | None, Tensor | None]:
+        """Return the padded rows (N, 28) and columns (N, 28) that each image of the epoch shows, or None for all."""
+        shift, device = self._recipe.shift, self._labels.device
+        if not (shift or self._recipe.flip):
+            return None, None
+        top, left = torch.randint(0, 2 * shift + 1, (2, count, 1), generator=generator)
+        mirrored = torch.rand(count, 1, generator=generator) < (0.5 if self._recipe.flip else 0.0)
+        along = torch.arange(SIDE)
+        columns = torch.where(mirrored, SIDE - 1 - along, along) + left
+        return (along + top).to(device), columns.to(device)
+
+    def _draw_boxes(self, count: int, generator: torch.Generator) -> Tensor | None:
+        """Return the erased rectangles (N, 4) as top, bottom, left, right; empty ones for images left whole."""
+        if not self._recipe.erase:
+            return None
+        centre = torch.randint(0, SIDE, (count, 2), generator=generator)
+        size = torch.randint(2, 11, (count, 2), generator=generator)
+        size[torch.rand(count, generator=generator) >= self._recipe.erase] = 0
+        low = centre - size // 2
+        top, left = low.unbind(1)
+        bottom, right = (low + size).unbind(1)
+        return torch.stack([top, bottom, left, right], dim=1).to(self._labels.device)
+
+
+def _inside(boxes: Tensor) -> Tensor:
+    """Return the mask (B, 28, 28) of the pixels inside each box (B, 4)."""
+    along = torch.arange(SIDE, device=boxes.device)
+    top, bottom, left, right = boxes[:, :, None].unbind(1)
+    rows = (along >= top) & (along < bottom)
+    columns = (along >= left) & (along < right)
+    return rows[:, :, None] & columns[:, None, :]

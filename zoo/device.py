@@ -1,0 +1,38 @@
+"""Which device PyTorch trains on. A device asked for by name is used, or the command fails; only `auto` may choose."""
+
+import torch
+
+from runtime.errors import DeviceUnavailable, UsageError
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device for `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        UsageError: not one of these.
+        DeviceUnavailable: CUDA was asked for and PyTorch cannot use it; the sentence says why.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    kind, _, index = name.partition(":")
+    if kind != "cuda" or (index and not index.isdecimal()):
+        raise UsageError(f"{name!r} is no device; use auto, cpu, cuda or cuda:N")
+    if torch.version.cuda is None:
+        raise DeviceUnavailable(f"--device {name}: this PyTorch ({torch.__version__}) is built without CUDA")
+    if not torch.cuda.is_available():
+        raise DeviceUnavailable(
+            f"--device {name}: PyTorch {torch.__version__} finds no usable GPU (no NVIDIA driver, no visible device, or "
+            f"a driver older than CUDA {torch.version.cuda}); check `nvidia-smi`, or train with --device cpu"
+        )
+    if index and int(index) >= torch.cuda.device_count():
+        raise DeviceUnavailable(f"--device {name}: this machine has {torch.cuda.device_count()} GPU(s), counted from 0")
+    return torch.device("cuda", int(index or 0))
+
+
+def describe(device: torch.device) -> str:
+    """Return the name of the hardware, for logs and provenance."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} (cuda:{device.index})"
+    return f"cpu, {torch.get_num_threads()} threads"

@@ -1,0 +1,63 @@
+"""The networks of the book, by name: one table, timm's vocabulary."""
+
+import difflib
+import fnmatch
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from torch import nn
+
+from runtime.errors import UsageError
+from zoo.models.lenet import lenet
+from zoo.preprocess import ImageClassifier, Preprocess
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How to build a network, and the side in pixels of the square image that it takes."""
+
+    build: Callable[[], nn.Module]
+    input_size: int
+
+
+ARCHITECTURES = {
+    "lenet": Architecture(lenet, 28),
+    "lenet-max": Architecture(partial(lenet, pooling=nn.MaxPool2d), 28),
+    "lenet-relu": Architecture(partial(lenet, activation=nn.ReLU), 28),
+    "lenet-modern": Architecture(partial(lenet, activation=nn.ReLU, pooling=nn.MaxPool2d), 28),
+}
+ALIASES: dict[str, str] = {}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Return the names that match a shell pattern, in the order of the book."""
+    return [name for name in ARCHITECTURES if fnmatch.fnmatchcase(name, pattern)]
+
+
+def canonical_name(name: str) -> str:
+    """Return the table's name for `name`, which may be an alias.
+
+    Raises:
+        UsageError: no such model; the sentence lists the known ones and the nearest.
+    """
+    known = ALIASES.get(name, name)
+    if known in ARCHITECTURES:
+        return known
+    nearest = difflib.get_close_matches(name, [*ARCHITECTURES, *ALIASES], n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    raise UsageError(f"there is no model {name!r}: {hint}Known models: {', '.join(ARCHITECTURES)}")
+
+
+def create_model(name: str, *, normalize: bool = True) -> ImageClassifier:
+    """Build a network with fresh weights and its preprocessing: uint8 (N, 1, 28, 28) -> logits: float32 (N, 10).
+
+    Args:
+        name: a name of `list_models()`, or an alias.
+        normalize: pixels to zero mean and unit variance; False gives the book's 0 to 1.
+
+    Raises:
+        UsageError: no such model.
+    """
+    architecture = ARCHITECTURES[canonical_name(name)]
+    return ImageClassifier(Preprocess(architecture.input_size, normalize=normalize), architecture.build())

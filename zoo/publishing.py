@@ -1,0 +1,135 @@
+"""From a trained network to an artifact, to its proof, to the repository: what `zoo export|verify|publish` call."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from export.artifact import (
+    CHECKPOINT_FILE,
+    REPORT_FILE,
+    expectations,
+    export_network,
+    index_entry,
+    write_artifact,
+)
+from export.description import Description
+from export.golden import FOLDER
+from export.report import Report
+from export.verifier import verify
+from runtime import fashion_mnist
+from runtime.atomic import write_bytes
+from runtime.errors import FashionZooError, ModelNotFound
+from runtime.store import MODEL_FILE, StoredModel, find_model, read_index, repository_weights, user_weights
+from zoo.checkpoint import CheckpointError
+from zoo.models import canonical_name
+from zoo.trained import Trained, load_trained
+
+
+class NotPublishable(FashionZooError):
+    """There is nothing to publish, or nowhere to publish to."""
+
+
+def export_trained(trained: Trained, weights: Path | None = None) -> tuple[dict[str, Any], Path]:
+    """Export a trained network into a weights folder (by default the user's own); return its entry and its folder.
+
+    Raises:
+        VerificationFailed: a gate failed; nothing was written.
+        CheckpointError: the weights are of an unfinished run.
+    """
+    if not trained.checkpoint.finished:
+        header = trained.checkpoint.header
+        raise CheckpointError(
+            f"{trained.checkpoint.path} is from epoch {header['epoch']} of {header['recipe']['epochs']}: finish the "
+            f"run with `zoo train {trained.name} --resume` before exporting it"
+        )
+    images, labels = fashion_mnist.load("test")
+    weights = weights or user_weights()
+    export_network(
+        trained.network,
+        weights,
+        describe(trained),
+        images=images,
+        labels=labels,
+        checkpoint=trained.checkpoint.path,
+    )
+    return read_index(weights)[trained.name], weights / trained.name
+
+
+def describe(trained: Trained) -> Description:
+    """Return what a checkpoint's header tells of its network."""
+    header = trained.checkpoint.header
+    return Description(
+        name=trained.name,
+        labels=fashion_mnist.LABELS,
+        recipe=header["recipe"],
+        seed=header["seed"],
+        epochs=header["epoch"],
+        trained_on=header.get("trained_on"),
+        checkpoint={"file": CHECKPOINT_FILE, "sha256": trained.checkpoint.sha256()},
+    )
+
+
+def verify_stored(
+    model: str,
+    onnx_file: Path | None = None,
+    checkpoint: Path | None = None,
+    *,
+    images: int | None = None,
+    device: str = "cpu",
+    output: Path | None = None,
+) -> Report:
+    """Verify a stored file against its weights, on the test images or the first `images` of them.
+
+    Raises:
+        ModelNotFound: no such file. CheckpointError: no such weights. DeviceUnavailable: the device cannot be used.
+    """
+    name = canonical_name(model)
+    if onnx_file is None:
+        stored = find_model(name)
+    else:
+        stored = StoredModel(name, onnx_file, "path", None)
+    content = stored.read()
+    beside = stored.path.parent / CHECKPOINT_FILE
+    if checkpoint is None and beside.exists():
+        checkpoint = beside
+    trained = load_trained(name, checkpoint)
+    pictures, labels = fashion_mnist.load("test")
+    report = verify(
+        trained.network,
+        content,
+        images=pictures[:images],
+        labels=labels[:images],
+        expected=expectations(describe(trained)),
+        device=device,
+    )
+    if output is not None:
+        write_bytes(output, (json.dumps(report.as_dict(), indent=2) + "\n").encode())
+    return report
+
+
+def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
+    """Copy the user's export of a model into the repository's weights, after verifying the file on disk again.
+
+    Raises:
+        NotPublishable: nothing was exported, or this is no checkout of the repository.
+        VerificationFailed: a gate failed; the repository is as it was.
+    """
+    name = canonical_name(model)
+    weights, source = repository_weights(), user_weights()
+    if weights is None:
+        raise NotPublishable("zoo publish writes to the repository's weights/, and this is an installed package")
+    if name not in read_index(source):
+        raise NotPublishable(f"there is no export of {name} in {source}: run `zoo export {name}` first")
+    stored = find_model(name)
+    if stored.origin != "user":
+        raise ModelNotFound(f"the export of {name} in {source} has lost its file: run `zoo export {name}` again")
+    folder = stored.path.parent
+    report = verify_stored(name, stored.path, folder / CHECKPOINT_FILE)
+    report.require()
+    trained = load_trained(name, folder / CHECKPOINT_FILE)
+    content = stored.read()
+    files = {MODEL_FILE: content, REPORT_FILE: (json.dumps(report.as_dict(), indent=2) + "\n").encode()}
+    for path in [folder / CHECKPOINT_FILE, *sorted((folder / FOLDER).iterdir())]:
+        files[str(path.relative_to(folder))] = path.read_bytes()
+    write_artifact(weights, index_entry(trained.network, content, describe(trained), report), files)
+    return read_index(weights)[name], weights / name

@@ -1,0 +1,140 @@
+"""How each network is trained: every recipe of the zoo, in one file.
+
+`d2l` is the book's own recipe; `best`, the default, trains the same, unchanged network to the accuracies of the README.
+What was tried on the way to `best`, and what failed, is in `benchmarks/recipe_search.md`.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from runtime.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides how a network is trained, apart from the seed.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images a step, over all devices together.
+        lr: peak learning rate.
+        optimizer: `sgd` (Nesterov where `momentum` > 0) or `adamw` (Loshchilov and Hutter, 2019).
+        schedule: `constant`, or `cosine` down to zero (Loshchilov and Hutter, 2017).
+        warmup: part of all steps over which the rate rises linearly from zero.
+        weight_decay: decoupled for `adamw`; weights of dense and convolutional layers only.
+        label_smoothing: Szegedy et al., 2016.
+        flip: mirror half of the images, left to right.
+        shift: move each image by up to this many pixels, in both directions.
+        erase: part of the images that lose a random rectangle (random erasing, Zhong et al., 2020).
+        ema: decay of the average of weights that is kept beside them and published; 0 keeps none.
+        normalize: pixels to zero mean and unit variance; the book only scales them to 0 to 1.
+    """
+
+    name: str
+    epochs: int
+    batch_size: int = 128
+    lr: float
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    momentum: float = 0.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: float = 0.0
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    flip: bool = False
+    shift: int = 0
+    erase: float = 0.0
+    ema: float = 0.0
+    normalize: bool = True
+
+    def __post_init__(self) -> None:
+        def require(field: str, sound: bool, expected: str) -> None:
+            if not sound:
+                raise UsageError(f"recipe {self.name!r}: {field} must be {expected}, not {getattr(self, field)!r}")
+
+        require("epochs", self.epochs >= 1, "at least 1")
+        require("batch_size", self.batch_size >= 1, "at least 1")
+        require("lr", 0 < self.lr < math.inf, "a positive number")
+        require("optimizer", self.optimizer in ("sgd", "adamw"), "'sgd' or 'adamw'")
+        require("schedule", self.schedule in ("constant", "cosine"), "'constant' or 'cosine'")
+        require("shift", 0 <= self.shift <= 14, "from 0 to 14 pixels")
+        require("weight_decay", 0 <= self.weight_decay < math.inf, "zero or more")
+        for field in ("momentum", "warmup", "label_smoothing", "ema"):
+            require(field, 0 <= getattr(self, field) < 1, "in [0, 1)")
+        require("erase", 0 <= self.erase <= 1, "in [0, 1]")
+
+    def override(self, **changes: Any) -> Self:
+        """Return this recipe with the given fields changed; None leaves a field as it is."""
+        return dataclasses.replace(self, **{field: value for field, value in changes.items() if value is not None})
+
+    def lr_at(self, step: int, steps: int) -> float:
+        """Return the learning rate of step `step` (from 0) out of `steps`: a function of the step alone, so that a
+        resumed run needs no state of a scheduler."""
+        warmup_steps = self.warmup * steps
+        if step < warmup_steps:
+            return self.lr * (step + 1) / (warmup_steps + 1)
+        if self.schedule == "constant":
+            return self.lr
+        progress = (step - warmup_steps) / (steps - warmup_steps)
+        return self.lr * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
+        """Rebuild a recipe from `as_dict`.
+
+        Raises:
+            UsageError: a field is missing, unknown or out of range, as in a checkpoint of another version.
+        """
+        try:
+            return cls(**fields)
+        except TypeError as error:
+            raise UsageError(f"this recipe is not one of this version of fashion-zoo: {error}") from error
+
+
+def recipe_for(model: str, name: str = "best") -> Recipe:
+    """Return the recipe `name` (`best` or `d2l`) of a model.
+
+    Raises:
+        UsageError: there is no such recipe.
+    """
+    try:
+        return RECIPES[name][model]
+    except KeyError:
+        raise UsageError(f"there is no recipe {name!r} for {model!r}; there are: {', '.join(RECIPES)}") from None
+
+
+def _d2l(lr: float) -> Recipe:
+    return Recipe(name="d2l", epochs=10, batch_size=128, lr=lr, normalize=False)
+
+
+_LENET_BEST = Recipe(
+    name="best",
+    epochs=60,
+    batch_size=128,
+    lr=1e-2,
+    optimizer="adamw",
+    schedule="cosine",
+    warmup=0.05,
+    flip=True,
+    shift=1,
+)
+
+RECIPES: dict[str, dict[str, Recipe]] = {
+    "best": {
+        "lenet": _LENET_BEST,
+        "lenet-max": _LENET_BEST,
+        "lenet-relu": _LENET_BEST,
+        "lenet-modern": _LENET_BEST.override(lr=4e-3),
+    },
+    # The current edition of the book: batch 128, 10 epochs, plain SGD at a constant rate, no augmentation.
+    "d2l": {
+        "lenet": _d2l(0.1),
+        "lenet-max": _d2l(0.1),
+        "lenet-relu": _d2l(0.1),
+        "lenet-modern": _d2l(0.1),
+    },
+}

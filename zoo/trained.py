@@ -1,0 +1,44 @@
+"""A network with the weights of a checkpoint in it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.artifact import CHECKPOINT_FILE
+from runtime.store import folders
+from zoo import checkpoint, run
+from zoo.checkpoint import Checkpoint, CheckpointError
+from zoo.models import canonical_name, create_model
+from zoo.preprocess import ImageClassifier
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network, ready to be measured or exported, and where its weights came from."""
+
+    name: str
+    network: ImageClassifier
+    checkpoint: Checkpoint
+
+
+def load_trained(model: str, path: Path | None = None) -> Trained:
+    """Load the weights of a model.
+
+    Args:
+        model: a name of `list_models()`.
+        path: a checkpoint; by default that of the user's own run, else the one published beside the ONNX file.
+
+    Raises:
+        UsageError: no such model.
+        CheckpointError: no weights, or damaged, foreign or another model's.
+    """
+    name = canonical_name(model)
+    if path is None:
+        candidates = [run.checkpoint_in(run.default_folder(name))]
+        candidates += [folder / name / CHECKPOINT_FILE for _, folder in folders()]
+        path = next((candidate for candidate in candidates if candidate.exists()), None)
+        if path is None:
+            raise CheckpointError(f"{name} has not been trained on this machine: run `zoo train {name}`")
+    found = checkpoint.load(path, model=name)
+    network = create_model(name)
+    found.load_into(network)
+    return Trained(name, network.eval(), found)
