@@ -133,6 +133,27 @@ class Classifier:
         """Give the session's memory back; the classifier cannot be used afterwards."""
         self._session = None
 
+    def info(self) -> dict[str, Any]:
+        """Return everything known of the model: the file, its metadata, its place in the index, and its placement."""
+        described = {name: value for name, value in self.metadata.fields.items() if name not in ("format", "model")}
+        entry = self.entry or {}
+        return {
+            "model": self.name,
+            "file": str(self.path),
+            "origin": self.origin,
+            "bytes": self.bytes,
+            "sha256": entry.get("sha256"),
+            "parameters": entry.get("parameters"),
+            "flops": entry.get("flops"),
+            "inputs": [str(spec) for spec in contract.input_specs()],
+            "outputs": [str(spec) for spec in contract.output_specs(len(self.labels))],
+            **described,
+            "verified": entry.get("verified"),
+            "device": self.device,
+            "device_reason": self.device_reason,
+            "placement": self.placement,
+        }
+
     def logits(self, pixels: npt.NDArray[np.uint8], batch_size: int = DEFAULT_BATCH_SIZE) -> npt.NDArray[np.float32]:
         """Return the raw scores: pixels: uint8 (N, 1, 28, 28), light garment on black -> float32 (N, K).
 

@@ -35,7 +35,7 @@ def unpack(package: str, scratch: Path) -> Path:
         update = _run(_apt_get(["update"], *ours), scratch)
         # One dead source fails the update though another may have the package: the download decides.
         if download := _run(_apt_get(["download", package], *ours), scratch):
-            raise DatasetError(download)
+            raise DatasetError(update or download)
     unpacked = scratch / "unpacked"
     for archive in scratch.glob(f"{package}_*.deb"):
         if complaint := _run(["dpkg-deb", "-x", str(archive), str(unpacked)], scratch):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime import fashion_mnist
+from runtime import fashion_mnist, fashion_mnist_download
 from runtime.errors import DatasetError
 from runtime.fashion_mnist import Location, verify
 from runtime.fashion_mnist_download import ensure
@@ -31,7 +31,9 @@ class Mirror(http.server.ThreadingHTTPServer):
     def __init__(self, files: dict[str, bytes]) -> None:
         super().__init__(("127.0.0.1", 0), MirrorHandler)
         self.files = files
-        self.cuts: list[int] = []  # the next responses break after so many bytes
+        self.cuts: list[int] = []  # the next responses break after so many bytes...
+        self.hangs_up = threading.Event()  # ...as soon as this is set
+        self.hangs_up.set()
         self.knows_ranges = True
         self.range_error = 0  # bytes by which the start of a range is missed
         self.tells_length = True
@@ -67,7 +69,11 @@ class MirrorHandler(http.server.BaseHTTPRequestHandler):
         if self.server.tells_length:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[: self.server.cuts.pop(0)] if self.server.cuts else body)
+        if self.server.cuts:
+            self.wfile.write(body[: self.server.cuts.pop(0)])
+            self.server.hangs_up.wait()
+        else:
+            self.wfile.write(body)
         return None
 
     def log_message(self, format: str, *args: object) -> None:
@@ -81,6 +87,7 @@ def mirror(plain_test_split: Path) -> Iterator[Mirror]:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
+        server.hangs_up.set()
         server.shutdown()
         thread.join()
 
@@ -126,6 +133,18 @@ class TestDownload:
         ensure("test", mirrors=[mirror.url])
 
         assert mirror.requests == [(GZ, 0), (GZ, 1000), (GZ, 1500)]
+        verify(images_cached, "test")
+
+    def test_a_mirror_that_falls_silent_is_asked_again_for_the_rest(
+        self, mirror: Mirror, images_cached: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(fashion_mnist_download, "TIMEOUT_SECONDS", 0.2)
+        mirror.cuts = [1000]
+        mirror.hangs_up.clear()
+
+        ensure("test", mirrors=[mirror.url])
+
+        assert mirror.requests == [(GZ, 0), (GZ, 1000)]
         verify(images_cached, "test")
 
     def test_the_next_run_continues_what_an_earlier_one_began(self, mirror: Mirror, images_cached: Path) -> None:

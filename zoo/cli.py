@@ -73,7 +73,7 @@ def data(offline: bool, as_json: bool) -> None:
     Example: zoo data
     """
     from runtime import fashion_mnist
-    from zoo.fetch import fetch_with_bar
+    from runtime.fetch import fetch_with_bar
 
     location = fashion_mnist.find() if offline else fetch_with_bar()
     if location is None:
@@ -117,7 +117,7 @@ def train(
     """
     from zoo import run
     from zoo.device import choose_device, describe
-    from zoo.fetch import fetch_with_bar
+    from runtime.fetch import fetch_with_bar
     from zoo.models import canonical_name
     from zoo.progress import TrainingBar
 
@@ -160,7 +160,7 @@ def eval_command(model: str, checkpoint: Path | None, device: str, as_json: bool
     from zoo.data import load_split
     from zoo.device import choose_device
     from zoo.evaluation import evaluate
-    from zoo.fetch import fetch_with_bar
+    from runtime.fetch import fetch_with_bar
     from zoo.trained import load_trained
 
     trained = load_trained(model, checkpoint)
@@ -192,7 +192,7 @@ def export(model: str, checkpoint: Path | None, output: Path | None, as_json: bo
     \b
     Example: zoo export lenet
     """
-    from zoo.fetch import fetch_with_bar
+    from runtime.fetch import fetch_with_bar
     from zoo.publishing import export_trained
     from zoo.trained import load_trained
 
@@ -231,7 +231,7 @@ def verify(
     \b
     Example: zoo verify lenet --onnx model.onnx --checkpoint checkpoint.safetensors
     """
-    from zoo.fetch import fetch_with_bar
+    from runtime.fetch import fetch_with_bar
     from zoo.publishing import verify_stored
 
     fetch_with_bar()
@@ -254,7 +254,7 @@ def publish(model: str, as_json: bool) -> None:
     \b
     Example: zoo publish lenet
     """
-    from zoo.fetch import fetch_with_bar
+    from runtime.fetch import fetch_with_bar
     from zoo.publishing import publish_exported
 
     fetch_with_bar()

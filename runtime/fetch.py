@@ -1,17 +1,17 @@
 """Getting the data set, as its owner watches it."""
 
 from runtime.console import Bar, note
-from runtime.fashion_mnist import Location, find
+from runtime.fashion_mnist import Location, Split, find
 from runtime.fashion_mnist_download import ensure
 
 
-def fetch_with_bar() -> Location:
-    """Return where Fashion-MNIST is, after getting it if it is nowhere on this machine.
+def fetch_with_bar(split: Split | None = None) -> Location:
+    """Return where a split of Fashion-MNIST is (None: all of it), after getting it if it is nowhere on this machine.
 
     Raises:
         DatasetError: it is nowhere and cannot be got; the sentence says what each source answered.
     """
-    if found := find():
+    if found := find(split):
         return found
     note("Fashion-MNIST is not on this machine: getting it (31 MB, once)")
     with Bar("Fashion-MNIST", total=None) as bar:
@@ -19,4 +19,4 @@ def fetch_with_bar() -> Location:
         def progress(name: str, done: int, total: int | None) -> None:
             bar.update(description=name, completed=done, total=total)
 
-        return ensure(progress=progress)
+        return ensure(split, progress=progress)

@@ -1,0 +1,45 @@
+# `make demo` and `make test` do all the set-up on a fresh machine: environment, install, data.
+#
+#   make demo    train, export, verify and use LeNet
+#   make test    the tests
+#   make check   format, lint, types
+#   make clean   remove what these made
+
+VENV ?= .venv
+PYTHON ?= python3
+# Data, runs and exports of these targets stay inside the checkout.
+export ZOO_HOME ?= $(CURDIR)/.zoo
+
+INSTALLED := $(VENV)/.installed
+BIN := $(VENV)/bin
+
+.PHONY: setup data demo test check format clean
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("fashion-zoo needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+data: $(INSTALLED)
+	@$(BIN)/zoo data
+
+demo: $(INSTALLED)
+	@$(BIN)/python examples/demo.py
+
+test: data
+	$(BIN)/pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .zoo dist .pytest_cache .ruff_cache .mypy_cache

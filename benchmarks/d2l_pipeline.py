@@ -1,0 +1,74 @@
+"""The book's training pipeline, as its text describes it: the baseline that the zoo's engine is measured against.
+
+torchvision's FashionMNIST with `ToTensor` (and `Resize` where the network is larger), a DataLoader with four workers,
+an eager network, plain SGD. Written from the description in D2L 4.2, 7.6 and 8.1; no code is copied.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+WORKERS = 4
+
+
+def loader(root: Path, size: int, batch_size: int = 128) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Return the book's loader of training images; `root` is as torchvision wants it."""
+    steps = [transforms.ToTensor()] if size == 28 else [transforms.Resize((size, size)), transforms.ToTensor()]
+    data = datasets.FashionMNIST(root=str(root), train=True, transform=transforms.Compose(steps), download=False)
+    return DataLoader(data, batch_size, shuffle=True, num_workers=WORKERS)
+
+
+def torchvision_root(folder: Path, scratch: Path) -> Path:
+    """Lay the data set out where torchvision looks for it, and return the root to give it."""
+    from runtime import fashion_mnist
+
+    raw = scratch / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    for split in ("train", "test"):
+        for file in fashion_mnist.files_of(split):
+            source = file.path_in(folder)
+            assert source is not None
+            content = source.read_bytes()
+            if source.suffix == ".gz":
+                import gzip
+
+                content = gzip.decompress(content)
+            (raw / file.name).write_bytes(content)
+    return scratch
+
+
+def images_per_second(
+    network: nn.Module, batches: DataLoader[tuple[Tensor, Tensor]], lr: float, device: torch.device, limit: int
+) -> float:
+    """Train the book's way on `limit` images and return images/s of the whole loop, data loading included.
+
+    The clock starts once the workers have delivered their first batch and the first step is done.
+    """
+    network = network.to(device).train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=lr)
+    loss_function = nn.CrossEntropyLoss()
+
+    def forever() -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            yield from batches
+
+    seen, started = -1, 0.0
+    for images, labels in forever():
+        images, labels = images.to(device), labels.to(device)
+        loss = loss_function(network(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        if seen < 0:
+            seen, started = 0, time.perf_counter()
+            continue
+        seen += len(labels)
+        if seen >= limit:
+            break
+    return seen / (time.perf_counter() - started)

@@ -1,0 +1,78 @@
+"""Whole-process time and memory of `runtime predict a.png` against the shortest script that does the same, in turn.
+
+    python benchmarks/startup.py
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import conditions
+from PIL import Image
+
+from runtime import fashion_mnist
+from runtime.store import find_model
+
+ROUNDS = 21
+MINIMAL = """
+import sys
+import numpy, onnxruntime
+from PIL import Image
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+pixels = numpy.asarray(Image.open(sys.argv[2]).convert("L"))[None, None]
+print(session.run(["logits"], {"image": pixels})[0].argmax())
+"""
+
+
+def measure(command: list[str]) -> tuple[float, float]:
+    """Run a command to its end; return seconds and its peak memory in MiB."""
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    assert status == 0, command
+    return seconds, usage.ru_maxrss / 1024
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        picture = Path(scratch) / "a.png"
+        Image.fromarray(fashion_mnist.load("test")[0][0, 0]).save(picture)
+        minimal = Path(scratch) / "minimal.py"
+        minimal.write_text(MINIMAL)
+        model = str(find_model("lenet").path)
+        commands = {
+            "runtime": [str(Path(sys.executable).parent / "runtime"), "predict", "-m", "lenet", str(picture)],
+            "minimal": [sys.executable, str(minimal), model, str(picture)],
+        }
+        for command in commands.values():
+            measure(command)
+        rows = [{name: measure(command) for name, command in commands.items()} for _ in range(ROUNDS)]
+    figures = {
+        name: {
+            "seconds": round(statistics.median(row[name][0] for row in rows), 4),
+            "peak_mib": round(statistics.median(row[name][1] for row in rows), 1),
+        }
+        for name in commands
+    }
+    ratio = statistics.median(row["runtime"][0] / row["minimal"][0] for row in rows)
+    memory = statistics.median(row["runtime"][1] / row["minimal"][1] for row in rows)
+    path = conditions.save(
+        "startup",
+        {
+            "what": "whole process: `runtime predict -m lenet a.png` against a minimal script, in turn, medians",
+            "rounds": ROUNDS,
+            **figures,
+            "median_ratio_seconds": round(ratio, 3),
+            "median_ratio_memory": round(memory, 3),
+        },
+    )
+    print(f"{figures}\ntime {ratio:.3f}x, memory {memory:.3f}x, written to {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""The `runtime` command: parse, make one library call, print. Only Click is imported until a command runs."""
+
+from typing import Any
+
+import click
+
+from runtime.console import CONTEXT_SETTINGS, Bar, Command, Group, emit, emit_json, emit_table, json_option, note
+
+model_option = click.option(
+    "--model", "-m", metavar="NAME|FILE", help="A model's name, or a .onnx file.  [default: the best that ships]"
+)
+device_option = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda|cuda:N",
+    help="Where to compute. A device asked for by name is used, or the command exits with 4.",
+)
+threads_option = click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all allowed]")
+batch_size_option = click.option(
+    "--batch-size", "-b", type=click.IntRange(1), default=256, show_default=True, help="Images at once."
+)
+
+
+@click.group(cls=Group, context_settings=CONTEXT_SETTINGS)
+@click.version_option(package_name="fashion-zoo")
+def runtime() -> None:
+    """Run the zoo's ONNX models on pictures, without PyTorch.
+
+    \b
+    runtime predict shoe.png       what is in the picture
+    runtime list                   the models on this machine
+    runtime info -m lenet          everything a model says of itself
+    runtime accuracy -m lenet      measure it on the 10,000 test images
+    """
+
+
+@runtime.command(cls=Command)
+@click.argument("sources", nargs=-1, required=True, metavar="PICTURE...")
+@model_option
+@click.option("--recursive", "-r", is_flag=True, help="Look into the folders of a folder, too.")
+@click.option("--topk", type=click.IntRange(1), default=3, show_default=True, help="How many classes to name.")
+@click.option(
+    "--invert",
+    type=click.Choice(["auto", "yes", "no"]),
+    default="auto",
+    show_default=True,
+    help="Whether to swap light and dark; auto does for a light background.",
+)
+@click.option(
+    "--fit",
+    type=click.Choice(["auto", "exact", "catalogue"]),
+    default="auto",
+    show_default=True,
+    help="How a picture becomes 28x28 pixels.",
+)
+@click.option("--jsonl", is_flag=True, help="Print one JSON object a line, as results come.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, as results come.")
+@batch_size_option
+@device_option
+@threads_option
+@json_option
+def predict(
+    sources: tuple[str, ...],
+    model: str | None,
+    recursive: bool,
+    topk: int,
+    invert: Any,
+    fit: Any,
+    jsonl: bool,
+    as_csv: bool,
+    batch_size: int,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Say what each PICTURE shows: files, folders, patterns, - for stdin, @list.txt for a list of paths.
+
+    A picture that cannot be read is reported, the others are still answered, and the command exits with 1.
+
+    \b
+    Example: runtime predict shoe.png photos/ --json
+    """
+    if as_json + jsonl + as_csv > 1:
+        raise click.UsageError("--json, --jsonl and --csv exclude each other")
+    from runtime import answers
+    from runtime.classifier import Classifier
+    from runtime.errors import ImageError
+    from runtime.sources import STDIN, expand, read_stdin
+
+    names = list(expand(sources, recursive=recursive))
+    classifier = Classifier(model, device=device, threads=threads)
+    say_device(classifier)
+    documents, failures = [], 0
+    if as_csv:
+        emit(answers.as_csv(answers.CSV_COLUMNS))
+    pictures = (read_stdin() if name == STDIN else name for name in names)
+    stream = classifier.stream(pictures, batch_size, topk=topk, invert=invert, fit=fit, return_errors=True)
+    with Bar("predicting", len(names) if len(names) > batch_size else None) as bar:
+        for name, answer in zip(names, stream, strict=True):
+            bar.advance()
+            failed = isinstance(answer, ImageError)
+            failures += failed
+            if as_json:
+                documents.append(answers.as_dict(name, answer))
+            elif jsonl:
+                emit_json(answers.as_dict(name, answer), indent=None)
+            elif as_csv:
+                emit(answers.as_csv(answers.csv_row(name, answer)))
+            elif isinstance(answer, ImageError):
+                note(f"Error: {answer}")
+            else:
+                emit(answers.as_line(name, answer))
+    if as_json:
+        emit_json(documents)
+    if failures:
+        if len(names) > 1:
+            note(f"{failures} of {len(names)} pictures could not be read")
+        raise SystemExit(1)
+
+
+@runtime.command("list", cls=Command)
+@json_option
+def list_command(as_json: bool) -> None:
+    """List the models on this machine, and which file each name means.
+
+    \b
+    Example: runtime list --json
+    """
+    from runtime.store import find_model, list_models
+
+    models = list_models()
+    default = find_model().name if models else None
+    if as_json:
+        emit_json([{**(stored.entry or {}), "path": str(stored.path), "origin": stored.origin} for stored in models])
+        return
+    emit_table(
+        ["name", "accuracy", "parameters", "bytes", "origin", "file"],
+        [
+            [
+                stored.name + (" (default)" if stored.name == default else ""),
+                "-" if stored.accuracy is None else f"{stored.accuracy:.4f}",
+                f"{(stored.entry or {}).get('parameters', 0):,}",
+                f"{stored.path.stat().st_size:,}",
+                stored.origin,
+                stored.path,
+            ]
+            for stored in models
+        ],
+        right=["accuracy", "parameters", "bytes"],
+    )
+
+
+@runtime.command(cls=Command)
+@model_option
+@device_option
+@json_option
+def info(model: str | None, device: str, as_json: bool) -> None:
+    """Show everything a model says of itself, which file it is, and where its nodes run.
+
+    \b
+    Example: runtime info -m lenet --json
+    """
+    from runtime.classifier import Classifier
+
+    document = Classifier(model, device=device).info()
+    if as_json:
+        emit_json(document)
+        return
+    for key, value in document.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{name} {part}" for name, part in value.items())
+        elif isinstance(value, list):
+            value = ", ".join(str(part) for part in value)
+        emit(f"{key:<14} {'-' if value is None else value}")
+
+
+@runtime.command(cls=Command)
+@model_option
+@batch_size_option
+@device_option
+@threads_option
+@json_option
+def accuracy(model: str | None, batch_size: int, device: str, threads: int | None, as_json: bool) -> None:
+    """Measure a model on the 10,000 test images of Fashion-MNIST.
+
+    \b
+    Example: runtime accuracy -m lenet --device cpu --json
+    """
+    from runtime import fashion_mnist
+    from runtime.accuracy import measure_accuracy
+    from runtime.classifier import Classifier
+    from runtime.fetch import fetch_with_bar
+
+    classifier = Classifier(model, device=device, threads=threads)
+    say_device(classifier)
+    fetch_with_bar("test")
+    images, labels = fashion_mnist.load("test")
+    with Bar(f"measuring {classifier.name}", len(images)) as bar:
+        report = measure_accuracy(classifier, images, labels, batch_size, bar.advance)
+    if as_json:
+        emit_json(report.as_dict())
+        return
+    emit(
+        f"{report.model}: {report.correct:,} of {report.n:,} right, top-1 {report.top1:.4f}, on {report.device}, "
+        f"{report.n / report.seconds:,.0f} images/s"
+    )
+    emit_table(
+        ["class", "right", "of", "accuracy", "most taken for"],
+        [
+            [label, right, n, f"{right / max(1, n):.4f}", taken_for(report, index)]
+            for index, (label, right, n) in enumerate(report.per_class())
+        ],
+        right=["right", "of", "accuracy"],
+    )
+
+
+def taken_for(report: Any, index: int) -> str:
+    """Return the class that a class is most often mistaken for, with the count."""
+    mistakes = report.confusion[index].copy()
+    mistakes[index] = 0
+    return f"{report.labels[mistakes.argmax()]} ({mistakes.max()})" if mistakes.any() else "-"
+
+
+def say_device(classifier: Any) -> None:
+    """Say on stderr which device `auto` chose, where there was a choice to make and it fell on the CPU."""
+    if classifier.device_reason:
+        note(f"using the CPU: {classifier.device_reason}")

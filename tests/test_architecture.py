@@ -1,0 +1,103 @@
+"""The floors of the house: who may import whom, in one place, checked from the source and from the running code."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FLOORS = {  # package: what of the project and of the heavy libraries it may import
+    "runtime": {"runtime", "numpy", "PIL", "click", "rich", "onnxruntime"},
+    "export": {"runtime", "export", "numpy", "torch", "onnx", "onnxruntime", "filelock"},
+    "zoo": {"runtime", "export", "zoo", "numpy", "torch", "safetensors", "matplotlib", "filelock", "click"},
+}
+HEAVY = ("torch", "torchvision", "onnx", "onnxscript", "safetensors", "matplotlib", "zoo", "export")
+
+
+def imports_of(path: Path) -> set[str]:
+    """The top-level names of everything a file imports, wherever in the file."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.split(".")[0])
+    return names - set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_a_floor_imports_only_what_the_matrix_allows(package: str) -> None:
+    strays = {
+        str(path.relative_to(ROOT)): sorted(imports_of(path) - FLOORS[package])
+        for path in (ROOT / package).rglob("*.py")
+        if imports_of(path) - FLOORS[package]
+    }
+
+    assert strays == {}
+
+
+def test_the_import_reader_sees_imports_inside_functions(tmp_path: Path) -> None:
+    source = tmp_path / "sneaky.py"
+    source.write_text("def f():\n    from torch.nn import Module\n    import zoo.models as z\n")
+
+    assert imports_of(source) == {"torch", "zoo"}
+
+
+def run_blocked(program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process in which every heavy library refuses to be imported."""
+    block = f"import sys\nfor name in {HEAVY!r}: sys.modules[name] = None\n"
+    return subprocess.run([sys.executable, "-c", block + program], capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def test_the_runtime_predicts_where_torch_and_onnx_cannot_be_imported() -> None:
+    done = run_blocked(
+        "import numpy\nfrom runtime import Classifier\n"
+        "print(Classifier('lenet', device='cpu').logits(numpy.zeros((2, 1, 28, 28), numpy.uint8)).shape)"
+    )
+
+    assert (done.stdout, done.stderr) == ("(2, 10)\n", "")
+
+
+def test_the_block_would_be_noticed() -> None:
+    done = run_blocked("import torch")
+
+    assert done.returncode == 1
+    assert "torch" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["runtime", "--help"], ["runtime", "list"], ["runtime", "predict", "--help"]])
+def test_commands_that_need_no_session_do_not_load_onnxruntime(command: list[str]) -> None:
+    program = (
+        f"import sys, runpy\nsys.argv = {command!r}\n"
+        "try: runpy.run_module('runtime', run_name='__main__')\nexcept SystemExit as end: assert not end.code, end\n"
+        "assert 'onnxruntime' not in sys.modules, 'onnxruntime was loaded'"
+    )
+
+    assert run_blocked(program).returncode == 0
+
+
+def test_zoo_help_does_not_wait_for_torch() -> None:
+    program = (
+        "import sys\nfrom zoo.cli import zoo\n"
+        "try: zoo(['--help'])\nexcept SystemExit: pass\n"
+        "assert 'torch' not in sys.modules, 'torch was loaded'"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_zoo_without_its_extra_names_the_install_line() -> None:
+    program = (
+        "import importlib.util as u\nfind = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name in ('torch', 'onnx') else find(name, *rest)\n"
+        "from zoo.__main__ import main\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: the zoo command needs torch, onnx, which the base install leaves out: pip install 'fashion-zoo[zoo]'\n"
+    )

@@ -1,0 +1,83 @@
+"""Recipes: frozen, checked, and a learning rate that is a function of the step alone."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from runtime.errors import UsageError
+from zoo.models import list_models
+from zoo.recipes import RECIPES, Recipe, recipe_for
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("model", list_models())
+def test_every_model_has_every_recipe_under_its_name(name: str, model: str) -> None:
+    assert recipe_for(model, name).name == name
+
+
+def test_d2l_is_the_books_own_recipe() -> None:
+    recipe = recipe_for("lenet", "d2l")
+
+    assert (recipe.epochs, recipe.batch_size, recipe.lr, recipe.optimizer, recipe.momentum) == (10, 128, 0.1, "sgd", 0)
+    assert (recipe.schedule, recipe.warmup, recipe.weight_decay, recipe.normalize) == ("constant", 0, 0, False)
+    assert (recipe.flip, recipe.shift, recipe.erase, recipe.label_smoothing, recipe.ema) == (False, 0, 0, 0, 0)
+
+
+def test_an_unknown_recipe_lists_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="there are: best, d2l"):
+        recipe_for("lenet", "worst")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("lr", 0.0),
+        ("lr", -0.1),
+        ("lr", float("nan")),
+        ("lr", float("inf")),
+        ("momentum", 1.0),
+        ("warmup", 1.0),
+        ("weight_decay", -1e-4),
+        ("label_smoothing", 1.0),
+        ("shift", 15),
+        ("erase", 1.5),
+        ("ema", 1.0),
+        ("optimizer", "adam"),
+        ("schedule", "step"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_by_name(field: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=field):
+        recipe_for("lenet").override(**{field: value})
+
+
+def test_a_recipe_survives_the_way_through_json_and_cannot_be_changed() -> None:
+    recipe = recipe_for("lenet-modern")
+
+    assert Recipe.from_dict(recipe.as_dict()) == recipe
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        recipe.lr = 1.0  # type: ignore[misc]
+
+
+def test_a_recipe_of_another_version_is_refused() -> None:
+    with pytest.raises(UsageError, match="not one of this version"):
+        Recipe.from_dict(recipe_for("lenet").as_dict() | {"cutmix": 1.0})
+
+
+def test_the_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
+    recipe = recipe_for("lenet").override(lr=1.0, warmup=0.1, schedule="cosine")
+    rates = [recipe.lr_at(step, 1000) for step in range(1000)]
+
+    assert rates[0] < 0.02
+    assert max(rates) == rates[100] == 1.0
+    assert rates == sorted(rates[:100]) + sorted(rates[100:], reverse=True)
+    assert rates[-1] < 1e-5
+
+
+def test_a_constant_rate_is_constant() -> None:
+    recipe = recipe_for("lenet", "d2l")
+
+    assert {recipe.lr_at(step, 100) for step in range(100)} == {0.1}
