@@ -12,6 +12,7 @@ import onnx
 import torch
 from torch import nn
 
+from export.double import InDouble
 from runtime import contract
 from runtime.session import open_session
 
@@ -109,8 +110,8 @@ class Subject:
         return {name: row["tolerance"] for name, row in measure(self).items()}
 
     @functools.cached_property
-    def _double(self) -> nn.Module:
-        return copy.deepcopy(self.network).double()
+    def _double(self) -> InDouble:
+        return InDouble(self.network)
 
     @staticmethod
     def _parts(images: Pixels) -> int:

@@ -32,6 +32,7 @@ def runtime() -> None:
     runtime list                   the models on this machine
     runtime info -m lenet          everything a model says of itself
     runtime accuracy -m lenet      measure it on the 10,000 test images
+    runtime doctor --selftest      what this machine can do, and whether it computes rightly
     """
 
 
@@ -213,6 +214,55 @@ def accuracy(model: str | None, batch_size: int, device: str, threads: int | Non
         ],
         right=["right", "of", "accuracy"],
     )
+
+
+@runtime.command(cls=Command)
+@click.option("--selftest", is_flag=True, help="Run the book's worked examples on the device and check the answers.")
+@device_option
+@json_option
+def doctor(selftest: bool, device: str, as_json: bool) -> None:
+    """Show what this machine can run models on, what stands in the way, and the remedy.
+
+    \b
+    Example: runtime doctor --selftest --device cuda
+    """
+    from runtime.doctor import as_lines, examine, is_healthy
+
+    document, unavailable = examine(device, selftest=selftest)
+    if as_json:
+        emit_json(document)
+    else:
+        emit("\n".join(as_lines(document)))
+        if document["selftest"]:
+            emit_selftest(document["selftest"])
+    if unavailable:
+        raise unavailable
+    if not is_healthy(document):
+        raise SystemExit(1)
+
+
+def emit_selftest(report: dict[str, Any]) -> None:
+    """Print how each known answer came out, and what was wrong with those that are."""
+    emit_table(
+        ["book", "known answer", "result", "largest difference"],
+        [
+            [
+                case["section"],
+                case["title"],
+                "right" if case["passed"] else "WRONG",
+                "-" if case["max_abs_diff"] is None else f"{case['max_abs_diff']:.2g}",
+            ]
+            for case in report["cases"]
+        ],
+        right=["largest difference"],
+    )
+    for case in report["cases"]:
+        if not case["passed"]:
+            emit(f"{case['name']}: {case['error'] or 'expected {expected}, found {found}'.format(**case)}")
+    if report["reason"]:
+        note(f"using the CPU: {report['reason']}")
+    right = report["n"] - report["failed"]
+    emit(f"{right} of {report['n']} known answers right on {report['device']}, in {report['seconds']:.2f} s")
 
 
 def taken_for(report: Any, index: int) -> str:

@@ -9,9 +9,21 @@ CGROUP = Path("/sys/fs/cgroup")
 
 def available_cpus() -> int:
     """Return the processors this process may run on: its affinity, cut to the container's CPU quota; at least 1."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = _affinity()
     quota = cpu_quota()
     return max(1, min(allowed, math.ceil(quota) if quota else allowed))
+
+
+def explain_threads() -> str:
+    """Return in words why `available_cpus` is what it is."""
+    reasons = [f"the machine has {os.cpu_count() or 1}", f"this process may run on {_affinity()}"]
+    if quota := cpu_quota():
+        reasons.append(f"its control group grants the time of {quota:g}")
+    return ", ".join(reasons)
+
+
+def _affinity() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_quota(root: Path = CGROUP) -> float | None:

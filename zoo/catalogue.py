@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from export.artifact import count_flops
 from runtime.store import read_index, repository_weights, user_weights
 from zoo.models import ARCHITECTURES, create_model
@@ -17,8 +19,10 @@ def catalogue() -> list[dict[str, Any]]:
         if entry:
             parameters, flops = entry["parameters"], entry["flops"]
         else:
-            network = create_model(name)
-            parameters, flops = sum(parameter.numel() for parameter in network.parameters()), count_flops(network)
+            with torch.device("meta"):  # shapes without numbers: nothing to allocate, initialise or multiply
+                network = create_model(name)
+                flops = count_flops(network)
+            parameters = sum(parameter.numel() for parameter in network.parameters())
         rows.append(
             {
                 "name": name,

@@ -122,19 +122,57 @@ _LENET_BEST = Recipe(
     flip=True,
     shift=1,
 )
+# With ReLU the network fits the training images far better than new ones: it is held back.
+_LENET_RELU_BEST = _LENET_BEST.override(lr=5e-3, weight_decay=0.15)
+
+# Not searched yet: usual values for such networks, with which a search can begin.
+_DEEP_BEST = Recipe(
+    name="best",
+    epochs=30,
+    batch_size=128,
+    lr=0.01,
+    optimizer="sgd",
+    momentum=0.9,
+    schedule="cosine",
+    warmup=0.05,
+    weight_decay=5e-4,
+    label_smoothing=0.1,
+    flip=True,
+    shift=2,
+    erase=0.25,
+    ema=0.999,
+)
+_NORMALIZED_BEST = _DEEP_BEST.override(lr=0.05)  # batch norm bears, and wants, a higher rate
 
 RECIPES: dict[str, dict[str, Recipe]] = {
     "best": {
         "lenet": _LENET_BEST,
         "lenet-max": _LENET_BEST,
-        "lenet-relu": _LENET_BEST,
-        "lenet-modern": _LENET_BEST.override(lr=4e-3),
+        "lenet-relu": _LENET_RELU_BEST,
+        "lenet-modern": _LENET_RELU_BEST,
+        "alexnet": _DEEP_BEST,
+        "vgg11": _DEEP_BEST,
+        "vgg11-full": _DEEP_BEST,
+        "nin": _DEEP_BEST,
+        "googlenet": _DEEP_BEST,
+        "resnet18": _NORMALIZED_BEST,
+        "resnext": _NORMALIZED_BEST,
+        "densenet": _NORMALIZED_BEST,
     },
-    # The current edition of the book: batch 128, 10 epochs, plain SGD at a constant rate, no augmentation.
+    # The current edition of the book: batch 128, 10 epochs, plain SGD at a constant rate, no augmentation. It trains
+    # neither VGG-11 at full width nor a ResNeXt: these two have the rate of the networks they are variants of.
     "d2l": {
         "lenet": _d2l(0.1),
         "lenet-max": _d2l(0.1),
         "lenet-relu": _d2l(0.1),
         "lenet-modern": _d2l(0.1),
+        "alexnet": _d2l(0.01),
+        "vgg11": _d2l(0.01),
+        "vgg11-full": _d2l(0.01),
+        "nin": _d2l(0.05),
+        "googlenet": _d2l(0.01),
+        "resnet18": _d2l(0.01),
+        "resnext": _d2l(0.01),
+        "densenet": _d2l(0.01),
     },
 }

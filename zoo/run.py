@@ -31,6 +31,9 @@ from zoo.recipes import Recipe, recipe_for
 from zoo.training import EpochMetrics, Meter, Trainer
 
 
+SECONDS_BETWEEN_DRAWINGS = 30  # a picture takes as long as a small network's epoch
+
+
 class RunFolderBusy(FashionZooError):
     """Another process is training into the same folder."""
 
@@ -181,6 +184,7 @@ def train(
             history = previous.header["history"]
         if listener is not None:
             listener.started(len(data), recipe.epochs, trainer.epoch)
+        drawn_at = time.monotonic()
         while trainer.epoch < recipe.epochs:
             metrics = trainer.run_epoch(listener.batch if listener else None)
             history.append(metrics.as_dict())
@@ -199,6 +203,9 @@ def train(
                 checkpoint_in(folder), header, trainer.trained.state_dict(), None if finished else trainer.state()
             )
             _write_history(folder, history)
+            if finished or time.monotonic() - drawn_at > SECONDS_BETWEEN_DRAWINGS:
+                _draw(folder, history)
+                drawn_at = time.monotonic()
             if listener is not None:
                 listener.epoch(metrics)
         return _result(checkpoint.load(checkpoint_in(folder), model=model))
@@ -243,10 +250,13 @@ def _set_aside(folder: Path) -> None:
 
 
 def _write_history(folder: Path, history: list[dict[str, Any]]) -> None:
-    from zoo.curves import draw_curves  # matplotlib takes half a second: not before there is something to draw
-
     lines = "".join(json.dumps(row) + "\n" for row in history)
     write_bytes(folder / "metrics.jsonl", lines.encode())
+
+
+def _draw(folder: Path, history: list[dict[str, Any]]) -> None:
+    from zoo.curves import draw_curves  # matplotlib takes half a second: not before there is something to draw
+
     write_bytes(folder / "curves.png", draw_curves(history))
 
 

@@ -164,10 +164,15 @@ class Trainer:
         """Go on from the end of epoch `epoch`, with the trained weights and the `state()` of that moment."""
         self.epoch = epoch
         self.trained.load_state_dict(weights)
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         slots: dict[int, dict[str, Tensor]] = {}
         for name, tensor in state.items():
             if name.startswith("optimizer/"):
                 _, index, key = name.split("/")
+                parameter = parameters[int(index)]
+                if tensor.shape == parameter.shape:
+                    # Fused optimisers walk both in memory order, so the state must lie as the parameter does.
+                    tensor = torch.empty_like(parameter).copy_(tensor)
                 slots.setdefault(int(index), {})[key] = tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
         if self.average is not None:

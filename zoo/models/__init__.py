@@ -9,7 +9,13 @@ from functools import partial
 from torch import nn
 
 from runtime.errors import UsageError
+from zoo.models.alexnet import alexnet
+from zoo.models.densenet import densenet
+from zoo.models.googlenet import googlenet
 from zoo.models.lenet import lenet
+from zoo.models.nin import nin
+from zoo.models.resnet import resnet18, resnext
+from zoo.models.vgg import VGG11, VGG11_QUARTER, vgg
 from zoo.preprocess import ImageClassifier, Preprocess
 
 
@@ -26,8 +32,16 @@ ARCHITECTURES = {
     "lenet-max": Architecture(partial(lenet, pooling=nn.MaxPool2d), 28),
     "lenet-relu": Architecture(partial(lenet, activation=nn.ReLU), 28),
     "lenet-modern": Architecture(partial(lenet, activation=nn.ReLU, pooling=nn.MaxPool2d), 28),
+    "alexnet": Architecture(alexnet, 224),
+    "vgg11": Architecture(partial(vgg, VGG11_QUARTER), 224),
+    "vgg11-full": Architecture(partial(vgg, VGG11), 224),
+    "nin": Architecture(nin, 224),
+    "googlenet": Architecture(googlenet, 96),
+    "resnet18": Architecture(resnet18, 96),
+    "resnext": Architecture(resnext, 96),
+    "densenet": Architecture(densenet, 96),
 }
-ALIASES: dict[str, str] = {}
+ALIASES = {"vgg": "vgg11"}
 
 
 def list_models(pattern: str = "*") -> list[str]:

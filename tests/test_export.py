@@ -1,0 +1,267 @@
+"""Exporting: the artifact is complete, self-contained, reproducible, and never written unless it is proved."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx.numpy_helper
+import pytest
+import torch
+from torch import nn
+
+from export import Description, VerificationFailed, export_network
+from export import artifact as artifact_module
+from export.artifact import FolderBusy, write_artifact
+from export.graph import build_graph
+from runtime import Classifier, ModelInvalid
+from runtime.contract import METADATA_KEYS
+from runtime.errors import UsageError
+from runtime.fashion_mnist import LABELS
+from runtime.store import read_index
+from zoo.models import create_model
+from zoo.preprocess import ImageClassifier, Preprocess
+
+DESCRIPTION = Description(name="lenet-modern", labels=LABELS)
+IMAGES = 300
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return create_model("lenet-modern").eval()
+
+
+@pytest.fixture(scope="module")
+def pictures(test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uint8]) -> dict[str, Any]:
+    return {"images": test_images[:IMAGES, None].copy(), "labels": test_labels[:IMAGES]}
+
+
+@pytest.fixture(scope="module")
+def weights(network: nn.Module, pictures: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    export_network(network, folder, DESCRIPTION, **pictures)
+    return folder
+
+
+def test_the_artifact_is_complete(weights: Path) -> None:
+    files = {str(path.relative_to(weights)) for path in weights.rglob("*") if path.is_file()}
+
+    assert files == {".lock", "index.json"} | {
+        f"lenet-modern/{name}"
+        for name in (
+            "model.onnx",
+            "README.md",
+            "verification.json",
+            "test_data_set_0/input_0.pb",
+            "test_data_set_0/output_0.pb",
+            "test_data_set_0/output_1.pb",
+        )
+    }
+
+
+def test_the_file_needs_nothing_else_and_tells_nothing_of_this_machine(weights: Path) -> None:
+    content = (weights / "lenet-modern" / "model.onnx").read_bytes()
+    model = onnx.load_from_string(content)
+
+    assert [opset.domain for opset in model.opset_import] == [""]
+    assert not model.functions
+    assert not any(tensor.external_data for tensor in model.graph.initializer)
+    assert {prop.key for prop in model.metadata_props} == set(METADATA_KEYS)
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+    for trace in (b"site-packages", b".py", str(Path.home()).encode() + b"/", str(Path.cwd()).encode()):
+        assert trace not in content, trace
+
+
+def test_the_same_network_gives_the_same_bytes(network: nn.Module, weights: Path) -> None:
+    metadata = DESCRIPTION.metadata(read_index(weights)["lenet-modern"]["accuracy"])
+
+    assert build_graph(network, metadata) == (weights / "lenet-modern" / "model.onnx").read_bytes()
+
+
+def test_old_runtimes_can_load_it(weights: Path) -> None:
+    model = onnx.load(weights / "lenet-modern" / "model.onnx")
+
+    assert model.opset_import[0].version <= 14
+    assert model.ir_version <= 7
+
+
+def test_exporting_leaves_the_network_as_it_was(network: nn.Module) -> None:
+    network.train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    build_graph(network, DESCRIPTION.metadata(None))
+
+    assert network.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    network.eval()
+
+
+def test_the_golden_tensors_are_real_images_and_the_networks_answers(
+    network: nn.Module, weights: Path, pictures: dict[str, Any]
+) -> None:
+    folder = weights / "lenet-modern" / "test_data_set_0"
+    images, logits, probabilities = (
+        onnx.numpy_helper.to_array(onnx.TensorProto.FromString((folder / name).read_bytes()))
+        for name in ("input_0.pb", "output_0.pb", "output_1.pb")
+    )
+
+    np.testing.assert_array_equal(images, pictures["images"][:16])
+    with torch.inference_mode():
+        np.testing.assert_array_equal(logits, network(torch.from_numpy(images.copy())).numpy())
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+
+
+def test_index_card_and_metadata_agree_with_the_file(weights: Path) -> None:
+    entry = read_index(weights)["lenet-modern"]
+    classifier = Classifier(weights / "lenet-modern" / "model.onnx", device="cpu")
+
+    assert classifier.entry == entry
+    assert entry["parameters"] == 61_706
+    assert entry["flops"] == 2 * (28 * 28 * 6 * 25 + 10 * 10 * 16 * 6 * 25 + 400 * 120 + 120 * 84 + 84 * 10)
+    assert classifier.metadata.fields["accuracy"] == entry["accuracy"]
+    assert classifier.labels == LABELS
+    assert entry["sha256"] in (weights / "lenet-modern" / "README.md").read_text()
+
+
+def test_the_report_beside_the_file_is_about_this_file(weights: Path) -> None:
+    report = json.loads((weights / "lenet-modern" / "verification.json").read_text())
+
+    assert report["passed"] is True
+    assert report["conditions"]["onnx_sha256"] == read_index(weights)["lenet-modern"]["sha256"]
+
+
+class Squared(nn.Module):
+    """A network that any outsider could write: no class of the zoo in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(784, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        pixels = images.float().flatten(1) / 255
+        return self.dense(pixels * pixels)  # type: ignore[no-any-return]
+
+
+def test_a_network_of_someone_else_with_other_labels_is_exported_and_used(
+    tmp_path: Path, pictures: dict[str, Any]
+) -> None:
+    labels = np.zeros(IMAGES, np.uint8)
+    description = Description(name="squared", labels=["a", "b", "c"], license="Apache-2.0")
+    report = export_network(Squared(), tmp_path, description, images=pictures["images"], labels=labels)
+
+    assert report.passed
+    assert Classifier(tmp_path / "squared", device="cpu").logits(pictures["images"]).shape == (IMAGES, 3)
+
+
+def test_a_resized_network_has_no_shape_arithmetic_and_only_the_batch_is_symbolic(pictures: dict[str, Any]) -> None:
+    network = ImageClassifier(Preprocess(96), nn.Sequential(nn.Conv2d(1, 2, 9, 8), nn.Flatten(), nn.Linear(242, 10)))
+    model = onnx.load_from_string(build_graph(network.eval(), DESCRIPTION.metadata(None)))
+
+    assert not {"Shape", "Gather", "Concat"} & {node.op_type for node in model.graph.node}
+    symbols = {dim.dim_param for info in model.graph.value_info for dim in info.type.tensor_type.shape.dim}
+    assert symbols <= {"batch", ""}
+
+
+class Flaky(nn.Module):
+    """Answers otherwise when it is traced: an export that cannot be right."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.network(images)
+        return logits * 1.01 if torch.compiler.is_exporting() else logits
+
+
+def test_nothing_is_written_for_a_graph_that_is_not_the_network(
+    network: nn.Module, tmp_path: Path, pictures: dict[str, Any]
+) -> None:
+    with pytest.raises(VerificationFailed, match="parity") as failure:
+        export_network(Flaky(network), tmp_path, DESCRIPTION, **pictures)
+
+    assert failure.value.exit_code == 3
+    assert not list(tmp_path.iterdir())
+
+
+@contextlib.contextmanager
+def breaking(monkeypatch: pytest.MonkeyPatch, target: object, name: str, after: int) -> Iterator[None]:
+    """Let a function of the operating system work `after` times and then fail as a full disk does."""
+    original = getattr(target, name)
+    calls = 0
+
+    def wrapper(*arguments: Any, **keywords: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls > after:
+            raise OSError(28, "No space left on device")
+        return original(*arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target, name, wrapper)
+        yield
+
+
+def files_under(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+@pytest.mark.parametrize("after", range(5))
+def test_a_disk_that_fills_up_at_any_file_leaves_the_old_artifact_whole(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    before = files_under(weights)
+    entry = read_index(weights)["lenet-modern"]
+    files = {name.removeprefix("lenet-modern/"): b"new" for name in before if name.startswith("lenet-modern/")}
+    files.pop("README.md")
+
+    with (
+        breaking(monkeypatch, artifact_module, "_write_synced", after),
+        pytest.raises(OSError, match="No space left"),
+    ):
+        write_artifact(weights, entry, files)
+
+    assert files_under(weights) == before
+
+
+def test_a_swap_cut_off_half_way_is_mended_by_the_next_export(
+    weights: Path, network: nn.Module, pictures: dict[str, Any]
+) -> None:
+    (weights / "lenet-modern").rename(weights / ".lenet-modern.old")
+    export_network(network, weights, DESCRIPTION, **pictures)
+
+    assert not (weights / ".lenet-modern.old").exists()
+    assert Classifier(weights / "lenet-modern", device="cpu").name == "lenet-modern"
+
+
+def test_two_exports_into_one_folder_take_turns_or_say_so(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import filelock
+
+    with filelock.FileLock(weights / ".lock"), pytest.raises(FolderBusy, match="another process is writing"):
+        original = filelock.FileLock.acquire
+        monkeypatch.setattr(filelock.FileLock, "acquire", lambda self, timeout: original(self, timeout=0))
+        write_artifact(weights, read_index(weights)["lenet-modern"], {})
+
+
+@pytest.mark.parametrize("name", ["", "../evil", "a/b", ".hidden"])
+def test_a_name_that_is_no_folder_name_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="folder's name"):
+        Description(name=name, labels=LABELS)
+
+
+def test_a_damaged_index_is_named_and_left_as_it_is(
+    network: nn.Module, tmp_path: Path, pictures: dict[str, Any]
+) -> None:
+    (tmp_path / "index.json").write_text("{")
+    with pytest.raises(ModelInvalid, match=r"index\.json is damaged"):
+        export_network(network, tmp_path, DESCRIPTION, **pictures)
+
+    assert (tmp_path / "index.json").read_text() == "{"

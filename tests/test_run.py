@@ -1,0 +1,247 @@
+"""Training runs on disk: stopping, going on, starting over, and refusing what makes no sense."""
+
+import functools
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from runtime.errors import UsageError
+from zoo import checkpoint, run
+from zoo.checkpoint import CheckpointError
+from zoo.data import LabelledImages
+from zoo.data import load_split as load_all
+from zoo.models import create_model
+from zoo.recipes import Recipe
+from zoo.training import EpochMetrics, Meter, Trainer, TrainingDiverged
+
+ROOT = Path(__file__).resolve().parents[1]
+CPU = torch.device("cpu")
+# Everything that has a state: Adam's moments, the average of weights, augmentation, the schedule.
+RECIPE = Recipe(
+    name="best", epochs=4, batch_size=128, lr=3e-3, optimizer="adamw", schedule="cosine", flip=True, shift=1, ema=0.9
+)
+
+
+load_once = functools.cache(load_all)
+
+
+def small_split(split: str, device: torch.device | None = None) -> LabelledImages:
+    """The first 1,000 images of a split: enough to learn from, little enough to train on in a second."""
+    return load_once(split)[slice(0, 1000)]
+
+
+@pytest.fixture(autouse=True)
+def few_images(monkeypatch: pytest.MonkeyPatch, fashion_mnist_dir: Path) -> None:
+    monkeypatch.setattr(run, "load_split", small_split)
+
+
+class Stop(Exception):
+    pass
+
+
+class StopAfter:
+    """A listener that breaks off in the middle of an epoch."""
+
+    def __init__(self, batches: int) -> None:
+        self.left = batches
+
+    def started(self, images: int, epochs: int, epochs_done: int) -> None: ...
+
+    def batch(self, images: int, meter: Meter) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Stop
+
+    def epoch(self, metrics: EpochMetrics) -> None: ...
+
+
+def train(folder: Path, recipe: Recipe = RECIPE, *, seed: int = 0, resume: bool = False, **extra: object) -> run.RunResult:
+    settings = run.Settings(recipe, seed)
+    return run.train("lenet-modern", settings, device=CPU, folder=folder, resume=resume, **extra)  # type: ignore[arg-type]
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    found = checkpoint.load(run.checkpoint_in(folder)).weights
+    return {name: tensor.numpy().tobytes() for name, tensor in found.items()}
+
+
+def test_a_run_learns_and_leaves_checkpoint_history_and_curves(tmp_path: Path) -> None:
+    result = train(tmp_path)
+    history = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
+    assert history[-1]["train_loss"] < 0.8 * history[0]["train_loss"]
+    assert result.test_accuracy is not None
+    assert result.test_accuracy > 0.4
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert checkpoint.load(result.checkpoint).finished
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(tmp_path / name, seed=seed)
+
+    assert weights(tmp_path / "a") == weights(tmp_path / "b") != weights(tmp_path / "c")
+
+
+@pytest.mark.parametrize("batches", [1, 8, 9, 20, 31])
+def test_a_run_broken_off_in_any_epoch_and_resumed_ends_with_the_weights_of_an_unbroken_one(
+    tmp_path: Path, batches: int
+) -> None:
+    train(tmp_path / "unbroken")
+    with pytest.raises(Stop):
+        train(tmp_path / "broken", listener=StopAfter(batches))
+    train(tmp_path / "broken", resume=True)
+
+    assert weights(tmp_path / "broken") == weights(tmp_path / "unbroken")
+
+
+def test_resume_keeps_the_state_of_sgd_with_momentum_too(tmp_path: Path) -> None:
+    recipe = RECIPE.override(optimizer="sgd", momentum=0.9, lr=0.05, ema=0.0)
+    train(tmp_path / "unbroken", recipe)
+    with pytest.raises(Stop):
+        train(tmp_path / "broken", recipe, listener=StopAfter(12))
+    train(tmp_path / "broken", recipe, resume=True)
+
+    assert weights(tmp_path / "broken") == weights(tmp_path / "unbroken")
+
+
+KILLABLE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import test_run as t
+t.run.load_split = t.small_split
+t.torch.set_num_threads(1)
+t.train(Path(sys.argv[1]), t.RECIPE.override(epochs=12), resume=True)
+print("finished", flush=True)
+"""
+
+
+def test_a_run_killed_ten_times_at_random_moments_ends_with_the_weights_of_one_never_killed(tmp_path: Path) -> None:
+    program = KILLABLE.format(tests=str(ROOT / "tests"))
+
+    def start(folder: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", program, str(tmp_path / folder)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+
+    quiet = start("never")
+    assert quiet.communicate()[0] == "finished\n"
+    chance = random.Random(0)
+    kills = 0
+    while kills < 10:
+        process = start("often")
+        begun = time.monotonic()
+        while not (tmp_path / "often" / "checkpoint.safetensors").exists() and time.monotonic() - begun < 60:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0.0, 4.0))
+        process.send_signal(signal.SIGKILL)
+        kills += 1
+        if process.communicate()[0]:
+            break  # it finished before the kill: nothing is left to break
+    assert start("often").communicate()[0] == "finished\n"
+
+    assert weights(tmp_path / "often") == weights(tmp_path / "never")
+
+
+def test_resuming_a_finished_run_reports_it_and_trains_no_further(tmp_path: Path) -> None:
+    first = train(tmp_path)
+    before = run.checkpoint_in(tmp_path).read_bytes()
+    again = train(tmp_path, resume=True)
+
+    assert again == first
+    assert run.checkpoint_in(tmp_path).read_bytes() == before
+
+
+def test_starting_over_sets_the_older_run_aside(tmp_path: Path) -> None:
+    train(tmp_path, RECIPE.override(epochs=1))
+    older = run.checkpoint_in(tmp_path).read_bytes()
+    train(tmp_path, RECIPE.override(epochs=1), seed=1)
+    (aside,) = tmp_path.glob("before-*")
+
+    assert (aside / "checkpoint.safetensors").read_bytes() == older
+    assert run.checkpoint_in(tmp_path).read_bytes() != older
+
+
+def test_resuming_with_other_settings_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        train(tmp_path, listener=StopAfter(9))
+
+    with pytest.raises(UsageError, match=r"started with lr 0.003, not 0.1"):
+        run.settle("lenet-modern", tmp_path, None, {"lr": 0.1}, None, False)
+    with pytest.raises(UsageError, match="started with seed 0, not 7"):
+        run.settle("lenet-modern", tmp_path, None, {}, 7, False)
+    with pytest.raises(CheckpointError, match="'lenet-modern', not of 'lenet'"):
+        run.settle("lenet", tmp_path, None, {}, None, False)
+    assert run.settle("lenet-modern", tmp_path, None, {"lr": None}, None, False) == run.Settings(RECIPE)
+
+
+def test_two_runs_cannot_write_to_one_folder(tmp_path: Path) -> None:
+    class StartAnother(StopAfter):
+        def batch(self, images: int, meter: Meter) -> None:
+            with pytest.raises(run.RunFolderBusy, match="another process is training"):
+                train(tmp_path)
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(tmp_path, listener=StartAnother(1))
+
+
+def test_a_held_out_run_leaves_the_test_images_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def watched(split: str, device: torch.device | None = None) -> LabelledImages:
+        asked.append(split)
+        return small_split(split, device)
+
+    monkeypatch.setattr(run, "load_split", watched)
+    settings = run.Settings(RECIPE.override(epochs=1), val_split=True)
+    result = run.train("lenet-modern", settings, device=CPU, folder=tmp_path)
+
+    assert asked == ["fit", "validation"]
+    assert result.test_accuracy is None
+    assert result.val_accuracy is not None
+
+
+def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a batch of 1001 is larger than the 1000 training images"):
+        train(tmp_path, RECIPE.override(batch_size=1001))
+
+
+def test_a_loss_that_is_no_number_stops_with_the_epoch_and_the_rate(tmp_path: Path) -> None:
+    recipe = RECIPE.override(optimizer="sgd", lr=1e30, schedule="constant", ema=0.0)
+
+    with pytest.raises(TrainingDiverged, match=r"epoch 1 is nan at learning rate 1e\+30"):
+        train(tmp_path, recipe)
+    assert not run.checkpoint_in(tmp_path).exists()
+
+
+def test_a_full_disk_keeps_the_last_whole_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Stop):
+        train(tmp_path, listener=StopAfter(9))
+    whole = run.checkpoint_in(tmp_path).read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr("os.fsync", full)
+        train(tmp_path, resume=True)
+
+    assert run.checkpoint_in(tmp_path).read_bytes() == whole
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_average_of_weights_is_what_is_kept(fashion_mnist_dir: Path) -> None:
+    trainer = Trainer(create_model("lenet-modern"), RECIPE.override(ema=0.9), small_split("train"), seed=0)
+    trainer.run_epoch()
+    kept, latest = trainer.trained.state_dict(), trainer.model.state_dict()
+
+    assert any(not torch.equal(kept[name], latest[name]) for name in latest)

@@ -1,0 +1,34 @@
+"""VGG as D2L 8.2 builds it: Simonyan and Zisserman, Very deep convolutional networks for large-scale image recognition,
+2015."""
+
+from torch import nn
+
+from zoo.models.alexnet import dense_head
+from zoo.models.initialize import xavier
+
+# (convolutions, channels) of each block. VGG-11 is wide for ten kinds of garment: the book trains a quarter of it.
+VGG11 = ((1, 64), (1, 128), (2, 256), (2, 512), (2, 512))
+VGG11_QUARTER = ((1, 16), (1, 32), (2, 64), (2, 128), (2, 128))
+
+
+def vgg(architecture: tuple[tuple[int, int], ...]) -> nn.Sequential:
+    """Blocks that halve the side, then AlexNet's dense layers: float (N, 1, 224, 224) -> logits (N, 10).
+
+    `VGG11` has 128,806,154 parameters, `VGG11_QUARTER` 43,093,322.
+    """
+    blocks, channels = [], 1
+    for convolutions, width in architecture:
+        blocks.append(vgg_block(convolutions, channels, width))
+        channels = width
+    side = 224 // 2 ** len(architecture)
+    network = nn.Sequential(*blocks, *dense_head(channels * side * side))
+    xavier(network)
+    return network
+
+
+def vgg_block(convolutions: int, in_channels: int, channels: int) -> nn.Sequential:
+    """3x3 convolutions, then a pooling: float (N, in_channels, H, W) -> (N, channels, H/2, W/2)."""
+    layers: list[nn.Module] = []
+    for index in range(convolutions):
+        layers += [nn.Conv2d(channels if index else in_channels, channels, kernel_size=3, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.MaxPool2d(kernel_size=2, stride=2))
