@@ -1,6 +1,6 @@
 """Whole-process time and memory of `runtime predict a.png` against the shortest script that does the same, in turn.
 
-    python benchmarks/startup.py
+python benchmarks/startup.py
 """
 
 import os

@@ -72,9 +72,7 @@ def export_network(
         digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
         description = dataclasses.replace(description, checkpoint={"file": CHECKPOINT_FILE, "sha256": digest})
     content, subject = _frozen(network, description, images, labels, device)
-    report = verify(
-        network, content, images=images, labels=labels, expected=expectations(description), device=device
-    )
+    report = verify(network, content, images=images, labels=labels, expected=expectations(description), device=device)
     report.require()
     files = {MODEL_FILE: content, REPORT_FILE: _json(report.as_dict())} | golden_tensors(subject)
     if checkpoint is not None:

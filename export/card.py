@@ -9,7 +9,8 @@ def model_card(entry: dict[str, Any]) -> str:
     lines = [
         f"# {name}",
         "",
-        f"Classifies 28x28 grey pictures of garments into {len(entry['labels'])} classes: {', '.join(entry['labels'])}.",
+        f"Classifies 28x28 grey pictures of garments into {len(entry['labels'])} classes:",
+        f"{', '.join(entry['labels'])}.",
         "One self-contained ONNX file; preprocessing is inside. This card is generated from `index.json`.",
         "",
         "| | |",
@@ -41,7 +42,7 @@ def model_card(entry: dict[str, Any]) -> str:
         "",
         f'session = onnxruntime.InferenceSession("{file}")',
         'labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])',
-        'images = numpy.zeros((1, 1, 28, 28), numpy.uint8)',
+        "images = numpy.zeros((1, 1, 28, 28), numpy.uint8)",
         'logits, probabilities = session.run(["logits", "probabilities"], {"image": images})',
         "print(labels[logits[0].argmax()])",
         "```",

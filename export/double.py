@@ -1,4 +1,4 @@
-"""A network in float64, even where its code asks for float32: the reference that everything else is measured against."""
+"""A network in float64, even where its code asks for float32: what everything else is measured against."""
 
 import copy
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 
-class _EverythingInDouble(TorchDispatchMode):
+class _EverythingInDouble(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Turns every request for float32, and every float32 result, to float64.
 
     `module.double()` alone reaches parameters and buffers; an `images.float()` inside a forward would bring the
@@ -20,9 +20,7 @@ class _EverythingInDouble(TorchDispatchMode):
     def __torch_dispatch__(
         self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        asked = {
-            name: torch.float64 if value is torch.float32 else value for name, value in (kwargs or {}).items()
-        }
+        asked = {name: torch.float64 if value is torch.float32 else value for name, value in (kwargs or {}).items()}
         return tree_map(_doubled, function(*args, **asked))
 
 
@@ -37,6 +35,6 @@ class InDouble:
         self._network = copy.deepcopy(network).double().eval()
 
     def __call__(self, images: Tensor) -> Tensor:
-        with _EverythingInDouble():
+        with _EverythingInDouble():  # type: ignore[no-untyped-call]
             logits: Tensor = self._network(images)
         return logits

@@ -2,6 +2,7 @@
 any language can be checked without PyTorch."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,7 +19,7 @@ def golden_tensors(subject: Subject) -> dict[str, bytes]:
     """Return the files of `test_data_set_0` by name: one input, and PyTorch's float32 outputs for it."""
     images: Pixels = subject.images[:IMAGES]
     logits, probabilities = subject.run_network(images)
-    arrays = {
+    arrays: dict[str, tuple[str, np.ndarray[Any, Any]]] = {
         "input_0.pb": (contract.INPUT, images),
         "output_0.pb": (contract.LOGITS, logits.astype(np.float32)),
         "output_1.pb": (contract.PROBABILITIES, probabilities.astype(np.float32)),

@@ -78,7 +78,8 @@ def build_graph(network: nn.Module, metadata: dict[str, Any]) -> bytes:
     _strip(model)
     lower_opset(model)
     onnx.helper.set_model_props(model, contract.encode_metadata(metadata))
-    return model.SerializeToString(deterministic=True)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:
@@ -109,12 +110,12 @@ def _fix_resize_scales(graph: onnx.GraphProto) -> None:
     Shape arithmetic lands on the CPU, stops CUDA graphs, and one engine refuses it; the input's size is fixed, so
     the scales are too.
     """
-    shapes = {info.name: _dims(info) for info in [*graph.value_info, *graph.input, *graph.output]}
+    sides = {info.name: _sides(info) for info in [*graph.value_info, *graph.input, *graph.output]}
     for node in graph.node:
         if node.op_type != "Resize":
             continue
-        source, target = shapes[node.input[0]], shapes[node.output[0]]
-        scales = [1.0, 1.0, *(new / old for new, old in zip(target[2:], source[2:], strict=True))]
+        ratios = (new / old for new, old in zip(sides[node.output[0]], sides[node.input[0]], strict=True))
+        scales = [1.0, 1.0, *ratios]
         name = f"{node.name}/scales"
         graph.initializer.append(onnx.helper.make_tensor(name, onnx.TensorProto.FLOAT, [4], scales))
         node.input[:] = [node.input[0], "", name]
@@ -158,5 +159,6 @@ def _strip(model: onnx.ModelProto) -> None:
         part.doc_string = ""
 
 
-def _dims(info: onnx.ValueInfoProto) -> list[int | str]:
-    return [dim.dim_param or dim.dim_value for dim in info.type.tensor_type.shape.dim]
+def _sides(info: onnx.ValueInfoProto) -> list[int]:
+    """Return height and width of (N, C, H, W)."""
+    return [dim.dim_value for dim in info.type.tensor_type.shape.dim[2:]]

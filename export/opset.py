@@ -6,7 +6,7 @@ import onnx.helper
 
 LOWEST_OPSET = 13
 # Attributes that a newer version of an operator added, with the value that means what the older version always did.
-_ADDED_ATTRIBUTES = {
+_ADDED_ATTRIBUTES: dict[str, dict[str, object]] = {
     "Reshape": {"allowzero": 0},
     "Resize": {"antialias": 0, "keep_aspect_ratio_policy": "stretch"},
     "AveragePool": {"dilations": None},

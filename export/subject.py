@@ -89,7 +89,9 @@ class Subject:
         """Return the network's logits and probabilities in the precision asked for."""
         network = self.network if dtype == torch.float32 else self._double
         with torch.inference_mode():
-            logits = torch.cat([network(torch.from_numpy(part)) for part in np.array_split(images, self._parts(images))])
+            logits = torch.cat(
+                [network(torch.from_numpy(part)) for part in np.array_split(images, self._parts(images))]
+            )
             return logits.numpy(), logits.softmax(1).numpy()
 
     @functools.cached_property

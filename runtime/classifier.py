@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from runtime import contract
 from runtime.contract import SIDE, Metadata, TensorSpec
-from runtime.errors import FashionZooError, ImageError, ModelInvalid, UsageError
+from runtime.errors import FashionZooError, ImageError, UsageError
 from runtime.images import Fit, Invert, Source, to_pixels
 from runtime.session import open_session
 from runtime.store import find_model
@@ -244,19 +244,17 @@ class Classifier:
             inverted: list[bool] = []
             for source in group:
                 try:
-                    pixels = to_pixels(source, invert=invert, fit=fit)
+                    seen = to_pixels(source, invert=invert, fit=fit)
                 except ImageError as error:
                     if not return_errors:
                         raise
                     answers.append(error)
                 else:
                     answers.append(None)
-                    arrays.append(pixels.array)
-                    inverted.append(pixels.inverted)
-            rows = iter(())
-            if arrays:
-                probabilities = self._run(contract.PROBABILITIES, np.stack(arrays)[:, None], batch_size)
-                rows = iter(zip(probabilities, inverted, strict=True))
+                    arrays.append(seen.array)
+                    inverted.append(seen.inverted)
+            pixels = np.stack(arrays)[:, None] if arrays else np.empty((0, 1, SIDE, SIDE), np.uint8)
+            rows = iter(zip(self._run(contract.PROBABILITIES, pixels, batch_size), inverted, strict=True))
             for answer in answers:
                 yield self._prediction(*next(rows), topk) if answer is None else answer
 

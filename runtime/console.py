@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Self, TypeVar
 
 import click
 
@@ -28,7 +28,7 @@ class _Failure(click.ClickException):
 
     def __init__(self, sentence: str, exit_code: int) -> None:
         super().__init__(sentence)
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]  # Click declares it for the class; it reads it from here
 
 
 class Command(click.Command):
@@ -89,7 +89,8 @@ def _stdout_for_results() -> Iterator[None]:
         if is_process_stdout:
             copy = os.dup(1)
             os.dup2(2, 1)
-            stack.callback(lambda: (os.dup2(copy, 1), os.close(copy)))
+            stack.callback(os.close, copy)
+            stack.callback(os.dup2, copy, 1)
             results = stack.enter_context(
                 os.fdopen(os.dup(copy), "w", encoding=results.encoding, errors="backslashreplace")
             )
@@ -148,7 +149,7 @@ class Bar:
         self._description, self._total, self._unit = description, total, unit
         self._progress: Any = None
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> Self:
         if sys.stderr.isatty():
             from rich import progress
             from rich.console import Console

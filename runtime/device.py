@@ -11,7 +11,13 @@ from runtime.errors import UsageError
 
 # What onnxruntime's CUDA provider is linked to, and what it opens when a convolution first runs. The provider itself
 # loads without cuDNN and fails at run time, so cuDNN is asked for here.
-_LINKED = ("libcudart.so.{cuda}", "libcublasLt.so.{cuda}", "libcublas.so.{cuda}", "libcurand.so.10", "libcudnn.so.9")
+LINKED_LIBRARIES = (
+    "libcudart.so.{cuda}",
+    "libcublasLt.so.{cuda}",
+    "libcublas.so.{cuda}",
+    "libcurand.so.10",
+    "libcudnn.so.9",
+)
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 
 
@@ -53,7 +59,7 @@ def installed_onnxruntimes() -> list[str]:
 
 
 def cuda_problem(index: int = 0) -> str | None:
-    """Return why CUDA device `index` cannot be used, with the remedy, or None if nothing stands in the way.
+    """Return why CUDA device `index` cannot be used, as `cause: remedy`, or None if nothing stands in the way.
 
     Preloads NVIDIA's libraries, quietly, from PyTorch's or NVIDIA's packages or the system.
     """
@@ -68,13 +74,13 @@ def cuda_problem(index: int = 0) -> str | None:
             )
         return f"the installed {' '.join(installed) or 'onnxruntime'} is built without CUDA: install onnxruntime-gpu"
     if os.name == "nt":
-        _preload()
+        preload()
         return None  # Windows has no soname to look for: the session itself is the proof
     if problem := _driver_problem(index):
         return problem
-    _preload()
+    preload()
     major = str(getattr(onnxruntime, "cuda_version", "") or "13").split(".")[0]
-    missing = [name for name in (template.format(cuda=major) for template in _LINKED) if not _loads(name)]
+    missing = [name for name in (template.format(cuda=major) for template in LINKED_LIBRARIES) if not loads(name)]
     if missing:
         return (
             f"{', '.join(missing)} cannot be loaded, which onnxruntime {onnxruntime.__version__} (CUDA {major}) needs: "
@@ -98,14 +104,16 @@ def _driver_problem(index: int) -> str | None:
     return None
 
 
-def _preload() -> None:
+def preload() -> None:
+    """Load NVIDIA's libraries from PyTorch's or NVIDIA's packages or the system, quietly, as far as they are there."""
     import onnxruntime
 
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its failures, and goes on; we look for ourselves
         onnxruntime.preload_dlls()
 
 
-def _loads(library: str) -> bool:
+def loads(library: str) -> bool:
+    """Whether the loader finds a library by its file name."""
     try:
         ctypes.CDLL(library)
     except OSError:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.device import _LINKED, _loads, _preload, cuda_problem, installed_onnxruntimes, parse_device
+from runtime.device import LINKED_LIBRARIES, cuda_problem, installed_onnxruntimes, loads, parse_device, preload
 from runtime.errors import DeviceUnavailable, FashionZooError
 from runtime.gpus import DRIVER, MANAGEMENT, Driver, Gpu, find_driver, list_gpus
 from runtime.selftest import run_selftest
@@ -185,10 +185,10 @@ def _libraries(runtime: dict[str, Any]) -> dict[str, str]:
     """Say of each of NVIDIA's libraries that this onnxruntime wants whether it was found, and where if that shows."""
     if runtime["onnxruntime_cuda"] is None or os.name == "nt":
         return {}
-    _preload()
+    preload()
     major = runtime["onnxruntime_cuda"].split(".")[0]
-    names = [DRIVER, MANAGEMENT, *(template.format(cuda=major) for template in _LINKED)]
-    found = {name: _loads(name) for name in names}
+    names = [DRIVER, MANAGEMENT, *(template.format(cuda=major) for template in LINKED_LIBRARIES)]
+    found = {name: loads(name) for name in names}
     mapped = _mapped_files()
     return {name: mapped.get(_stem(name), "found") if found[name] else "missing" for name in names}
 

@@ -49,6 +49,10 @@ class DatasetError(FashionZooError):
 
 
 class DeviceUnavailable(FashionZooError):
-    """The device asked for by name cannot run the whole model; the message names the cause."""
+    """The device asked for by name cannot run the whole model. `cause` is the reason alone, without the remedy."""
 
     exit_code = 4
+
+    def __init__(self, message: str, cause: str | None = None) -> None:
+        super().__init__(message)
+        self.cause = cause or message

@@ -47,13 +47,13 @@ def open_session(model: bytes, device: str = "auto", *, threads: int | None = No
     wanted = asked or Device("cuda")
     try:
         if problem := cuda_problem(wanted.index):
-            raise DeviceUnavailable(f"{what} cannot run on {wanted}: {problem}")
+            raise DeviceUnavailable(f"{what} cannot run on {wanted}: {problem}", cause=problem.partition(": ")[0])
         return _open(model, wanted, threads, what)
     except DeviceUnavailable as error:
         if asked is not None:
             raise
         opened = _open(model, CPU, threads, what)
-        return OpenSession(opened.session, CPU, opened.placement, str(error))
+        return OpenSession(opened.session, CPU, opened.placement, error.cause)
 
 
 def _open(model: bytes, device: Device, threads: int | None, what: str) -> OpenSession:

@@ -11,7 +11,26 @@ from runtime.images import MAX_FILE_BYTES
 
 # A folder's files are chosen by name; a file named on the command line is always tried.
 SUFFIXES = frozenset(
-    ".png .jpg .jpeg .jpe .jfif .gif .bmp .dib .webp .tif .tiff .ppm .pgm .pbm .pnm .avif .ico .tga".split()
+    [
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".gif",
+        ".bmp",
+        ".dib",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".avif",
+        ".ico",
+        ".tga",
+    ]
 )
 STDIN = "-"
 

@@ -113,7 +113,7 @@ def read_index(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def list_models() -> list[StoredModel]:
-    """Return every model that a name can reach on this machine, in the index's order; an earlier folder hides a later."""
+    """Return every model that a name can reach here, in the order of the indexes; an earlier folder hides a later."""
     reachable: dict[str, StoredModel] = {}
     for origin, folder in folders():
         for name, entry in read_index(folder).items():

@@ -16,7 +16,7 @@ def available_cpus() -> int:
 
 def explain_threads() -> str:
     """Return in words why `available_cpus` is what it is."""
-    reasons = [f"the machine has {os.cpu_count() or 1}", f"this process may run on {_affinity()}"]
+    reasons = [f"the machine has {os.cpu_count() or 1} processors", f"this process may run on {_affinity()}"]
     if quota := cpu_quota():
         reasons.append(f"its control group grants the time of {quota:g}")
     return ", ".join(reasons)

@@ -48,7 +48,9 @@ def test_the_import_reader_sees_imports_inside_functions(tmp_path: Path) -> None
 def run_blocked(program: str) -> subprocess.CompletedProcess[str]:
     """Run a program in a process in which every heavy library refuses to be imported."""
     block = f"import sys\nfor name in {HEAVY!r}: sys.modules[name] = None\n"
-    return subprocess.run([sys.executable, "-c", block + program], capture_output=True, text=True, cwd=ROOT, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", block + program], capture_output=True, text=True, cwd=ROOT, check=False
+    )
 
 
 def test_the_runtime_predicts_where_torch_and_onnx_cannot_be_imported() -> None:

@@ -34,8 +34,8 @@ def plain_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "find_driver", lambda: None)
     monkeypatch.setattr(doctor, "list_gpus", lambda: [])
     monkeypatch.setattr(doctor, "cuda_problem", lambda _index=0: NO_DRIVER)
-    monkeypatch.setattr(doctor, "_preload", lambda: None)
-    monkeypatch.setattr(doctor, "_loads", lambda _library: False)
+    monkeypatch.setattr(doctor, "preload", lambda: None)
+    monkeypatch.setattr(doctor, "loads", lambda _library: False)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def gpu_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "find_driver", lambda: Driver("580.82.07", "13.0"))
     monkeypatch.setattr(doctor, "list_gpus", lambda: [H100])
     monkeypatch.setattr(doctor, "cuda_problem", lambda _index=0: None)
-    monkeypatch.setattr(doctor, "_loads", lambda _library: True)
+    monkeypatch.setattr(doctor, "loads", lambda _library: True)
 
 
 def run(*arguments: str) -> Result:
@@ -199,7 +199,7 @@ def test_a_damaged_index_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="libraries are asked for by soname")
 def test_libraries_are_listed_by_file_name_as_found_or_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_loads", lambda library: library.startswith("libcu"))
+    monkeypatch.setattr(doctor, "loads", lambda library: library.startswith("libcu"))
     monkeypatch.setattr(doctor, "_mapped_files", lambda: {"libcudart": "/opt/cuda/libcudart.so.13.0.48"})
 
     libraries = diagnose()["libraries"]
@@ -207,7 +207,7 @@ def test_libraries_are_listed_by_file_name_as_found_or_missing(monkeypatch: pyte
     assert libraries["libcudart.so.13"] == "/opt/cuda/libcudart.so.13.0.48"
     assert libraries["libcudnn.so.9"] == "found"
     assert libraries["libnvidia-ml.so.1"] == "missing"
-    assert {template.format(cuda=13) for template in device._LINKED} < set(libraries)
+    assert {template.format(cuda=13) for template in device.LINKED_LIBRARIES} < set(libraries)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there is no /proc elsewhere")

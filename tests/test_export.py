@@ -245,10 +245,12 @@ def test_a_swap_cut_off_half_way_is_mended_by_the_next_export(
 def test_two_exports_into_one_folder_take_turns_or_say_so(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import filelock
 
-    with filelock.FileLock(weights / ".lock"), pytest.raises(FolderBusy, match="another process is writing"):
-        original = filelock.FileLock.acquire
-        monkeypatch.setattr(filelock.FileLock, "acquire", lambda self, timeout: original(self, timeout=0))
-        write_artifact(weights, read_index(weights)["lenet-modern"], {})
+    entry = read_index(weights)["lenet-modern"]
+    acquire = filelock.FileLock.acquire
+    with filelock.FileLock(weights / ".lock"):
+        monkeypatch.setattr(filelock.FileLock, "acquire", lambda self, timeout: acquire(self, timeout=0))
+        with pytest.raises(FolderBusy, match="another process is writing"):
+            write_artifact(weights, entry, {})
 
 
 @pytest.mark.parametrize("name", ["", "../evil", "a/b", ".hidden"])

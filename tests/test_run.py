@@ -62,7 +62,9 @@ class StopAfter:
     def epoch(self, metrics: EpochMetrics) -> None: ...
 
 
-def train(folder: Path, recipe: Recipe = RECIPE, *, seed: int = 0, resume: bool = False, **extra: object) -> run.RunResult:
+def train(
+    folder: Path, recipe: Recipe = RECIPE, *, seed: int = 0, resume: bool = False, **extra: object
+) -> run.RunResult:
     settings = run.Settings(recipe, seed)
     return run.train("lenet-modern", settings, device=CPU, folder=folder, resume=resume, **extra)  # type: ignore[arg-type]
 
@@ -231,8 +233,8 @@ def test_a_full_disk_keeps_the_last_whole_checkpoint(tmp_path: Path, monkeypatch
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
-        patch.setattr("os.fsync", full)
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
         train(tmp_path, resume=True)
 
     assert run.checkpoint_in(tmp_path).read_bytes() == whole

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from torch import nn
 
 from export.artifact import count_flops
+from export.gates.shapes import closed_formula
 from runtime.errors import UsageError
 from zoo import summary
 from zoo.cli import zoo
@@ -47,7 +48,6 @@ class TestShapes:
             by_formula.append(shape := closed_formula(module, before))
             return shape
 
-        closed_formula = summary.closed_formula
         monkeypatch.setattr(summary, "closed_formula", formula)
         rows = summarize(name, depth=0).layers
 

@@ -193,9 +193,7 @@ BREAKS: dict[str, tuple[str, Callable[[onnx.ModelProto], None]]] = {
 }
 
 
-def test_a_good_export_passes_every_gate_in_order(
-    network: nn.Module, content: bytes, pictures: dict[str, Any]
-) -> None:
+def test_a_good_export_passes_every_gate_in_order(network: nn.Module, content: bytes, pictures: dict[str, Any]) -> None:
     report = report_on(network, content, pictures)
 
     assert [check.name for check in report.checks] == list(GATES)

@@ -156,9 +156,9 @@ def train(
     \b
     Example: zoo train lenet --recipe best --seed 1
     """
+    from runtime.fetch import fetch_with_bar
     from zoo import run
     from zoo.device import choose_device, describe
-    from runtime.fetch import fetch_with_bar
     from zoo.models import canonical_name
     from zoo.progress import TrainingBar
 
@@ -198,10 +198,10 @@ def eval_command(model: str, checkpoint: Path | None, device: str, as_json: bool
     \b
     Example: zoo eval lenet --checkpoint checkpoint.safetensors
     """
+    from runtime.fetch import fetch_with_bar
     from zoo.data import load_split
     from zoo.device import choose_device
     from zoo.evaluation import evaluate
-    from runtime.fetch import fetch_with_bar
     from zoo.trained import load_trained
 
     trained = load_trained(model, checkpoint)
@@ -253,7 +253,9 @@ def export(model: str, checkpoint: Path | None, output: Path | None, as_json: bo
 @zoo.command()
 @model_argument
 @click.option("--onnx", "onnx_file", type=click.Path(dir_okay=False, path_type=Path), help="The file; else MODEL's.")
-@click.option("--checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="Its weights; else those beside it.")
+@click.option(
+    "--checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="Its weights; else those beside it."
+)
 @click.option("--images", type=click.IntRange(1, 10_000), help="Use only the first so many test images.")
 @click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Also write the report as JSON.")
 @device_option

@@ -23,8 +23,8 @@ def choose_device(name: str) -> torch.device:
         raise DeviceUnavailable(f"--device {name}: this PyTorch ({torch.__version__}) is built without CUDA")
     if not torch.cuda.is_available():
         raise DeviceUnavailable(
-            f"--device {name}: PyTorch {torch.__version__} finds no usable GPU (no NVIDIA driver, no visible device, or "
-            f"a driver older than CUDA {torch.version.cuda}); check `nvidia-smi`, or train with --device cpu"
+            f"--device {name}: PyTorch {torch.__version__} finds no usable GPU (no NVIDIA driver, no visible device, "
+            f"or a driver older than CUDA {torch.version.cuda}); check `nvidia-smi`, or train with --device cpu"
         )
     if index and int(index) >= torch.cuda.device_count():
         raise DeviceUnavailable(f"--device {name}: this machine has {torch.cuda.device_count()} GPU(s), counted from 0")

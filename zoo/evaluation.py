@@ -62,7 +62,7 @@ def evaluate(model: nn.Module, data: LabelledImages, batch_size: int = 1000) -> 
     model.eval()
     try:
         with torch.inference_mode():
-            logits = torch.cat([model(images) for images in data.images.split(batch_size)])
+            logits = torch.cat([model(images) for images in torch.split(data.images, batch_size)])
     finally:
         model.train(was_training)
     return Evaluation(logits.float().cpu(), data.labels.cpu())

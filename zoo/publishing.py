@@ -84,10 +84,7 @@ def verify_stored(
         ModelNotFound: no such file. CheckpointError: no such weights. DeviceUnavailable: the device cannot be used.
     """
     name = canonical_name(model)
-    if onnx_file is None:
-        stored = find_model(name)
-    else:
-        stored = StoredModel(name, onnx_file, "path", None)
+    stored = find_model(name) if onnx_file is None else StoredModel(name, onnx_file, "path", None)
     content = stored.read()
     beside = stored.path.parent / CHECKPOINT_FILE
     if checkpoint is None and beside.exists():

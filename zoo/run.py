@@ -1,9 +1,9 @@
 """A training run on disk: its folder, its lock, and how it stops and goes on.
 
-    $ZOO_HOME/runs/<model>/
-      checkpoint.safetensors   replaced after every epoch; holds what `--resume` needs until the run is finished
-      metrics.jsonl            one JSON object an epoch
-      curves.png               loss and accuracy
+$ZOO_HOME/runs/<model>/
+  checkpoint.safetensors   replaced after every epoch; holds what `--resume` needs until the run is finished
+  metrics.jsonl            one JSON object an epoch
+  curves.png               loss and accuracy
 """
 
 import contextlib
@@ -29,7 +29,6 @@ from zoo.evaluation import evaluate
 from zoo.models import canonical_name, create_model
 from zoo.recipes import Recipe, recipe_for
 from zoo.training import EpochMetrics, Meter, Trainer
-
 
 SECONDS_BETWEEN_DRAWINGS = 30  # a picture takes as long as a small network's epoch
 
@@ -92,8 +91,8 @@ def settle(
     for name, wanted in asked.items():
         if wanted is not None and wanted != before[name]:
             raise UsageError(
-                f"the run in {resumed} was started with {name.replace('_', '-')} {before[name]}, not {wanted}: resume it "
-                "with its own settings, or start over without --resume"
+                f"the run in {resumed} was started with {name.replace('_', '-')} {before[name]}, not {wanted}: "
+                "resume it with its own settings, or start over without --resume"
             )
     return started
 
@@ -218,7 +217,9 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise RunFolderBusy(f"another process is training into {folder}; give this one its own folder with -o") from None
+        raise RunFolderBusy(
+            f"another process is training into {folder}; give this one its own folder with -o"
+        ) from None
     try:
         yield
     finally:

@@ -89,7 +89,10 @@ class Trainer:
         self.seed = seed
         self.epoch = 0
         self.model = model.to(device).to(memory_format=torch.channels_last)
-        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
+        self.average: AveragedModel | None = None
+        if recipe.ema:
+            average = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(self.model, multi_avg_fn=average)
         self.optimizer = make_optimizer(self.model, recipe)
         self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         self._epochs = Epochs(data, recipe, seed)
@@ -191,6 +194,4 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "adamw":
         # beta2 = 0.99, not 0.999: these runs are some ten thousand steps long.
         return torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.99), fused=True)
-    return torch.optim.SGD(
-        groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True
-    )
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)

@@ -20,4 +20,6 @@ def accuracy(subject: Subject) -> Finding:
             f"the file declares {declared['correct']} of {declared['n']} right (top-1 {declared['top1']}), but the "
             f"runtime counts {correct}"
         )
-    return Finding(f"{correct:,} of {count:,} right: {correct / count:.4f}, as declared", {"n": count, "correct": correct})
+    return Finding(
+        f"{correct:,} of {count:,} right: {correct / count:.4f}, as declared", {"n": count, "correct": correct}
+    )

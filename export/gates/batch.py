@@ -23,9 +23,7 @@ def batch(subject: Subject) -> Finding:
             raise GateFailure(f"the first dimension of {info.name!r} should be 'batch', but is fixed")
     images = np.resize(subject.images, (max(SIZES), *subject.images.shape[1:]))
     session = subject.opened.session
-    one_by_one = np.concatenate(
-        [session.run([contract.LOGITS], {contract.INPUT: image[None]})[0] for image in images]
-    )
+    one_by_one = np.concatenate([session.run([contract.LOGITS], {contract.INPUT: image[None]})[0] for image in images])
     tolerance = subject.tolerance[contract.LOGITS]
     worst = 0.0
     for size in SIZES:

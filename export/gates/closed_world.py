@@ -7,9 +7,46 @@ from export.subject import Finding, GateFailure, Subject
 # What the networks of the zoo and a user's ordinary CNN are made of. An operator outside this list is refused until
 # someone has looked at it: control flow, custom code and string handling have no place in a classifier.
 OPERATORS = frozenset(
-    "Add AveragePool BatchNormalization Cast Clip Concat Conv Div Dropout Exp Flatten Gemm GlobalAveragePool "
-    "GlobalMaxPool HardSigmoid HardSwish Identity LeakyRelu LRN MatMul Max MaxPool Min Mul Pad Pow ReduceMean Relu "
-    "Reshape Resize Sigmoid Softmax Sqrt Squeeze Sub Tanh Transpose Unsqueeze".split()
+    [
+        "Add",
+        "AveragePool",
+        "BatchNormalization",
+        "Cast",
+        "Clip",
+        "Concat",
+        "Conv",
+        "Div",
+        "Dropout",
+        "Exp",
+        "Flatten",
+        "Gemm",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "HardSigmoid",
+        "HardSwish",
+        "Identity",
+        "LeakyRelu",
+        "LRN",
+        "MatMul",
+        "Max",
+        "MaxPool",
+        "Min",
+        "Mul",
+        "Pad",
+        "Pow",
+        "ReduceMean",
+        "Relu",
+        "Reshape",
+        "Resize",
+        "Sigmoid",
+        "Softmax",
+        "Sqrt",
+        "Squeeze",
+        "Sub",
+        "Tanh",
+        "Transpose",
+        "Unsqueeze",
+    ]
 )
 
 

@@ -8,7 +8,7 @@ from runtime import contract
 from runtime.contract import TensorSpec
 from runtime.errors import ModelInvalid
 
-_DATATYPES = {onnx.TensorProto.UINT8: "UINT8", onnx.TensorProto.FLOAT: "FP32"}
+_DATATYPES: dict[int, str] = {onnx.TensorProto.UINT8: "UINT8", onnx.TensorProto.FLOAT: "FP32"}
 
 
 def signature(subject: Subject) -> Finding:

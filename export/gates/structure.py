@@ -34,4 +34,6 @@ def structure(subject: Subject) -> Finding:
     for node in graph.node:
         if not read.intersection(node.output):
             raise GateFailure(f"node {node.name!r} computes {', '.join(node.output)}, which nothing reads")
-    return Finding(f"valid ONNX, opset {opset}, IR version {model.ir_version}", {"opset": opset, "ir": model.ir_version})
+    return Finding(
+        f"valid ONNX, opset {opset}, IR version {model.ir_version}", {"opset": opset, "ir": model.ir_version}
+    )

@@ -1,0 +1,271 @@
+"""The Classifier: the golden answers, in batches and alone, from every kind of source; and refusals that say why."""
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx.helper
+import onnx.numpy_helper
+import pytest
+from PIL import Image
+
+from runtime import Classifier, DeviceUnavailable, FashionZooError, ImageError, ModelInvalid, UsageError
+from runtime.accuracy import measure_accuracy
+from runtime.store import SHIPPED
+
+WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    return Classifier(WEIGHTS / "lenet", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pixels(test_images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return test_images[:600, None].copy()
+
+
+def golden(model: str, file: str) -> npt.NDArray[Any]:
+    content = (WEIGHTS / model / "test_data_set_0" / file).read_bytes()
+    return onnx.numpy_helper.to_array(onnx.TensorProto.FromString(content))
+
+
+@pytest.mark.parametrize("model", SHIPPED)
+def test_a_published_model_gives_its_golden_answers(model: str) -> None:
+    classifier = Classifier(WEIGHTS / model, device="cpu")
+    images = golden(model, "input_0.pb").copy()
+
+    np.testing.assert_allclose(classifier.logits(images), golden(model, "output_0.pb"), atol=1e-4)
+    np.testing.assert_allclose(classifier.probabilities(images), golden(model, "output_1.pb"), atol=1e-5)
+
+
+@pytest.mark.parametrize("model", SHIPPED)
+def test_a_published_model_is_as_accurate_as_it_declares(
+    model: str, test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uint8]
+) -> None:
+    classifier = Classifier(WEIGHTS / model, device="cpu")
+    report = measure_accuracy(classifier, test_images[:, None], test_labels)
+
+    assert {"n": report.n, "correct": report.correct, "top1": report.top1} == classifier.metadata.fields["accuracy"]
+    assert report.confusion.sum(axis=1).tolist() == [1000] * 10
+
+
+def test_many_images_give_what_each_gives_alone(classifier: Classifier, pixels: npt.NDArray[np.uint8]) -> None:
+    together = classifier.logits(pixels[:300])
+    alone = np.concatenate([classifier.logits(image[None]) for image in pixels[:300]])
+
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert classifier.logits(pixels, batch_size=7).shape == (600, 10)
+
+
+def test_no_images_give_no_logits(classifier: Classifier) -> None:
+    assert classifier.logits(np.zeros((0, 1, 28, 28), np.uint8)).shape == (0, 10)
+
+
+def test_an_array_in_any_memory_order_gives_the_same(classifier: Classifier, pixels: npt.NDArray[np.uint8]) -> None:
+    expected = classifier.logits(pixels[:8])
+
+    np.testing.assert_array_equal(classifier.logits(np.asfortranarray(pixels[:8])), expected)
+    np.testing.assert_array_equal(classifier.logits(pixels[7::-1]), expected[::-1])
+
+
+def test_every_kind_of_source_gives_the_same_answer(
+    classifier: Classifier, pixels: npt.NDArray[np.uint8], tmp_path: Path
+) -> None:
+    path = tmp_path / "boot.png"
+    Image.fromarray(pixels[0, 0]).save(path)
+    sources = [path, str(path), path.read_bytes(), Image.fromarray(pixels[0, 0]), pixels[0, 0]]
+    answers = [classifier.predict(source) for source in sources]
+
+    assert {answer.label for answer in answers} == {"Ankle boot"}
+    assert len(set(answers)) == 1
+
+
+def test_candidates_are_sorted_and_are_the_models_probabilities(
+    classifier: Classifier, pixels: npt.NDArray[np.uint8]
+) -> None:
+    answer = classifier.predict(pixels[4, 0], topk=99)
+    expected = classifier.probabilities(pixels[4:5])[0]
+
+    assert len(answer.top) == 10
+    assert [candidate.probability for candidate in answer.top] == sorted(expected.tolist(), reverse=True)
+    assert answer.index == int(expected.argmax())
+    assert (answer.label, answer.confidence) == (answer.top[0].label, answer.top[0].probability)
+    assert json.loads(json.dumps(answer.as_dict()))["label"] == answer.label
+
+
+def test_a_stream_answers_in_order_and_goes_on_after_a_bad_picture(
+    classifier: Classifier, pixels: npt.NDArray[np.uint8]
+) -> None:
+    sources = [pixels[0, 0], b"no picture", pixels[1, 0], pixels[2, 0]]
+    answers = list(classifier.stream(sources, batch_size=2, return_errors=True))
+
+    assert isinstance(answers[1], ImageError)
+    assert [answer.label for answer in answers if not isinstance(answer, ImageError)] == [
+        "Ankle boot",
+        "Pullover",
+        "Trouser",
+    ]
+    with pytest.raises(ImageError):
+        classifier.predict_batch(sources)
+
+
+def test_a_stream_holds_one_batch_at_a_time(classifier: Classifier, pixels: npt.NDArray[np.uint8]) -> None:
+    taken = 0
+
+    def endless() -> Any:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield pixels[0, 0]
+
+    next(classifier.stream(endless(), batch_size=8))
+
+    assert taken == 8
+
+
+@pytest.mark.parametrize(
+    ("array", "found"),
+    [
+        (np.zeros((2, 1, 28, 28), np.float32), r"found float32 \(2, 1, 28, 28\)"),
+        (np.zeros((2, 28, 28), np.uint8), r"found uint8 \(2, 28, 28\)"),
+        (np.zeros((2, 3, 28, 28), np.uint8), r"found uint8 \(2, 3, 28, 28\)"),
+        ([[0]], "found list"),
+    ],
+)
+def test_pixels_of_another_type_or_shape_are_refused_with_expected_and_found(
+    classifier: Classifier, array: Any, found: str
+) -> None:
+    with pytest.raises(ImageError, match=found) as failure:
+        classifier.logits(array)
+
+    assert failure.value.kind == "array"
+    assert "(N, 1, 28, 28)" in str(failure.value)
+
+
+@pytest.mark.parametrize("call", [{"topk": 0}, {"batch_size": 0}])
+def test_counts_below_one_are_refused(classifier: Classifier, pixels: npt.NDArray[np.uint8], call: Any) -> None:
+    with pytest.raises(UsageError, match="at least 1, not 0"):
+        classifier.predict_batch([pixels[0, 0]], **call)
+
+
+def test_eight_threads_get_the_answers_of_one(classifier: Classifier, pixels: npt.NDArray[np.uint8]) -> None:
+    expected = classifier.logits(pixels)
+    results: list[Any] = [None] * 8
+
+    def work(index: int) -> None:
+        results[index] = classifier.logits(pixels)
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    for result in results:
+        np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+def test_a_closed_classifier_says_so(pixels: npt.NDArray[np.uint8]) -> None:
+    with Classifier("lenet", device="cpu") as classifier:
+        pass
+
+    with pytest.raises(FashionZooError, match="has been closed"):
+        classifier.logits(pixels)
+
+
+def test_every_node_is_where_the_classifier_says(classifier: Classifier) -> None:
+    nodes = onnx.load(WEIGHTS / "lenet" / "model.onnx").graph.node
+
+    assert classifier.device == "cpu"
+    assert classifier.placement == {"CPUExecutionProvider": len(nodes)}
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cpu:1", "cuda:-1", ""])
+def test_a_device_of_another_name_is_a_usage_error(name: str) -> None:
+    with pytest.raises(UsageError, match="use auto, cpu, cuda or cuda:N"):
+        Classifier("lenet", device=name)
+
+
+def test_a_device_that_is_not_there_is_refused_and_auto_says_why_it_took_the_cpu() -> None:
+    classifier = Classifier("lenet")
+    if classifier.device != "cpu":
+        pytest.skip("this machine has a GPU that works; the CUDA tests cover it")
+
+    assert classifier.device_reason
+    with pytest.raises(DeviceUnavailable) as failure:
+        Classifier("lenet", device="cuda")
+    assert failure.value.exit_code == 4
+
+
+@pytest.mark.cuda
+def test_on_cuda_every_node_is_on_cuda_and_the_answers_are_the_cpus(pixels: npt.NDArray[np.uint8]) -> None:
+    try:
+        classifier = Classifier("lenet", device="cuda")
+    except DeviceUnavailable as error:
+        pytest.skip(str(error))
+
+    assert list(classifier.placement) == ["CUDAExecutionProvider"]
+    cpu = Classifier("lenet", device="cpu").logits(pixels)
+    np.testing.assert_allclose(classifier.logits(pixels), cpu, atol=1e-4)
+
+
+def broken(tmp_path: Path, change: Any) -> Path:
+    model = onnx.load(WEIGHTS / "lenet" / "model.onnx")
+    change(model)
+    path = tmp_path / "broken.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def rename_input(model: onnx.ModelProto) -> None:
+    model.graph.input[0].name = "pixels"
+    model.graph.node[0].input[0] = "pixels"
+
+
+def freeze_batch(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+
+
+def drop_label(model: onnx.ModelProto) -> None:
+    prop = next(prop for prop in model.metadata_props if prop.key == "labels")
+    prop.value = json.dumps(json.loads(prop.value)[:-1])
+
+
+def drop_metadata(model: onnx.ModelProto) -> None:
+    del model.metadata_props[:]
+
+
+def drop_output(model: onnx.ModelProto) -> None:
+    del model.graph.output[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (rename_input, r"inputs should be image UINT8\[batch, 1, 28, 28\], but are pixels UINT8"),
+        (freeze_batch, r"but are image UINT8\[1, 1, 28, 28\]"),
+        (drop_label, r"logits FP32\[batch, 9\]"),
+        (drop_metadata, "its metadata lacks format, model, labels"),
+        (drop_output, r"outputs should be .*probabilities.*, but are logits FP32\[batch, 10\]"),
+    ],
+)
+def test_a_file_that_breaks_the_contract_is_refused_with_the_difference(
+    tmp_path: Path, change: Any, sentence: str
+) -> None:
+    with pytest.raises(ModelInvalid, match=sentence):
+        Classifier(broken(tmp_path, change), device="cpu")
+
+
+@pytest.mark.parametrize("content", [b"hello", b"\x08" * 100, b"\x89PNG\r\n\x1a\n" + bytes(200)])
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "junk.onnx"
+    path.write_bytes(content)
+
+    with pytest.raises(ModelInvalid, match=r"junk\.onnx"):
+        Classifier(path, device="cpu")

@@ -1,0 +1,281 @@
+"""The two command lines: results on stdout and nothing else there, one sentence an error, the right exit code."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import numpy.typing as npt
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from runtime.cli import runtime
+from zoo.cli import zoo
+
+ROOT = Path(__file__).resolve().parents[1]
+GROUPS: dict[str, click.Group] = {"runtime": runtime, "zoo": zoo}
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fashion_mnist_dir: Path) -> None:
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("FASHION_MNIST_DIR", str(fashion_mnist_dir))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, test_images: npt.NDArray[np.uint8]) -> Path:
+    """A folder: three good pictures, a bad one, a text file, and a folder with one more picture."""
+    folder = tmp_path / "pictures"
+    (folder / "more").mkdir(parents=True)
+    for index in range(3):
+        Image.fromarray(test_images[index]).save(folder / f"{index}.png")
+    (folder / "bad.png").write_bytes(b"not a picture")
+    (folder / "notes.txt").write_text("not a picture, and not called one")
+    Image.fromarray(255 - test_images[3]).resize((280, 280)).convert("RGB").save(folder / "more" / "photo.jpg")
+    return folder
+
+
+def call(group: str, *arguments: object, stdin: bytes | None = None) -> Result:
+    return CliRunner().invoke(GROUPS[group], [str(argument) for argument in arguments], input=stdin)
+
+
+def call_process(group: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", group, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def commands() -> list[tuple[str, str]]:
+    return [(group, name) for group, command in GROUPS.items() for name in command.commands]
+
+
+@pytest.mark.parametrize(("group", "name"), commands())
+def test_every_command_explains_itself_with_an_example(group: str, name: str) -> None:
+    result = call(group, name, "-h")
+
+    assert result.exit_code == 0
+    assert f"{group} {name}" in result.output
+    assert "Example:" in result.output
+
+
+def test_predict_names_what_is_in_a_picture(pictures: Path) -> None:
+    result = call("runtime", "predict", "-m", "lenet", pictures / "0.png", "--device", "cpu")
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"{pictures / '0.png'}: Ankle boot ")
+    assert result.stderr == ""
+
+
+def test_predict_json_is_the_designs_document_and_a_bad_picture_does_not_stop_the_others(pictures: Path) -> None:
+    result = call("runtime", "predict", "-m", "lenet", pictures, "-r", "--json", "--topk", "2")
+    answers = json.loads(result.stdout)
+
+    assert result.exit_code == 1
+    assert [Path(answer["source"]).name for answer in answers] == ["0.png", "1.png", "2.png", "bad.png", "photo.jpg"]
+    assert [answer.get("label") for answer in answers] == ["Ankle boot", "Pullover", "Trouser", None, "Trouser"]
+    good, bad, photo = answers[0], answers[3], answers[4]
+    assert set(good) == {"source", "ok", "label", "index", "confidence", "inverted", "top"}
+    assert (good["ok"], good["index"], len(good["top"])) == (True, 9, 2)
+    assert set(good["top"][0]) == {"label", "index", "probability"}
+    assert set(bad) == {"source", "ok", "error"}
+    assert bad["ok"] is False
+    assert bad["error"]["kind"] == "not_an_image"
+    assert (good["inverted"], photo["inverted"]) == (False, True)
+    assert "1 of 5 pictures could not be read" in result.stderr
+
+
+def test_predict_jsonl_and_csv_say_the_same_as_json(pictures: Path) -> None:
+    whole = json.loads(call("runtime", "predict", pictures, "--json").stdout)
+    lines = [json.loads(line) for line in call("runtime", "predict", pictures, "--jsonl").stdout.splitlines()]
+    rows = list(csv.DictReader(io.StringIO(call("runtime", "predict", pictures, "--csv").stdout)))
+
+    assert lines == whole
+    assert [row["label"] for row in rows] == [answer.get("label", "") for answer in whole]
+    assert rows[3]["error_kind"] == "not_an_image"
+
+
+def test_predict_reads_stdin_lists_and_patterns(pictures: Path, tmp_path: Path) -> None:
+    picture = (pictures / "1.png").read_bytes()
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{pictures / '2.png'}\n\n# a remark\n{pictures / '0.png'}\n")
+
+    assert call("runtime", "predict", "-", stdin=picture).stdout.startswith("-: Pullover")
+    answers = json.loads(call("runtime", "predict", f"@{listed}", pictures / "[01].png", "--json").stdout)
+    assert [Path(answer["source"]).name for answer in answers] == ["2.png", "0.png", "0.png", "1.png"]
+
+
+def test_a_light_background_is_inverted_and_said_to_be_unless_forbidden(pictures: Path) -> None:
+    photo = pictures / "more" / "photo.jpg"
+    as_is = json.loads(call("runtime", "predict", photo, "--json").stdout)[0]
+    forbidden = json.loads(call("runtime", "predict", photo, "--json", "--invert", "no").stdout)[0]
+
+    assert (as_is["inverted"], forbidden["inverted"]) == (True, False)
+    assert "light background, inverted" in call("runtime", "predict", photo).stdout
+
+
+ERRORS: list[tuple[str, list[str], int, str]] = [
+    ("runtime", ["predict"], 2, "Missing argument"),
+    ("runtime", ["predict", "a.png", "--json", "--csv"], 2, "exclude each other"),
+    ("runtime", ["predict", "-m", "lenat", "a.png"], 1, "did you mean 'lenet'? Models here: lenet, lenet-modern"),
+    ("runtime", ["predict", "-m", "no/such.onnx", "a.png"], 1, "there is no model file at no/such.onnx"),
+    ("runtime", ["predict", "missing.png", "--device", "cpu"], 1, "missing.png"),
+    ("runtime", ["predict", "*.nothing"], 2, "matches nothing"),
+    ("runtime", ["predict", "@nowhere.txt"], 2, "the list nowhere.txt cannot be read"),
+    ("runtime", ["info", "--device", "gpu"], 2, "use auto, cpu, cuda or cuda:N"),
+    ("runtime", ["accuracy", "-b", "0"], 2, "-b"),
+    ("zoo", ["train", "resnet"], 2, "did you mean 'resnext'?"),
+    ("zoo", ["train", "lenet", "--recipe", "worst"], 2, "there are: best, d2l"),
+    ("zoo", ["train", "lenet", "--lr", "-1"], 2, "lr must be a positive number, not -1.0"),
+    ("zoo", ["train", "lenet", "--epochs", "0"], 2, "epochs must be at least 1, not 0"),
+    ("zoo", ["train", "lenet", "--batch-size", "60001"], 2, "larger than the 60000 training images"),
+    ("zoo", ["train", "lenet", "--device", "tpu"], 2, "use auto, cpu, cuda or cuda:N"),
+    ("zoo", ["export", "lenet-max"], 1, "run `zoo train lenet-max`"),
+    ("zoo", ["export", "lenet", "--checkpoint", "nowhere.safetensors"], 1, "no checkpoint at nowhere.safetensors"),
+    ("zoo", ["verify", "lenet", "--onnx", "nowhere.onnx"], 1, "no model file at nowhere.onnx"),
+    ("zoo", ["publish", "lenet"], 1, "run `zoo export lenet` first"),
+]
+
+
+@pytest.mark.parametrize(("group", "arguments", "code", "sentence"), ERRORS)
+def test_bad_input_gets_a_sentence_and_its_exit_code_and_nothing_on_stdout(
+    group: str, arguments: list[str], code: int, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call(group, *arguments)
+
+    assert (result.exit_code, result.stdout) == (code, ""), result.output
+    assert sentence in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", [["runtime", "accuracy"], ["zoo", "eval", "lenet"], ["zoo", "verify", "lenet"]])
+def test_a_device_that_is_not_there_exits_with_4(command: list[str]) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    result = call(*command, "--device", "cuda")
+
+    assert (result.exit_code, result.stdout) == (4, "")
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    result = call("runtime", "info", "-m", tmp_path / "no.onnx", "--debug")
+
+    assert result.exit_code == 1
+    assert "Traceback" in result.stderr
+
+
+def test_a_folder_without_pictures_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = call("runtime", "predict", tmp_path / "empty")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "holds no pictures" in result.stderr
+
+
+def test_list_and_info_name_the_file_in_use() -> None:
+    listed = json.loads(call("runtime", "list", "--json").stdout)
+    info = json.loads(call("runtime", "info", "-m", "lenet", "--device", "cpu", "--json").stdout)
+
+    assert {"lenet", "lenet-modern"} <= {row["name"] for row in listed}
+    assert info["file"] == str(ROOT / "weights" / "lenet" / "model.onnx")
+    assert info["placement"] == {"CPUExecutionProvider": 16}
+    assert info["labels"][9] == "Ankle boot"
+
+
+def test_accuracy_json_is_the_designs_document() -> None:
+    report = json.loads(call("runtime", "accuracy", "-m", "lenet", "--device", "cpu", "--json").stdout)
+
+    assert set(report) == {
+        *("model", "n", "correct", "top1", "confusion", "device", "providers", "seconds", "images_per_second")
+    }
+    assert (report["model"], report["n"], report["device"]) == ("lenet", 10_000, "cpu")
+    assert report["top1"] == report["correct"] / 10_000 > 0.912
+    assert sum(map(sum, report["confusion"])) == 10_000
+
+
+def test_zoo_list_json_is_the_designs_document() -> None:
+    rows = {row["name"]: row for row in json.loads(call("zoo", "list", "--json").stdout)}
+
+    assert {"name", "parameters", "input_size", "accuracy", "published"} <= set(rows["lenet"])
+    assert (rows["lenet"]["parameters"], rows["lenet"]["input_size"], rows["lenet"]["published"]) == (61_706, 28, True)
+
+
+def test_zoo_data_says_where_the_data_is(fashion_mnist_dir: Path) -> None:
+    document = json.loads(call("zoo", "data", "--json").stdout)
+
+    assert document == {"folder": str(fashion_mnist_dir), "origin": "environment", "verified": True}
+
+
+def test_zoo_verify_passes_the_published_model_and_exits_with_3_for_another_models_file(tmp_path: Path) -> None:
+    good = call("zoo", "verify", "lenet", "--images", "500", "--json")
+    other = ROOT / "weights" / "lenet-modern" / "model.onnx"
+    bad = call("zoo", "verify", "lenet", "--onnx", other, "--images", "500", "--json", "-o", tmp_path / "report.json")
+
+    assert (good.exit_code, json.loads(good.stdout)["passed"]) == (0, True)
+    document: dict[str, Any] = json.loads(bad.stdout)
+    assert (bad.exit_code, document["passed"]) == (3, False)
+    assert {"name", "passed", "detail"} <= set(document["checks"][0])
+    assert json.loads((tmp_path / "report.json").read_text()) == document
+
+
+def test_the_whole_way_from_training_to_a_prediction(pictures: Path, tmp_path: Path) -> None:
+    trained = json.loads(call("zoo", "train", "lenet-modern", "--epochs", "1", "--json").stdout)
+    unpublished = call("zoo", "export", "lenet-modern", "--json")
+    info = json.loads(call("runtime", "info", "-m", "lenet-modern", "--json").stdout)
+    answer = json.loads(call("runtime", "predict", "-m", "lenet-modern", pictures / "1.png", "--json").stdout)[0]
+
+    assert set(trained) >= {
+        *("model", "recipe", "epochs", "test_accuracy", "seconds", "images_per_second", "checkpoint")
+    }
+    assert trained["test_accuracy"] > 0.8
+    assert json.loads(unpublished.stdout)["accuracy"]["top1"] == pytest.approx(trained["test_accuracy"], abs=2e-4)
+    assert (info["origin"], info["epochs"]) == ("user", 1)
+    assert answer["label"] == "Pullover"
+
+
+def test_nothing_that_a_library_prints_reaches_stdout(pictures: Path) -> None:
+    program = (
+        "import os, sys\nfrom runtime import images\nfrom runtime.cli import runtime\n"
+        "original = images.to_pixels\n"
+        "def chatty(*a, **k):\n    print('python chatter'); os.write(1, b'native chatter')\n"
+        "    return original(*a, **k)\n"
+        "import runtime.classifier as c\nc.to_pixels = chatty\n"
+        f"runtime(['predict', {str(pictures / '0.png')!r}, '--json', '--device', 'cpu'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+
+    assert json.loads(done.stdout)[0]["label"] == "Ankle boot"
+    assert "python chatter" in done.stderr
+    assert "native chatter" in done.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_error_of_ours(pictures: Path) -> None:
+    command = f"{sys.executable} -m runtime predict {pictures / '0.png'} {pictures / '1.png'} | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
+
+    assert "Traceback" not in done.stderr
+    assert "Errno" not in done.stderr
+
+
+def test_names_with_newlines_and_undecodable_bytes_are_answered(
+    pictures: Path, test_images: npt.NDArray[np.uint8]
+) -> None:
+    import os
+
+    odd = os.fsencode(pictures) + b"/odd\n\xff.png"
+    with open(odd, "wb") as file:
+        Image.fromarray(test_images[0]).save(file, "PNG")
+    command = [sys.executable, "-m", "runtime", "predict", odd, "--jsonl", "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, cwd=ROOT, check=False)
+    lines = done.stdout.splitlines()
+
+    assert done.returncode == 0, done.stderr
+    assert len(lines) == 1
+    assert json.loads(lines[0])["label"] == "Ankle boot"
