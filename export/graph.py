@@ -75,6 +75,8 @@ def build_graph(network: nn.Module, metadata: dict[str, Any]) -> bytes:
     _name_weights(model.graph)
     _fix_resize_scales(model.graph)
     _drop_allowzero(model.graph)
+    _use_global_average_pool(model.graph)
+    _drop_unused(model.graph)
     _strip(model)
     lower_opset(model)
     onnx.helper.set_model_props(model, contract.encode_metadata(metadata))
@@ -119,7 +121,6 @@ def _fix_resize_scales(graph: onnx.GraphProto) -> None:
         name = f"{node.name}/scales"
         graph.initializer.append(onnx.helper.make_tensor(name, onnx.TensorProto.FLOAT, [4], scales))
         node.input[:] = [node.input[0], "", name]
-    _drop_unused(graph)
 
 
 def _drop_allowzero(graph: onnx.GraphProto) -> None:
@@ -128,6 +129,21 @@ def _drop_allowzero(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         if node.op_type == "Reshape" and node.input[1] in shapes and 0 not in shapes[node.input[1]]:
             del node.attribute[:]
+
+
+def _use_global_average_pool(graph: onnx.GraphProto) -> None:
+    """Write a mean over height and width as the operator made for it, which every opset and engine has."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    ranks = {info.name: len(info.type.tensor_type.shape.dim) for info in graph.value_info}
+    for node in graph.node:
+        if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in constants:
+            continue
+        axes = onnx.numpy_helper.to_array(constants[node.input[1]]) % 4
+        keeps = all(attribute.i == 1 for attribute in node.attribute if attribute.name == "keepdims")
+        if ranks.get(node.input[0]) == 4 and sorted(axes.tolist()) == [2, 3] and keeps:
+            node.op_type = "GlobalAveragePool"
+            node.name = node.name.replace("ReduceMean", node.op_type)
+            del node.input[1:], node.attribute[:]
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:

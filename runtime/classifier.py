@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from runtime import contract
 from runtime.contract import SIDE, Metadata, TensorSpec
+from runtime.decoding import Source
 from runtime.errors import FashionZooError, ImageError, UsageError
-from runtime.images import Fit, Invert, Source, to_pixels
+from runtime.images import Fit, Invert, to_pixels
 from runtime.session import open_session
 from runtime.store import find_model
 

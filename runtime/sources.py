@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from runtime.decoding import MAX_FILE_BYTES
 from runtime.errors import UsageError
-from runtime.images import MAX_FILE_BYTES
 
 # A folder's files are chosen by name; a file named on the command line is always tried.
 SUFFIXES = frozenset(
@@ -28,8 +28,6 @@ SUFFIXES = frozenset(
         ".pbm",
         ".pnm",
         ".avif",
-        ".ico",
-        ".tga",
     ]
 )
 STDIN = "-"

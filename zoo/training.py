@@ -92,7 +92,8 @@ class Trainer:
         self.average: AveragedModel | None = None
         if recipe.ema:
             average = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
-            self.average = AveragedModel(self.model, multi_avg_fn=average)
+            # Statistics of batch norm belong to the weights they were measured with: they are averaged too.
+            self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
         self.optimizer = make_optimizer(self.model, recipe)
         self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         self._epochs = Epochs(data, recipe, seed)

@@ -1,0 +1,227 @@
+"""From any source to an upright grey picture: steps 1 to 5 of `runtime.images`.
+
+Pillow decodes; what is added here is distrust: formats by allow-list, sizes before pixels, and whatever a damaged file
+makes a decoder throw is an `ImageError`.
+"""
+
+import functools
+import io
+import os
+import re
+import stat
+import struct
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from runtime.errors import ImageError
+
+Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
+
+MAX_PIXELS = 2**26  # 8192 x 8192: at most 256 MiB decoded
+MAX_FILE_BYTES = 2**28  # 256 MiB: as many pixels, uncompressed and in colour
+
+# How a file begins, and the Pillow class that reads it. Calling the class instead of `Image.open` imports no other
+# plugin, and skips a warning about large pictures that `MAX_PIXELS` makes needless.
+FORMATS = {
+    "PNG": (rb"\x89PNG\r\n\x1a\n", "PngImagePlugin.PngImageFile"),
+    "JPEG": (rb"\xff\xd8\xff", "JpegImagePlugin.JpegImageFile"),
+    "WEBP": (rb"RIFF....WEBP", "WebPImagePlugin.WebPImageFile"),
+    "GIF": (rb"GIF8[79]a", "GifImagePlugin.GifImageFile"),
+    "BMP": (rb"BM", "BmpImagePlugin.BmpImageFile"),
+    "TIFF": (rb"II[*+]\0|MM\0[*+]", "TiffImagePlugin.TiffImageFile"),
+    "PPM": (rb"P[1-6]\s", "PpmImagePlugin.PpmImageFile"),
+    "AVIF": (rb"....ftypavi[fs]", "AvifImagePlugin.AvifImageFile"),
+}
+
+# EXIF orientation -> the turn that undoes it; 1, and anything else, is upright.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_warnings_lock = threading.Lock()
+
+
+def decode_grey(source: Source) -> tuple[Image.Image, str]:
+    """Return the source as a Pillow picture of mode L, upright, and what messages call it.
+
+    Raises:
+        ImageError: it cannot be read; every kind but `size`.
+    """
+    name = _name(source)
+    with _image_errors(name):
+        picture = _picture(source, name)
+        return _upright(_grey(picture, name), picture.info.get("exif")), name
+
+
+def _name(source: Source) -> str:
+    """How messages call the source; `repr` keeps a name with line breaks or broken Unicode printable."""
+    if isinstance(source, str | os.PathLike):
+        return repr(os.fsdecode(source))
+    return "the array" if isinstance(source, np.ndarray) else "the picture"
+
+
+def _picture(source: Source, name: str) -> Image.Image:
+    """The source as a decoded Pillow picture of a bearable size."""
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, Image.Image):
+        _check_size(source, name)
+        source.load()
+        return source
+    if isinstance(source, str | os.PathLike):
+        return _decoded(_file_bytes(source, name), name)
+    data = source.read(MAX_FILE_BYTES + 1) if hasattr(source, "read") else source
+    if isinstance(data, bytes | bytearray | memoryview):
+        return _decoded(bytes(data), name)
+    expected = "a path, bytes, a binary stream, a Pillow picture or an array"
+    raise ImageError("not_an_image", f"expected {expected}, found {type(data).__name__}")
+
+
+def _file_bytes(path: str | os.PathLike[str], name: str) -> bytes:
+    try:
+        mode = os.stat(path).st_mode
+        # Asked before opening: opening a FIFO waits for its writer, and opening a device may start it.
+        if stat.S_ISREG(mode):
+            with open(path, "rb") as file:
+                return file.read(MAX_FILE_BYTES + 1)
+    # ValueError: a name that no file can have, with a null byte or a lone half of a surrogate pair.
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise ImageError("missing", f"{name} does not exist; expected a picture file") from error
+    except OSError as error:
+        raise ImageError("unreadable", f"{name} cannot be read: {error.strerror or error}") from error
+    found = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
+    raise ImageError("not_a_file", f"{name} is {found}; expected a regular file")
+
+
+def _from_array(array: NDArray[Any]) -> Image.Image:
+    found, shape = f"{array.dtype} {array.shape}", array.shape
+    if len(shape) == 3 and shape[0] == 1 and shape[2] not in (1, 3, 4):
+        shape = shape[1:]
+    if shape[2:] == (1,):
+        shape = shape[:2]
+    if array.dtype != np.uint8 or len(shape) < 2 or shape[2:] not in ((), (3,), (4,)) or not array.size:
+        expected = "uint8 (H, W), (1, H, W), (H, W, 1), (H, W, 3) or (H, W, 4), none of them 0"
+        raise ImageError("array", f"expected an array of {expected}; found {found}")
+    if shape[0] * shape[1] > MAX_PIXELS:
+        raise ImageError("too_large", f"the array is {found}; at most {MAX_PIXELS} pixels are allowed")
+    return Image.fromarray(np.ascontiguousarray(array.reshape(shape)))
+
+
+def _decoded(data: bytes, name: str) -> Image.Image:
+    """Decode a whole file. The header is parsed first, and decoding goes on only if the size it states is bearable."""
+    if not data:
+        raise ImageError("empty", f"{name} is empty: 0 bytes")
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageError("too_large", f"{name} holds more than {MAX_FILE_BYTES} bytes, the most that is allowed")
+    kind = next((kind for kind, (start, _) in FORMATS.items() if re.match(start, data, re.DOTALL)), None)
+    if kind is None:
+        raise ImageError("not_an_image", f"{name} is none of {', '.join(FORMATS)}: it begins with {data[:12]!r}")
+    if kind == "WEBP" and len(data) < 8 + int.from_bytes(data[4:8], "little"):
+        raise ImageError("truncated", f"{name} is truncated: it ends before the length that its header states")
+    with _hushed(kind in ("TIFF", "AVIF") or (kind == "PNG" and b"acTL" in data)):
+        picture = _plugin(FORMATS[kind][1])(io.BytesIO(data))
+        _check_size(picture, name)
+        picture.load()
+    return picture
+
+
+@functools.cache
+def _plugin(path: str) -> Callable[[BinaryIO], Image.Image]:
+    module, name = path.split(".")
+    plugin: type[Image.Image] = getattr(import_module(f"PIL.{module}"), name)
+    # While it opens a JPEG, Pillow parses all of its EXIF for the print resolution, and warns where that is damaged.
+    return type(name, (plugin,), {"_read_dpi_from_exif": lambda self: None}) if name == "JpegImageFile" else plugin
+
+
+@contextmanager
+def _hushed(needed: bool) -> Iterator[None]:
+    """Silence the formats whose plugins warn about odd metadata; one at a time, since warning filters are global."""
+    if not needed:
+        yield
+        return
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _image_errors(name: str) -> Iterator[None]:
+    """Turn whatever a decoder throws at a damaged file into an `ImageError`: Pillow's plugins promise no one type."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except (MemoryError, Image.DecompressionBombError) as error:
+        raise ImageError("too_large", f"{name} does not fit in memory") from error
+    except Exception as error:
+        kind = "truncated" if "truncated" in str(error).lower() else "corrupt"
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(kind, f"{name} is {kind} and cannot be decoded: {reason}") from error
+
+
+def _check_size(picture: Image.Image, name: str) -> None:
+    width, height = picture.size
+    if not width * height:
+        raise ImageError("empty", f"{name} has no pixels: it is {width}x{height}")
+    if width * height > MAX_PIXELS:
+        raise ImageError("too_large", f"{name} is {width}x{height}; at most {MAX_PIXELS} pixels are allowed")
+
+
+def _grey(picture: Image.Image, name: str) -> Image.Image:
+    """Luma over a white page, mode L."""
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        return _eight_bits(np.asarray(picture), name)
+    if picture.mode == "LAB":
+        return picture.getchannel("L")  # Pillow converts LAB only with a colour profile, and L is lightness already
+    if not picture.has_transparency_data:
+        return picture.convert("L")
+    if picture.mode not in ("LA", "RGBA"):
+        picture = picture.convert("LA" if picture.mode == "La" else "RGBA")
+    page = Image.new("L", picture.size, 255)
+    page.paste(picture.convert("L"), mask=picture.getchannel("A"))
+    return page
+
+
+def _eight_bits(levels: NDArray[Any], name: str) -> Image.Image:
+    """Scale deep levels by the smallest usual white that holds them: 1 (floats only), 255 or 65535."""
+    low, high = float(levels.min()), float(levels.max())
+    whites = [white for white in (1, 255, 65535) if high <= white and (white > 1 or levels.dtype.kind == "f")]
+    if not whites or not low >= 0:
+        raise ImageError("corrupt", f"{name} has levels from {low:g} to {high:g}; expected within 0..65535")
+    scaled = np.multiply(levels, 255 / whites[0], dtype=np.float32)
+    return Image.fromarray(np.rint(scaled, out=scaled).astype(np.uint8))
+
+
+def _upright(grey: Image.Image, exif: object) -> Image.Image:
+    turn = TURNS.get(_orientation(exif)) if isinstance(exif, bytes) else None
+    return grey if turn is None else grey.transpose(turn)
+
+
+def _orientation(exif: bytes) -> int:
+    """Tag 0x0112 of an EXIF block, 1 where it is absent or damaged. Pillow's own parser warns, and costs 20 ms."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = ">" if exif[:2] == b"MM" else "<"
+    try:
+        (directory,) = struct.unpack_from(order + "I", exif, 4)
+        (entries,) = struct.unpack_from(order + "H", exif, directory)
+        for start in range(directory + 2, directory + 2 + 12 * entries, 12):
+            tag, _, _, value = struct.unpack_from(order + "HHIH", exif, start)
+            if tag == 0x0112:
+                return int(value)
+    except struct.error:
+        pass
+    return 1
