@@ -1,0 +1,56 @@
+"""What the README says is so: its table, its commands, its map of the code, its examples."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runtime.cli import runtime
+from zoo.cli import zoo
+from zoo.readme import with_table
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_table_of_results_is_the_one_made_from_the_index() -> None:
+    assert with_table(README) == README, "run `python -m zoo.readme`"
+
+
+@pytest.mark.parametrize(
+    "command", [f"zoo {name}" for name in zoo.commands] + [f"runtime {n}" for n in runtime.commands]
+)
+def test_every_command_is_in_the_readme(command: str) -> None:
+    assert f"`{command}" in README
+
+
+def test_every_file_of_the_map_exists() -> None:
+    block = README.split("## Map of the code")[1].split("    weights/")[0]
+    folder = ""
+    for indent, name in re.findall(r"^    ( *)([\w.]+/?)", block, re.MULTILINE):
+        if not indent:
+            folder = name
+        assert (ROOT / (name if not indent else f"{folder}{name}")).exists(), name
+
+
+def test_every_link_of_the_readme_leads_somewhere() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_example_without_this_package_runs_as_printed() -> None:
+    block = README.split("### Without this package")[1].split("```python")[1].split("```")[0]
+    done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, cwd=ROOT, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_model_cards_are_those_of_their_index_entries() -> None:
+    from export.card import model_card
+    from runtime.store import read_index
+
+    for name, entry in read_index(ROOT / "weights").items():
+        assert (ROOT / "weights" / name / "README.md").read_text() == model_card(entry)
