@@ -16,6 +16,7 @@ from export.description import library_versions
 from export.gates import GATES
 from export.report import Check, Report
 from export.subject import GateFailure, Pixels, Subject
+from runtime.errors import DeviceUnavailable
 
 
 def verify(
@@ -57,6 +58,8 @@ def verify(
             passed, detail, measures = True, finding.detail, finding.measures
         except GateFailure as failure:
             passed, detail, measures = False, str(failure), failure.measures
+        except DeviceUnavailable:  # says nothing about the file
+            raise
         except Exception as error:  # a damaged file may break a library anywhere: that is a verdict, not a crash
             passed, detail, measures = False, f"could not be run: {' '.join(str(error).split())}", {}
         checks.append(Check(name, passed, detail, measures, time.perf_counter() - started))

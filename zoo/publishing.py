@@ -21,6 +21,7 @@ from runtime.atomic import write_bytes
 from runtime.errors import FashionZooError, ModelNotFound
 from runtime.store import MODEL_FILE, StoredModel, find_model, read_index, repository_weights, user_weights
 from zoo.checkpoint import CheckpointError
+from zoo.checkpoint import load as load_checkpoint
 from zoo.models import canonical_name
 from zoo.trained import Trained, load_trained
 
@@ -86,10 +87,7 @@ def verify_stored(
     name = canonical_name(model)
     stored = find_model(name) if onnx_file is None else StoredModel(name, onnx_file, "path", None)
     content = stored.read()
-    beside = stored.path.parent / CHECKPOINT_FILE
-    if checkpoint is None and beside.exists():
-        checkpoint = beside
-    trained = load_trained(name, checkpoint)
+    trained = load_trained(name, checkpoint or _checkpoint_beside(stored))
     pictures, labels = fashion_mnist.load("test")
     report = verify(
         trained.network,
@@ -102,6 +100,12 @@ def verify_stored(
     if output is not None:
         write_bytes(output, (json.dumps(report.as_dict(), indent=2) + "\n").encode())
     return report
+
+
+def _checkpoint_beside(stored: StoredModel) -> Path | None:
+    """Return the checkpoint in the file's folder, unless it is of another model: such a file has strayed there."""
+    beside = stored.path.parent / CHECKPOINT_FILE
+    return beside if beside.exists() and load_checkpoint(beside).model == stored.name else None
 
 
 def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
