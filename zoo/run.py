@@ -84,8 +84,7 @@ def settle(
     path = checkpoint_in(resumed) if resumed else None
     if path is None or not path.exists():
         return Settings(recipe_for(model, recipe or "best").override(**changes), seed or 0, val_split)
-    header = checkpoint.load(path, model=model).header
-    started = Settings(Recipe.from_dict(header["recipe"]), header["seed"], header["val_split"])
+    started = _settings_of(checkpoint.load(path, model=model))
     asked = {"recipe": recipe, "seed": seed, "val_split": val_split or None} | changes
     before = started.as_dict() | started.recipe.as_dict() | {"recipe": started.recipe.name}
     for name, wanted in asked.items():
@@ -232,9 +231,14 @@ def _previous(folder: Path, model: str, settings: Settings) -> Checkpoint | None
     if not path.exists():
         return None
     found = checkpoint.load(path, model=model, with_training=True)
-    if {name: found.header.get(name) for name in settings.as_dict()} != settings.as_dict():
+    if _settings_of(found) != settings:
         raise UsageError(f"the run in {folder} was started with other settings; resume it with its own, or start over")
     return found
+
+
+def _settings_of(found: Checkpoint) -> Settings:
+    header = found.header
+    return Settings(Recipe.from_dict(header["recipe"]), header["seed"], header["val_split"])
 
 
 def _set_aside(folder: Path) -> None:
