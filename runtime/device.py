@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import importlib.metadata
 import io
 import os
 from dataclasses import dataclass
@@ -51,6 +50,8 @@ def parse_device(name: str) -> Device | None:
 
 def installed_onnxruntimes() -> list[str]:
     """Return the onnxruntime distributions installed here; more than one overwrite each other's files."""
+    import importlib.metadata  # takes longer than a prediction, and is needed only where something is wrong
+
     found = []
     for name in _DISTRIBUTIONS:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
