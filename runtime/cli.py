@@ -32,6 +32,7 @@ def runtime() -> None:
     runtime list                   the models on this machine
     runtime info -m lenet          everything a model says of itself
     runtime accuracy -m lenet      measure it on the 10,000 test images
+    runtime parity -m lenet        is it the network it was made from, on this device
     runtime doctor --selftest      what this machine can do, and whether it computes rightly
     """
 
@@ -214,6 +215,42 @@ def accuracy(model: str | None, batch_size: int, device: str, threads: int | Non
         ],
         right=["right", "of", "accuracy"],
     )
+
+
+@runtime.command(cls=Command)
+@model_option
+@device_option
+@threads_option
+@json_option
+def parity(model: str | None, device: str, threads: int | None, as_json: bool) -> None:
+    """Check that this machine's device gives the answers of the PyTorch network the model was made from.
+
+    The network's answers to 16 pictures travel with the model; how far a right device may be from them follows from
+    PyTorch's own float32 error, measured when the model was verified. Exits with 3 where the answers differ by more.
+
+    \b
+    Example: runtime parity -m lenet --device cuda --json
+    """
+    from runtime.classifier import Classifier
+    from runtime.parity import measure_parity
+
+    classifier = Classifier(model, device=device, threads=threads)
+    say_device(classifier)
+    report = measure_parity(classifier)
+    if as_json:
+        emit_json(report.as_dict())
+    else:
+        emit_table(
+            ["output", "result", "largest difference", "allowed"],
+            [
+                [row.output, "right" if row.passed else "WRONG", f"{row.max_abs_diff:.2g}", f"{row.tolerance:.2g}"]
+                for row in report.outputs
+            ],
+            right=["largest difference", "allowed"],
+        )
+        verdict = "passed" if report.passed else "FAILED"
+        emit(f"{report.model} on {report.device}: {verdict}, {report.flips} of {report.images} pictures change class")
+    report.require()
 
 
 @runtime.command(cls=Command)

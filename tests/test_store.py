@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtime import Classifier, ModelInvalid, ModelNotFound, store
+from runtime.parity import INPUT_FILE, OUTPUT_FILES, REPORT
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "weights"
 
@@ -52,7 +53,10 @@ def test_the_shipped_models_are_those_that_the_wheel_is_told_to_carry() -> None:
     project = tomllib.loads((PUBLISHED.parent / "pyproject.toml").read_text())
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
 
-    assert set(included) == {"weights/index.json"} | {f"weights/{name}/model.onnx" for name in store.SHIPPED}
+    files = {store.MODEL_FILE, REPORT, INPUT_FILE, *OUTPUT_FILES.values()}
+    assert set(included) == {"weights/index.json"} | {
+        f"weights/{name}/{file}" for name in store.SHIPPED for file in files
+    }
     assert all(target == f"runtime/{source}" for source, target in included.items())
 
 

@@ -89,6 +89,15 @@ def test_the_wheels_models_are_found_in_the_wheel(empty_environment: Path, tmp_p
     assert {(row["name"], row["origin"]) for row in json.loads(done.stdout)} == {(name, "wheel") for name in SHIPPED}
 
 
+@pytest.mark.parametrize("model", SHIPPED)
+def test_the_wheel_carries_what_parity_compares(empty_environment: Path, tmp_path: Path, model: str) -> None:
+    arguments = ["parity", "-m", model, "--device", "cpu", "--json"]
+    done = run(empty_environment, tmp_path, f"from runtime.cli import runtime\nruntime({arguments!r})")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["passed"] is True
+
+
 def test_without_the_extra_zoo_names_the_install_line(empty_environment: Path, tmp_path: Path) -> None:
     done = run(empty_environment, tmp_path, "from zoo.__main__ import main\nmain()")
 
