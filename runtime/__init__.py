@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runtime.classifier import Candidate, Classifier, Prediction
+    from runtime.classifier import Classifier
     from runtime.errors import (
         DatasetError,
         DeviceUnavailable,
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         ModelNotFound,
         UsageError,
     )
+    from runtime.prediction import Candidate, Prediction
     from runtime.store import list_models
 
 __all__ = [
@@ -33,7 +34,7 @@ __all__ = [
     "list_models",
 ]
 
-_HOMES = {"Candidate": "classifier", "Classifier": "classifier", "Prediction": "classifier", "list_models": "store"}
+_HOMES = {"Candidate": "prediction", "Classifier": "classifier", "Prediction": "prediction", "list_models": "store"}
 
 
 def __getattr__(name: str) -> Any:

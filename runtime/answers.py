@@ -4,8 +4,8 @@ import csv
 import io
 from typing import Any
 
-from runtime.classifier import Prediction
 from runtime.errors import ImageError
+from runtime.prediction import Prediction
 
 CSV_COLUMNS = ("source", "ok", "label", "index", "confidence", "inverted", "error_kind", "error_message")
 

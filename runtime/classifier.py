@@ -1,9 +1,7 @@
 """The runtime's one class: a model file, opened on a device, that turns pictures into labels."""
 
-import itertools
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
@@ -13,59 +11,22 @@ import numpy.typing as npt
 from runtime import contract
 from runtime.contract import SIDE, Metadata, TensorSpec
 from runtime.decoding import Source
-from runtime.errors import FashionZooError, ImageError, UsageError
-from runtime.images import Fit, Invert, to_pixels
-from runtime.session import open_session
-from runtime.store import find_model
+from runtime.errors import ImageError, UsageError
+from runtime.images import Fit, Invert, Pixels, to_pixels
+from runtime.live import LiveSession
+from runtime.overlap import decoded_batches
+from runtime.prediction import Candidate, Prediction
 
 DEFAULT_BATCH_SIZE = 256
 _DATATYPES = {"tensor(uint8)": "UINT8", "tensor(float)": "FP32"}
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One class that a picture may show."""
-
-    label: str
-    index: int
-    probability: float
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"label": self.label, "index": self.index, "probability": self.probability}
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What the model sees in one picture: `top` is sorted, most probable first; `inverted` says that the picture had a
-    light background and was inverted."""
-
-    top: tuple[Candidate, ...]
-    inverted: bool
-
-    @property
-    def label(self) -> str:
-        return self.top[0].label
-
-    @property
-    def index(self) -> int:
-        return self.top[0].index
-
-    @property
-    def confidence(self) -> float:
-        return self.top[0].probability
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "label": self.label,
-            "index": self.index,
-            "confidence": self.confidence,
-            "inverted": self.inverted,
-            "top": [candidate.as_dict() for candidate in self.top],
-        }
-
-
 class Classifier:
     """A model, ready to answer. May be used from several threads at once, and as a context manager.
+
+    It may be sent to other processes: pickled, it is the request and the file's checksum, and opens again where it
+    arrives. After a fork, the child opens a session of its own when it first asks; on CUDA only "spawn" works. (A
+    child of a bare `os.fork` must end by `os._exit`, as multiprocessing's do: onnxruntime's own teardown hangs there.)
 
     Args:
         model: a name (`runtime list` shows them), a path to a contract-true .onnx file, or None for the most accurate
@@ -95,29 +56,22 @@ class Classifier:
     ) -> None:
         if threads is not None and threads < 1:
             raise UsageError(f"threads must be at least 1, not {threads}")
-        stored = find_model(model)
-        content = stored.read()
-        opened = open_session(content, device, threads=threads, what=str(stored.path))
-        self._session = opened.session
-        self.metadata: Metadata = contract.parse_metadata(
-            self._session.get_modelmeta().custom_metadata_map, str(stored.path)
-        )
+        self._live = live = LiveSession(model, device, threads)
+        what = str(live.stored.path)
+        self.metadata: Metadata = contract.parse_metadata(live.session.get_modelmeta().custom_metadata_map, what)
         contract.check_signature(
-            _specs(self._session.get_inputs()),
-            _specs(self._session.get_outputs()),
-            len(self.metadata.labels),
-            str(stored.path),
+            _specs(live.session.get_inputs()), _specs(live.session.get_outputs()), len(self.metadata.labels), what
         )
         self.name = self.metadata.model
         self.labels = self.metadata.labels
-        self.path = stored.path
-        self.origin = stored.origin
-        self.entry = stored.entry
-        self.bytes = len(content)
-        self.device = str(opened.device)
-        self.device_reason = opened.reason
-        self.placement = opened.placement
-        self.providers = list(opened.placement)
+        self.path = live.stored.path
+        self.origin = live.stored.origin
+        self.entry = live.stored.entry
+        self.bytes = live.bytes
+        self.device = str(live.device)
+        self.device_reason = live.reason
+        self.placement = live.placement
+        self.providers = list(live.placement)
 
     def __repr__(self) -> str:
         return f"Classifier({self.name!r}, device={self.device!r})"
@@ -132,7 +86,11 @@ class Classifier:
 
     def close(self) -> None:
         """Give the session's memory back; the classifier cannot be used afterwards."""
-        self._session = None
+        self._live.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the request and the file's checksum; whoever unpickles opens a session of its own."""
+        return _reopened, (type(self), *self._live.request())
 
     def info(self) -> dict[str, Any]:
         """Return everything known of the model: the file, its metadata, its place in the index, and its placement."""
@@ -231,33 +189,36 @@ class Classifier:
         fit: Fit = "auto",
         return_errors: bool = False,
     ) -> Iterator[Prediction | ImageError]:
-        """Classify pictures as they come, in order, holding one batch at a time.
+        """Classify pictures as they come, in order: threads decode the next batch while the session runs this one.
 
-        With `return_errors`, a picture that cannot be read yields its ImageError in place of a prediction.
+        At most two batches are held. With `return_errors`, a picture that cannot be read yields its ImageError in
+        place of a prediction. Where `sources` itself raises, the pictures before are answered first.
         """
         if topk < 1:
             raise UsageError(f"topk must be at least 1, not {topk}")
-        waiting = iter(sources)
         _check_batch_size(batch_size)
-        while group := list(itertools.islice(waiting, batch_size)):
-            answers: list[Prediction | ImageError | None] = []
-            arrays: list[npt.NDArray[np.uint8]] = []
-            inverted: list[bool] = []
-            for source in group:
-                try:
-                    seen = to_pixels(source, invert=invert, fit=fit)
-                except ImageError as error:
-                    if not return_errors:
-                        raise
-                    answers.append(error)
-                else:
-                    answers.append(None)
-                    arrays.append(seen.array)
-                    inverted.append(seen.inverted)
+
+        def decode(source: Source) -> Pixels | ImageError:
+            try:
+                return to_pixels(source, invert=invert, fit=fit)
+            except ImageError as error:
+                return error
+
+        for batch in decoded_batches(sources, batch_size, decode, self._live.decoders):
+            seen: list[Pixels] = []
+            for answer in batch:
+                if not isinstance(answer, ImageError):
+                    seen.append(answer)
+                elif not return_errors:
+                    raise answer
+            arrays = [picture.array for picture in seen]
             pixels = np.stack(arrays)[:, None] if arrays else np.empty((0, 1, SIDE, SIDE), np.uint8)
-            rows = iter(zip(self._run(contract.PROBABILITIES, pixels, batch_size), inverted, strict=True))
-            for answer in answers:
-                yield self._prediction(*next(rows), topk) if answer is None else answer
+            rows = iter(self._run(contract.PROBABILITIES, pixels, batch_size))
+            for answer in batch:
+                if isinstance(answer, ImageError):
+                    yield answer
+                else:
+                    yield self._prediction(next(rows), answer.inverted, topk)
 
     def _prediction(self, probabilities: npt.NDArray[np.float32], inverted: bool, topk: int) -> Prediction:
         # Stable, so that a tie goes to the lower index, as with argmax.
@@ -267,17 +228,23 @@ class Classifier:
         )
 
     def _run(self, output: str, pixels: npt.NDArray[np.uint8], batch_size: int) -> npt.NDArray[np.float32]:
-        if self._session is None:
-            raise FashionZooError(f"this classifier of {self.name!r} has been closed")
+        session = self._live.session or self._live.reopened()
         _check_batch_size(batch_size)
         if len(pixels) <= batch_size:
-            (result,) = self._session.run([output], {contract.INPUT: pixels})
+            (result,) = session.run([output], {contract.INPUT: pixels})
             return result  # type: ignore[no-any-return]
         parts = [
-            self._session.run([output], {contract.INPUT: pixels[start : start + batch_size]})[0]
+            session.run([output], {contract.INPUT: pixels[start : start + batch_size]})[0]
             for start in range(0, len(pixels), batch_size)
         ]
         return np.concatenate(parts)
+
+
+def _reopened(kind: type[Classifier], model: str | None, device: str, threads: int | None, sha256: str) -> Classifier:
+    """Unpickle. Raises ModelInvalid where the same request finds another file, since answers would differ unseen."""
+    classifier = kind(model, device=device, threads=threads)
+    classifier._live.require(sha256)
+    return classifier
 
 
 def _specs(arguments: Any) -> tuple[TensorSpec, ...]:

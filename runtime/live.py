@@ -1,0 +1,108 @@
+"""A session that can be had again: in a forked child, and in another process that gets the request for it."""
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import threading
+import weakref
+from typing import Any
+
+from runtime.device import Device
+from runtime.errors import DeviceUnavailable, FashionZooError, ModelInvalid
+from runtime.session import open_session
+from runtime.store import StoredModel, find_model
+from runtime.threads import available_cpus
+
+
+class LiveSession:
+    """One model file, open. `session` is None in a forked child until `reopened` is called, and once closed.
+
+    Attributes:
+        session: the `onnxruntime.InferenceSession`, or None.
+        stored: the file; `bytes` and `sha256` are those of its content.
+        device, placement, reason: as in `runtime.session.OpenSession`.
+        decoders: how many threads should decode pictures for it.
+    """
+
+    def __init__(self, model: str | os.PathLike[str] | None, device: str, threads: int | None) -> None:
+        self.stored: StoredModel = find_model(model)
+        content = self.stored.read()
+        self.bytes, self.sha256 = len(content), hashlib.sha256(content).hexdigest()
+        # A name stays a name, for each process to look up; a path must not depend on the folder it is used in.
+        by_path = model is not None and self.stored.origin == "path"
+        self._model = os.path.abspath(self.stored.path) if by_path else None if model is None else os.fspath(model)
+        self._asked, self._threads = device, threads
+        opened = open_session(content, device, threads=threads, what=str(self.stored.path))
+        self.session: Any = opened.session
+        self.device: Device = opened.device
+        self.placement, self.reason = opened.placement, opened.reason
+        self.decoders = available_cpus()
+        self._closed = False
+        _open_sessions.add(self)
+
+    def close(self) -> None:
+        """Let the session go, for good."""
+        self._closed, self.session = True, None
+
+    def request(self) -> tuple[str | None, str, int | None, str]:
+        """Return what another process needs to open the same: model, device, threads and the file's sha256."""
+        self._refuse_closed()
+        return self._model, self._asked, self._threads, self.sha256
+
+    def require(self, sha256: str) -> None:
+        """Raise ModelInvalid unless the file's content has this checksum."""
+        if self.sha256 != sha256:
+            raise ModelInvalid(
+                f"{self.stored.path} is not the file this classifier was made from: its sha256 is {self.sha256}, "
+                f"but was {sha256}; make the classifier again"
+            )
+
+    def reopened(self) -> Any:
+        """Return the session, opened again if this process was forked from the one that opened it.
+
+        Raises:
+            FashionZooError: it has been closed.
+            DeviceUnavailable: it is on CUDA, which no forked process can use.
+            ModelInvalid: the file has changed since.
+        """
+        with _reopening:
+            self._refuse_closed()
+            if self.session is None:
+                if self.device.kind == "cuda":
+                    raise DeviceUnavailable(
+                        f"{self.stored.path} was opened on {self.device} before this process was forked, and CUDA does "
+                        "not survive a fork: start processes with the 'spawn' method, or open the model in the child"
+                    )
+                content = self.stored.read()
+                found = hashlib.sha256(content).hexdigest()
+                if found != self.sha256:
+                    raise ModelInvalid(
+                        f"{self.stored.path} has changed since it was opened: its sha256 is {found}, not {self.sha256}"
+                    )
+                what = str(self.stored.path)
+                self.session = open_session(content, str(self.device), threads=self._threads, what=what).session
+            return self.session
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise FashionZooError(f"this classifier of {self.stored.name!r} has been closed")
+
+
+_open_sessions: "weakref.WeakSet[LiveSession]" = weakref.WeakSet()
+_reopening = threading.Lock()
+
+
+def _leave_to_the_parent() -> None:
+    """In a forked child: forget the parent's sessions, whose threads were not forked; running or freeing one hangs."""
+    global _reopening
+    _reopening = threading.Lock()  # another thread of the parent may have held it
+    for live in list(_open_sessions):
+        if live.session is not None:
+            with contextlib.suppress(AttributeError):  # where there is no CPython, nothing is freed at once either
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(live.session))
+            live.session = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_the_parent)
