@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def available_cpus() -> int:
@@ -26,16 +27,51 @@ def _affinity() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def cpu_quota(root: Path = CGROUP) -> float | None:
-    """Return the CPUs that the control group may use (`docker --cpus`), or None where nothing limits it."""
-    try:  # version 2: "<microseconds or max> <period>"
-        limit, period = (root / "cpu.max").read_text().split()
+def cpu_quota(root: Path = CGROUP, own: Path = OWN_CGROUP) -> float | None:
+    """Return the CPUs that the control group may use (`docker --cpus`), or None where nothing limits it.
+
+    A group is held to its parents' quotas too, so the smallest on the way up counts. Within a container, the path in
+    `/proc/self/cgroup` may be the host's, and then only the mounted root is there to be read: it is the container's.
+    """
+    quotas = []
+    for unified, path in _own_groups(own):
+        folders = _upwards(root if unified else root / "cpu", path)
+        quotas += [_quota_v2(folder) if unified else _quota_v1(folder) for folder in folders]
+    return min((quota for quota in quotas if quota), default=None)
+
+
+def _own_groups(own: Path) -> list[tuple[bool, str]]:
+    """This process's groups that may hold a CPU quota, and both roots: whether it is of version 2, and its path."""
+    try:
+        lines = own.read_text().splitlines()
+    except (OSError, ValueError):
+        lines = []
+    found = [tuple(line.split(":", 2)) for line in lines if line.count(":") >= 2]
+    own_groups = [
+        (not controllers, path) for _, controllers, path in found if "cpu" in (controllers or "cpu").split(",")
+    ]
+    return [*own_groups, (True, "/"), (False, "/")]
+
+
+def _upwards(root: Path, path: str) -> list[Path]:
+    """The group's folder and all above it, up to the root; a path that leads out of the root is the root."""
+    parts = [part for part in path.split("/") if part]
+    if ".." in parts:  # a group outside of this namespace
+        parts = []
+    return [root.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
+
+
+def _quota_v2(folder: Path) -> float | None:
+    try:  # "<microseconds or max> <period>"
+        limit, period = (folder / "cpu.max").read_text().split()
         return None if limit == "max" else int(limit) / int(period)
-    except (OSError, ValueError):
-        pass
-    try:  # version 1; -1 means no limit
-        microseconds = int((root / "cpu" / "cpu.cfs_quota_us").read_text())
-        period_us = int((root / "cpu" / "cpu.cfs_period_us").read_text())
-        return microseconds / period_us if microseconds > 0 and period_us > 0 else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+
+
+def _quota_v1(folder: Path) -> float | None:
+    try:  # -1 means no limit
+        limit = int((folder / "cpu.cfs_quota_us").read_text())
+        return max(0, limit) / int((folder / "cpu.cfs_period_us").read_text())
+    except (OSError, ValueError, ZeroDivisionError):
         return None
