@@ -79,6 +79,8 @@ def to_pixels(source: Source, *, invert: Invert = "auto", fit: Fit = "auto") -> 
         found = "x".join(map(str, grey.size))
         raise ImageError("size", f"{name} is {found} pixels, but fit='exact' takes 28x28 only; fit='auto' resizes it")
 
+    if grey.size == (SIDE, SIDE) and fit != "catalogue" and invert != "yes" and _on_plain_black(grey):
+        return Pixels(np.array(grey), False, "exact")
     step = math.ceil(max(grey.size) / SURVEY_SIDE)
     survey = np.asarray(grey.reduce(step) if step > 1 else grey).astype(np.int16)
     background, darker = _background(survey)
@@ -99,6 +101,13 @@ def to_pixels(source: Source, *, invert: Invert = "auto", fit: Fit = "auto") -> 
     # Where the caller overrules the survey's polarity, what it took for the background is not trusted either.
     black = 0 if inverted != darker else 255 - background if inverted else background
     return Pixels(_on_black(255 - levels if inverted else levels, black), inverted, done)
+
+
+def _on_plain_black(grey: Image.Image) -> bool:
+    """Whether most of the edge is 0, so that `_background` would say: 0, and nothing is darker. It takes 50 us."""
+    levels = grey.tobytes()
+    edge = levels[:SIDE] + levels[-SIDE:] + levels[::SIDE] + levels[SIDE - 1 :: SIDE]
+    return edge.count(0) > len(edge) // 2
 
 
 def _background(levels: NDArray[np.int16]) -> tuple[int, bool]:

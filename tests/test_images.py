@@ -700,7 +700,7 @@ def test_memory_that_runs_out_is_an_image_error(shirt: Grey, monkeypatch: pytest
         raise MemoryError
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", load)
-    assert kind_of(encoded(Image.fromarray(shirt), format="PNG")) == "too_large"
+    assert kind_of(encoded(Image.fromarray(shirt).convert("RGB"), format="PNG")) == "too_large"
 
 
 def attempt(data: bytes) -> str:
@@ -764,7 +764,7 @@ def test_whatever_a_decoder_throws_becomes_an_image_error(
         raise error
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", load)
-    assert kind_of(encoded(Image.fromarray(shirt), format="PNG")) == "corrupt"
+    assert kind_of(encoded(Image.fromarray(shirt).convert("RGB"), format="PNG")) == "corrupt"
 
 
 def test_a_pillow_picture_that_cannot_be_loaded_is_an_image_error(shirt: Grey, tmp_path: Path) -> None:
@@ -800,7 +800,7 @@ def test_odd_metadata_is_read_in_silence_and_the_warning_filters_are_left_alone(
 
 def test_one_plugin_is_imported_and_pillows_settings_are_left_alone(shirt: Grey, tmp_path: Path) -> None:
     path = tmp_path / "shirt.png"
-    Image.fromarray(shirt).save(path)
+    Image.fromarray(shirt).convert("RGB").save(path)
     program = f"""if True:
         import sys
         from PIL import Image, ImageFile
@@ -813,3 +813,28 @@ def test_one_plugin_is_imported_and_pillows_settings_are_left_alone(shirt: Grey,
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "['PIL.PngImagePlugin']"
     assert run.stderr == ""
+
+
+def test_the_short_way_through_plain_pngs_gives_what_the_long_way_gives(
+    test_images: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [encoded(Image.fromarray(image), format="PNG") for image in test_images[:300]]
+    files += [encoded(Image.fromarray(255 - image), format="PNG") for image in test_images[:30]]
+    damaged = [files[0][:at] + bytes([files[0][at] ^ 1 << at % 8]) + files[0][at + 1 :] for at in range(len(files[0]))]
+    damaged += [files[0][:end] for end in range(len(files[0]))]
+
+    def results() -> list[Any]:
+        answers: list[Any] = []
+        for data in files + damaged:
+            try:
+                pixels = to_pixels(data)
+                answers.append((pixels.array.tobytes(), pixels.inverted, pixels.fit))
+            except ImageError as error:
+                answers.append((error.kind, str(error)))
+        return answers
+
+    assert all(decoding._plain_grey_png(data) for data in files)
+    short = results()
+    monkeypatch.setattr(decoding, "_plain_grey_png", lambda data: None)
+    monkeypatch.setattr(images, "_on_plain_black", lambda grey: False)
+    assert short == results()

@@ -1,0 +1,106 @@
+"""Batches that are decoded ahead: in order, no more than two held, errors in place, nothing left running."""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from runtime import Classifier, ImageError
+from runtime.overlap import decoded_batches
+
+
+def decoders() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 9, 16, 50, 1000])
+@pytest.mark.parametrize("count", [0, 1, 9, 32, 100])
+def test_batches_come_in_order_and_whole(count: int, batch_size: int) -> None:
+    def slower_first(number: int) -> int:
+        time.sleep(0.002 if number % 7 == 0 else 0)
+        return number * 2
+
+    batches = list(decoded_batches(iter(range(count)), batch_size, slower_first, 3))
+
+    assert [item for batch in batches for item in batch] == [2 * number for number in range(count)]
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+    assert decoders() == []
+
+
+def test_at_most_two_batches_are_held() -> None:
+    drawn = 0
+
+    def endless() -> Iterator[int]:
+        nonlocal drawn
+        while True:
+            drawn += 1
+            yield drawn
+
+    batches = decoded_batches(endless(), 20, lambda number: number, 2)
+    for number in range(1, 5):
+        next(batches)
+        assert drawn <= 20 * (number + 1)
+    batches.close()  # type: ignore[attr-defined]
+
+
+def test_a_live_source_is_answered_before_it_is_asked_again() -> None:
+    drawn: list[int] = []
+
+    def live() -> Iterator[int]:
+        for number in range(5):
+            drawn.append(number)
+            yield number
+
+    for number, batch in enumerate(decoded_batches(live(), 1, lambda number: number, 2)):
+        assert (batch, drawn) == ([number], list(range(number + 1)))
+
+
+def test_a_stream_that_is_abandoned_leaves_no_thread() -> None:
+    batches = decoded_batches(iter(range(10_000)), 100, lambda number: time.sleep(0.001), 2)
+    next(batches)
+    assert decoders()
+    del batches
+
+    assert decoders() == []
+
+
+@pytest.mark.parametrize("batch_size", [4, 16])
+def test_what_came_before_a_source_that_raises_is_answered_first(batch_size: int) -> None:
+    def failing() -> Iterator[int]:
+        yield from range(20)
+        raise OSError("the disk is gone")
+
+    batches = decoded_batches(failing(), batch_size, lambda number: number, 2)
+    got = [number for _ in range(20 // batch_size) for number in next(batches)]
+    if 20 % batch_size:
+        got += next(batches)
+
+    assert got == list(range(20))
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(batches)
+
+
+def test_what_a_decoder_raises_reaches_the_caller_and_ends_the_threads() -> None:
+    def decode(number: int) -> int:
+        return 1 // (number - 30)
+
+    with pytest.raises(ZeroDivisionError):
+        list(decoded_batches(range(1000), 50, decode, 2))
+    assert decoders() == []
+
+
+def test_bad_pictures_keep_their_place_among_many(test_images: npt.NDArray[np.uint8]) -> None:
+    sources: list[Any] = list(test_images[:100])
+    bad = {0, 31, 32, 63, 64, 99}
+    for index in bad:
+        sources[index] = b"no picture"
+    with Classifier("lenet", device="cpu") as classifier:
+        answers = list(classifier.stream(sources, batch_size=32, return_errors=True))
+        alone = [classifier.predict(source).label for index, source in enumerate(sources) if index not in bad]
+
+    assert {index for index, answer in enumerate(answers) if isinstance(answer, ImageError)} == bad
+    assert [answer.label for answer in answers if not isinstance(answer, ImageError)] == alone
