@@ -33,6 +33,7 @@ def runtime() -> None:
     runtime info -m lenet          everything a model says of itself
     runtime accuracy -m lenet      measure it on the 10,000 test images
     runtime parity -m lenet        is it the network it was made from, on this device
+    runtime bench -m lenet         how fast it starts and runs here
     runtime doctor --selftest      what this machine can do, and whether it computes rightly
     """
 
@@ -251,6 +252,70 @@ def parity(model: str | None, device: str, threads: int | None, as_json: bool) -
         verdict = "passed" if report.passed else "FAILED"
         emit(f"{report.model} on {report.device}: {verdict}, {report.flips} of {report.images} pictures change class")
     report.require()
+
+
+@runtime.command(cls=Command)
+@model_option
+@click.option(
+    "--batch-size",
+    "-b",
+    "batch_sizes",
+    type=click.IntRange(1),
+    multiple=True,
+    default=(1, 8, 64, 256),
+    show_default=True,
+    help="Images at once; may be given several times.",
+)
+@click.option(
+    "--min-seconds", type=click.FloatRange(0, 3600), default=1.0, show_default=True, help="Time a batch size."
+)
+@click.option("--min-runs", type=click.IntRange(1), default=100, show_default=True, help="Runs a batch size.")
+@device_option
+@threads_option
+@json_option
+def bench(
+    model: str | None,
+    batch_sizes: tuple[int, ...],
+    min_seconds: float,
+    min_runs: int,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Measure a cold start in its parts, then latency and throughput by batch size; no outlier is dropped.
+
+    \b
+    Example: runtime bench -m lenet -b 1 -b 256 --json
+    """
+    from runtime.bench import COLD_STARTS, measure_bench
+    from runtime.classifier import Classifier
+
+    classifier = Classifier(model, device=device, threads=threads)
+    say_device(classifier)
+    with Bar(f"measuring {classifier.name}", COLD_STARTS + len(batch_sizes)) as bar:
+        report = measure_bench(
+            classifier,
+            threads=threads,
+            batch_sizes=batch_sizes,
+            min_seconds=min_seconds,
+            min_runs=min_runs,
+            progress=bar.advance,
+        )
+    if as_json:
+        emit_json(report)
+        return
+    parts = ", ".join(f"{part.replace('_', ' ')} {value:,.1f}" for part, value in report["cold_start_ms"].items())
+    emit(f"{report['model']} on {report['device']}, {report['conditions']['threads']} threads")
+    emit(f"cold start, ms: {parts}")
+    names = list(report["batches"][0]["latency_ms"])
+    emit_table(
+        ["batch", "runs", *(f"{name} ms" for name in names), "images/s"],
+        [
+            [row["batch_size"], row["runs"], *row["latency_ms"].values(), f"{row['images_per_second']:,.0f}"]
+            for row in report["batches"]
+        ],
+        right=["batch", "runs", *(f"{name} ms" for name in names), "images/s"],
+    )
 
 
 @runtime.command(cls=Command)
