@@ -1,0 +1,51 @@
+"""The examples run as they stand, and say what is in the pictures."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = ROOT / "weights" / "lenet" / "model.onnx"
+
+
+@pytest.mark.parametrize("example", ["plain_onnxruntime", "with_runtime", "thread_pool", "process_pool"])
+def test_an_example_names_what_is_in_the_pictures(
+    example: str, tmp_path: Path, test_images: npt.NDArray[np.uint8]
+) -> None:
+    labels = ["Ankle boot", "Pullover", "Trouser"]
+    pictures = [tmp_path / f"{index}.png" for index in range(len(labels))]
+    for picture, image in zip(pictures, test_images, strict=False):
+        Image.fromarray(image).save(picture)
+    command = [sys.executable, ROOT / "examples" / f"{example}.py", MODEL, *pictures]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = [f"{picture}: {label}" for picture, label in zip(pictures, labels, strict=True)]
+    found = done.stdout.splitlines()
+    assert [line[: len(start)] for line, start in zip(found, expected, strict=True)] == expected
+
+
+def test_the_example_without_this_package_does_not_import_it() -> None:
+    program = (ROOT / "examples" / "plain_onnxruntime.py").read_text()
+
+    assert "import runtime" not in program
+    assert "from runtime" not in program
+
+
+def test_the_example_with_the_package_goes_on_after_a_bad_picture(
+    tmp_path: Path, test_images: npt.NDArray[np.uint8]
+) -> None:
+    Image.fromarray(test_images[0]).save(tmp_path / "boot.png")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    command = [sys.executable, ROOT / "examples" / "with_runtime.py", MODEL, "bad.png", "boot.png"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False)
+
+    assert done.returncode == 0, done.stderr
+    bad, good = done.stdout.splitlines()
+    assert bad.startswith("'bad.png' is none of PNG, JPEG")
+    assert good == "boot.png: Ankle boot"
