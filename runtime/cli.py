@@ -1,5 +1,6 @@
 """The `runtime` command: parse, make one library call, print. Only Click is imported until a command runs."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -179,28 +180,66 @@ def info(model: str | None, device: str, as_json: bool) -> None:
 
 
 @runtime.command(cls=Command)
+@click.argument("folder", required=False, metavar="[DIR]", type=click.Path(exists=True, file_okay=False))
 @model_option
+@click.option("--output", "-o", type=click.Path(dir_okay=False), help="Write the confusion matrix as a PNG.")
 @batch_size_option
 @device_option
 @threads_option
 @json_option
-def accuracy(model: str | None, batch_size: int, device: str, threads: int | None, as_json: bool) -> None:
-    """Measure a model on the 10,000 test images of Fashion-MNIST.
+def accuracy(
+    folder: str | None,
+    model: str | None,
+    output: str | None,
+    batch_size: int,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Measure a model on the 10,000 test images of Fashion-MNIST, or on your own pictures in DIR/<label>/.
 
     \b
     Example: runtime accuracy -m lenet --device cpu --json
+             runtime accuracy photos/ -o confusion.png
     """
-    from runtime import fashion_mnist
-    from runtime.accuracy import measure_accuracy
     from runtime.classifier import Classifier
-    from runtime.fetch import fetch_with_bar
 
     classifier = Classifier(model, device=device, threads=threads)
     say_device(classifier)
+    report, errors = measured(classifier, folder, batch_size)
+    if output is not None:
+        from runtime.confusion import draw_confusion
+
+        draw_confusion(report).save(output, format="PNG")
+        note(f"wrote {output}")
+    emit_accuracy(report, as_json)
+    for error in errors:
+        note(f"Error: {error}")
+    if errors:
+        note(f"{len(errors)} of {report.n + len(errors)} pictures could not be read; they do not count")
+        raise SystemExit(1)
+
+
+def measured(classifier: Any, folder: str | None, batch_size: int) -> tuple[Any, list[Any]]:
+    """Return the accuracy on a folder of pictures or, without one, on Fashion-MNIST, and the pictures unread."""
+    if folder is not None:
+        from runtime.labelled import labelled_pictures, measure_folder
+
+        pictures = labelled_pictures(Path(folder), classifier.labels)
+        with Bar(f"measuring {classifier.name}", len(pictures)) as bar:
+            return measure_folder(classifier, pictures, batch_size, bar.advance)
+    from runtime import fashion_mnist
+    from runtime.accuracy import measure_accuracy
+    from runtime.fetch import fetch_with_bar
+
     fetch_with_bar("test")
     images, labels = fashion_mnist.load("test")
     with Bar(f"measuring {classifier.name}", len(images)) as bar:
-        report = measure_accuracy(classifier, images, labels, batch_size, bar.advance)
+        return measure_accuracy(classifier, images, labels, batch_size, bar.advance), []
+
+
+def emit_accuracy(report: Any, as_json: bool) -> None:
+    """Print an accuracy report, as a JSON document or with a row for each class."""
     if as_json:
         emit_json(report.as_dict())
         return
