@@ -10,8 +10,8 @@ PYTHON ?= python3
 # Data, runs and exports of these targets stay inside the checkout.
 export ZOO_HOME ?= $(CURDIR)/.zoo
 
-# As the zoo command does: idle threads give their core away.
-export OMP_WAIT_POLICY ?= PASSIVE
+# As the zoo command does: idle threads soon give their core away.
+export GOMP_SPINCOUNT ?= 10000
 
 INSTALLED := $(VENV)/.installed
 BIN := $(VENV)/bin
