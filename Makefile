@@ -10,6 +10,9 @@ PYTHON ?= python3
 # Data, runs and exports of these targets stay inside the checkout.
 export ZOO_HOME ?= $(CURDIR)/.zoo
 
+# As the zoo command does: idle threads soon give their core away.
+export GOMP_SPINCOUNT ?= 10000
+
 INSTALLED := $(VENV)/.installed
 BIN := $(VENV)/bin
 
@@ -19,8 +22,9 @@ setup: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("fashion-zoo needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --disable-pip-version-check -e '.[dev]'
+	@echo "installing into $(VENV): 6 GB with PyTorch and NVIDIA's libraries, some minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
 data: $(INSTALLED)

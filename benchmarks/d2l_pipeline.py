@@ -1,9 +1,15 @@
 """The book's training pipeline, as its text describes it: the baseline that the zoo's engine is measured against.
 
+    python benchmarks/d2l_pipeline.py --model lenet
+
 torchvision's FashionMNIST with `ToTensor` (and `Resize` where the network is larger), a DataLoader with four workers,
 an eager network, plain SGD. Written from the description in D2L 4.2, 7.6 and 8.1; no code is copied.
 """
 
+import argparse
+import gzip
+import json
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
+
+from runtime import fashion_mnist
+from zoo.device import choose_device
+from zoo.models import ARCHITECTURES, create_model
+from zoo.recipes import recipe_for
 
 WORKERS = 4
 
@@ -25,8 +36,6 @@ def loader(root: Path, size: int, batch_size: int = 128) -> DataLoader[tuple[Ten
 
 def torchvision_root(folder: Path, scratch: Path) -> Path:
     """Lay the data set out where torchvision looks for it, and return the root to give it."""
-    from runtime import fashion_mnist
-
     raw = scratch / "FashionMNIST" / "raw"
     raw.mkdir(parents=True, exist_ok=True)
     for split in ("train", "test"):
@@ -35,8 +44,6 @@ def torchvision_root(folder: Path, scratch: Path) -> Path:
             assert source is not None
             content = source.read_bytes()
             if source.suffix == ".gz":
-                import gzip
-
                 content = gzip.decompress(content)
             (raw / file.name).write_bytes(content)
     return scratch
@@ -72,3 +79,24 @@ def images_per_second(
         if seen >= limit:
             break
     return seen / (time.perf_counter() - started)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="lenet")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--images", type=int, default=60_000, help="images to train on")
+    arguments = parser.parse_args()
+    recipe = recipe_for(arguments.model, "d2l")
+    found = fashion_mnist.find()
+    assert found is not None, "run `zoo data` first"
+    with tempfile.TemporaryDirectory() as scratch:
+        root = torchvision_root(found.folder, Path(scratch))
+        batches = loader(root, ARCHITECTURES[arguments.model].input_size, recipe.batch_size)
+        network = create_model(arguments.model).network
+        device = choose_device(arguments.device)
+        print(json.dumps(images_per_second(network, batches, recipe.lr, device, arguments.images)))
+
+
+if __name__ == "__main__":
+    main()

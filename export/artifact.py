@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -27,7 +26,7 @@ from export.report import Report
 from export.subject import Pixels, Subject
 from export.verifier import verify
 from runtime import contract
-from runtime.atomic import sync_folder
+from runtime.atomic import sync_folder, write_synced
 from runtime.errors import FashionZooError
 from runtime.store import MODEL_FILE
 
@@ -156,7 +155,7 @@ def write_artifact(weights: Path, entry: dict[str, Any], files: dict[str, bytes]
         try:
             new.chmod(0o755)
             for name, content in (files | {"README.md": model_card(entry).encode()}).items():
-                _write_synced(new / name, content)
+                write_synced(new / name, content)
             shutil.rmtree(old, ignore_errors=True)
             with contextlib.suppress(FileNotFoundError):
                 target.rename(old)
@@ -169,14 +168,6 @@ def write_artifact(weights: Path, entry: dict[str, Any], files: dict[str, bytes]
         shutil.rmtree(old, ignore_errors=True)
     finally:
         lock.release()
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    path.parent.mkdir(exist_ok=True)
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _json(document: Any) -> bytes:

@@ -1,7 +1,7 @@
 """One picture's answer as the command line gives it: an object, a line of text, or a row of CSV."""
 
-import csv
-import io
+from __future__ import annotations
+
 from typing import Any
 
 from runtime.errors import ImageError
@@ -28,6 +28,9 @@ def as_line(source: str, answer: Prediction) -> str:
 
 def as_csv(row: tuple[Any, ...]) -> str:
     """Return a row of CSV, without its line end."""
+    import csv
+    import io
+
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(row)
     return text.getvalue()

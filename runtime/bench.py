@@ -3,6 +3,8 @@
 Every run after the warm-up counts; none is dropped as an outlier, since the slow ones are what a user waits for.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import platform

@@ -1,5 +1,7 @@
 """The runtime's one class: a model file, opened on a device, that turns pictures into labels."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable, Iterator
 from types import TracebackType

@@ -1,5 +1,7 @@
 """The `runtime` command: parse, make one library call, print. Only Click is imported until a command runs."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

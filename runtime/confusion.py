@@ -1,5 +1,7 @@
 """A confusion matrix as a picture, drawn with Pillow alone."""
 
+from __future__ import annotations
+
 from PIL import Image, ImageDraw, ImageFont
 
 from runtime.accuracy import AccuracyReport
@@ -14,9 +16,9 @@ def draw_confusion(report: AccuracyReport) -> Image.Image:
     What is right is blue, what is mistaken red; a mistake's shade is drawn four times as strong, so that 5 % is seen.
     """
     font = ImageFont.load_default(TEXT)
-    names = [f"{label}" for label in report.labels]
+    names = report.labels
     margin = int(max(font.getlength(name) for name in names)) + 20
-    top = margin + 50
+    top = margin + 64
     side = CELL * len(names)
     picture = Image.new("RGB", (margin + side + 20, top + side + 20), _PAPER)
     draw = ImageDraw.Draw(picture)

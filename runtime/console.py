@@ -3,6 +3,8 @@
 Importing this costs Click and no more; rich is loaded only when a bar or a table is drawn.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import json

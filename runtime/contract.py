@@ -7,6 +7,8 @@
 `metadata_props` hold JSON strings under the keys of `METADATA_KEYS`, so that an app with this one file can use it.
 """
 
+from __future__ import annotations
+
 import json
 from dataclasses import dataclass
 from typing import Any

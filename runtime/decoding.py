@@ -4,10 +4,11 @@ Pillow decodes; what is added here is distrust: formats by allow-list, sizes bef
 makes a decoder throw is an `ImageError`.
 """
 
+from __future__ import annotations
+
 import functools
 import io
 import os
-import re
 import stat
 import struct
 import threading
@@ -31,17 +32,17 @@ MAX_FILE_BYTES = 2**28  # 256 MiB: as many pixels, uncompressed and in colour
 
 SMALL = 2**16  # pixels up to which preparing to decode takes longer than decoding
 
-# How a file begins, and the Pillow class that reads it. Calling the class instead of `Image.open` imports no other
-# plugin, and skips a warning about large pictures that `MAX_PIXELS` makes needless.
-FORMATS = {
-    "PNG": (rb"\x89PNG\r\n\x1a\n", "PngImagePlugin.PngImageFile"),
-    "JPEG": (rb"\xff\xd8\xff", "JpegImagePlugin.JpegImageFile"),
-    "WEBP": (rb"RIFF....WEBP", "WebPImagePlugin.WebPImageFile"),
-    "GIF": (rb"GIF8[79]a", "GifImagePlugin.GifImageFile"),
-    "BMP": (rb"BM", "BmpImagePlugin.BmpImageFile"),
-    "TIFF": (rb"II[*+]\0|MM\0[*+]", "TiffImagePlugin.TiffImageFile"),
-    "PPM": (rb"P[1-6]\s", "PpmImagePlugin.PpmImageFile"),
-    "AVIF": (rb"....ftypavi[fs]", "AvifImagePlugin.AvifImageFile"),
+# What a file has at an offset, and the Pillow class that reads it. Calling the class instead of `Image.open` imports no
+# other plugin, and skips a warning about large pictures that `MAX_PIXELS` makes needless.
+FORMATS: dict[str, tuple[int, tuple[bytes, ...], str]] = {
+    "PNG": (0, (b"\x89PNG\r\n\x1a\n",), "PngImagePlugin.PngImageFile"),
+    "JPEG": (0, (b"\xff\xd8\xff",), "JpegImagePlugin.JpegImageFile"),
+    "WEBP": (8, (b"WEBP",), "WebPImagePlugin.WebPImageFile"),
+    "GIF": (0, (b"GIF87a", b"GIF89a"), "GifImagePlugin.GifImageFile"),
+    "BMP": (0, (b"BM",), "BmpImagePlugin.BmpImageFile"),
+    "TIFF": (0, (b"II*\0", b"II+\0", b"MM\0*", b"MM\0+"), "TiffImagePlugin.TiffImageFile"),
+    "PPM": (0, (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"), "PpmImagePlugin.PpmImageFile"),
+    "AVIF": (4, (b"ftypavif", b"ftypavis"), "AvifImagePlugin.AvifImageFile"),
 }
 
 # EXIF orientation -> the turn that undoes it; 1, and anything else, is upright.
@@ -134,7 +135,7 @@ def _decoded(data: bytes, name: str) -> Image.Image:
         raise ImageError("empty", f"{name} is empty: 0 bytes")
     if len(data) > MAX_FILE_BYTES:
         raise ImageError("too_large", f"{name} holds more than {MAX_FILE_BYTES} bytes, the most that is allowed")
-    kind = next((kind for kind, (start, _) in FORMATS.items() if re.match(start, data, re.DOTALL)), None)
+    kind = next((kind for kind, (offset, starts, _) in FORMATS.items() if data.startswith(starts, offset)), None)
     if kind is None:
         raise ImageError("not_an_image", f"{name} is none of {', '.join(FORMATS)}: it begins with {data[:12]!r}")
     if kind == "WEBP" and len(data) < 8 + int.from_bytes(data[4:8], "little"):
@@ -142,7 +143,7 @@ def _decoded(data: bytes, name: str) -> Image.Image:
     if kind == "PNG" and (plain := _plain_grey_png(data)):
         return plain
     with _hushed(kind in ("TIFF", "AVIF") or (kind == "PNG" and b"acTL" in data)):
-        picture = _plugin(FORMATS[kind][1])(io.BytesIO(data))
+        picture = _plugin(FORMATS[kind][2])(io.BytesIO(data))
         _check_size(picture, name)
         picture.load()
     return picture

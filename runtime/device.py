@@ -1,5 +1,7 @@
 """Why this machine can or cannot run a model on CUDA, asked of the machine itself and not of onnxruntime's lists."""
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import io

@@ -4,6 +4,8 @@ ONNX's own test format, `test_data_set_0/*.pb`: one `TensorProto` a file. It is 
 does without onnx; only what `export.golden` writes is taken: unpacked dimensions, and numbers as raw bytes.
 """
 
+from __future__ import annotations
+
 import math
 from pathlib import Path
 from typing import Any

@@ -20,6 +20,8 @@ missing, not_a_file, unreadable, empty, not_an_image, truncated, corrupt, too_la
 Neither module knows anything of models, labels or batches.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args

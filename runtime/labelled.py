@@ -1,5 +1,7 @@
 """Accuracy on one's own pictures: `DIR/<label>/*.png`, a folder a class."""
 
+from __future__ import annotations
+
 import re
 import time
 from collections.abc import Callable

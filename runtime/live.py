@@ -1,5 +1,7 @@
 """A session that can be had again: in a forked child, and in another process that gets the request for it."""
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import hashlib
@@ -91,7 +93,7 @@ class LiveSession:
             raise FashionZooError(f"this classifier of {self.stored.name!r} has been closed")
 
 
-_open_sessions: "weakref.WeakSet[LiveSession]" = weakref.WeakSet()
+_open_sessions: weakref.WeakSet[LiveSession] = weakref.WeakSet()
 _reopening = threading.Lock()
 
 

@@ -1,5 +1,7 @@
 """Decode the next batch while the session runs this one, in order, with at most two batches in memory."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
@@ -33,7 +35,7 @@ def decoded_batches(sources: Iterable[S], batch_size: int, decode: Callable[[S],
 
         pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
 
-        def submit() -> "list[Future[list[T]]]":
+        def submit() -> list[Future[list[T]]]:
             chunks = [group[start : start + CHUNK] for start in range(0, len(group), CHUNK)]
             return [pool.submit(lambda chunk: [decode(source) for source in chunk], chunk) for chunk in chunks]
 

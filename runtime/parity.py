@@ -6,6 +6,8 @@ float64 was measured (`noise_floor`), and a graph was allowed a multiple of it (
 noise floor: a right device differs from them by at most `tolerance + noise_floor`.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math

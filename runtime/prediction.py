@@ -1,5 +1,7 @@
 """What a classifier answers: the candidates for one picture, most probable first."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any
 

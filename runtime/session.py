@@ -1,5 +1,7 @@
 """An onnxruntime session on the device that was asked for, proved from the session's own record of its nodes."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Which pictures a command line means: files, folders, `-` for stdin, `@list.txt`, patterns that no shell expanded."""
 
+from __future__ import annotations
+
 import glob
 import os
 import sys

@@ -5,7 +5,8 @@ was imported from, and among the weights inside the wheel. Each of these folders
 model's checksum; a path to a file needs none.
 """
 
-import difflib
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -139,6 +140,8 @@ def find_model(model: str | os.PathLike[str] | None = None) -> StoredModel:
     known = {stored.name: stored for stored in list_models()}
     if name in known:
         return known[name]
+    import difflib  # only for whoever mistyped
+
     nearest = difflib.get_close_matches(text, known, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     have = ", ".join(known) or "none; export one with `zoo export`"

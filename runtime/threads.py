@@ -1,5 +1,7 @@
 """How many threads this process may really use."""
 
+from __future__ import annotations
+
 import math
 import os
 from pathlib import Path

@@ -224,7 +224,7 @@ def test_a_disk_that_fills_up_at_any_file_leaves_the_old_artifact_whole(
     files.pop("README.md")
 
     with (
-        breaking(monkeypatch, artifact_module, "_write_synced", after),
+        breaking(monkeypatch, artifact_module, "write_synced", after),
         pytest.raises(OSError, match="No space left"),
     ):
         write_artifact(weights, entry, files)

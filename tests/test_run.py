@@ -234,7 +234,7 @@ def test_a_full_disk_keeps_the_last_whole_checkpoint(tmp_path: Path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"No space left on device: '.*checkpoint\.safetensors'"):
         train(tmp_path, resume=True)
 
     assert run.checkpoint_in(tmp_path).read_bytes() == whole
