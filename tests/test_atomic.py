@@ -46,7 +46,7 @@ def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space left on device: '.*big'"):
+    with pytest.raises(OSError, match=r"No space left on device: '.*big'"):
         write_bytes(tmp_path / "big", b"x")
 
     assert not list(tmp_path.iterdir())
