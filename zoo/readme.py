@@ -55,7 +55,8 @@ def speed_table(root: Path = ROOT) -> str:
         figures = json.loads(startup.read_text())
         rows.append(
             f"| `runtime predict a.png`, whole process | {_cost(figures['runtime'])} "
-            f"| the shortest script that does the same, {_cost(figures['minimal'])} | {figures['median_ratio_seconds']:.2f} × the time |"
+            f"| the shortest script that does the same, {_cost(figures['minimal'])} "
+            f"| {figures['median_ratio_seconds']:.2f} × the time |"
         )
     return "\n".join(rows)
 
