@@ -1,6 +1,7 @@
 """Fixtures that several tests share."""
 
 import gzip
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,15 @@ def fashion_mnist_dir() -> Path:
         pytest.skip(str(error))
     fashion_mnist.verify(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_home(fashion_mnist_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """An empty `$ZOO_HOME`: what the user of this machine has trained and exported is neither seen nor touched."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASHION_MNIST_DIR", str(fashion_mnist_dir))
+        patch.setenv("ZOO_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -23,9 +23,8 @@ GROUPS: dict[str, click.Group] = {"runtime": runtime, "zoo": zoo}
 
 
 @pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fashion_mnist_dir: Path) -> None:
+def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("FASHION_MNIST_DIR", str(fashion_mnist_dir))
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ import pytest
 
 from runtime.cli import runtime
 from zoo.cli import zoo
-from zoo.readme import with_table
+from zoo.readme import with_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_table_of_results_is_the_one_made_from_the_index() -> None:
-    assert with_table(README) == README, "run `python -m zoo.readme`"
+def test_the_tables_are_those_made_from_the_index_and_the_benchmarks() -> None:
+    assert with_tables(README) == README, "run `python -m zoo.readme`"
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,14 @@ python -m zoo.readme        rewrite the table
 """
 
 import json
+import statistics
 from pathlib import Path
+from typing import Any
 
 from runtime.store import read_index
 
 ROOT = Path(__file__).resolve().parents[1]
-START, END = "<!-- results: made by `python -m zoo.readme` -->", "<!-- end of results -->"
+MARK = "<!-- {}: made by `python -m zoo.readme` -->"
 # D2L's own networks on clean data, as its continuous integration printed them: median of all committed runs.
 BOOK = {"lenet": 0.807, "alexnet": 0.880, "vgg11": 0.919, "nin": 0.844, "googlenet": 0.888, "resnet18": 0.913}
 
@@ -37,13 +39,46 @@ def _over_seeds(root: Path, name: str) -> str:
     return f"{figures['mean']:.4f} ± {figures['standard_deviation']:.4f} (n = {len(figures['seeds'])})"
 
 
-def with_table(text: str, root: Path = ROOT) -> str:
-    """Return a README's text with its table renewed."""
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    return f"{before}{START}\n{results_table(root)}\n{END}{after}"
+def speed_table(root: Path = ROOT) -> str:
+    """Return the table of measured ratios as Markdown; a benchmark that has not been run has no row."""
+    rows = ["| what | measured | against | ratio |", "|---|--:|--:|--:|"]
+    for path in sorted((root / "benchmarks" / "results").glob("train_speed_*.json")):
+        figures = json.loads(path.read_text())
+        where = figures["conditions"]["gpu"] or f"{figures['conditions']['cores']} CPU cores"
+        zoo, book = (_median(figures["rounds"], side) for side in ("zoo", "d2l"))
+        rows.append(
+            f"| training `{figures['model']}`, {where} | {zoo:,.0f} images/s "
+            f"| the book's pipeline, {book:,.0f} images/s | {figures['median_ratio']:.1f} × |"
+        )
+    startup = root / "benchmarks" / "results" / "startup.json"
+    if startup.exists():
+        figures = json.loads(startup.read_text())
+        rows.append(
+            f"| `runtime predict a.png`, whole process | {_cost(figures['runtime'])} "
+            f"| the shortest script that does the same, {_cost(figures['minimal'])} "
+            f"| {figures['median_ratio_seconds']:.2f} × the time |"
+        )
+    return "\n".join(rows)
+
+
+def _median(rounds: list[dict[str, float]], side: str) -> float:
+    return statistics.median(row[side] for row in rounds)
+
+
+def _cost(figures: dict[str, Any]) -> str:
+    return f"{figures['seconds']:.2f} s, {figures['peak_mib']:.0f} MiB"
+
+
+def with_tables(text: str, root: Path = ROOT) -> str:
+    """Return a README's text with its tables renewed."""
+    for name, table in {"results": results_table(root), "speed": speed_table(root)}.items():
+        start, end = MARK.format(name), f"<!-- end of {name} -->"
+        before, _, rest = text.partition(start)
+        _, _, after = rest.partition(end)
+        text = f"{before}{start}\n{table}\n{end}{after}"
+    return text
 
 
 if __name__ == "__main__":
     readme = ROOT / "README.md"
-    readme.write_text(with_table(readme.read_text()))
+    readme.write_text(with_tables(readme.read_text()))
