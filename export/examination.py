@@ -1,0 +1,76 @@
+"""What onnx's checker, its shape inference and onnxruntime say of a file, asked in a process of its own.
+
+All three are C++ that a hostile file may crash, or feed until memory is gone. The child has little of memory and of
+time, imports neither PyTorch nor this package, and tells before each stage which one it is; so its death has a name.
+"""
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_PROGRAM = Path(__file__).with_name("examination_child.py")
+_BASE_MEMORY = 900 << 20
+_MEMORY_PER_BYTE = 8  # the file, parsed, serialised and parsed again by each of the three
+_BASE_SECONDS = 4  # of processor time
+_BYTES_PER_SECOND = 10 << 20
+_PATIENCE = 15  # a busy machine gives a process a fraction of its time
+
+
+@dataclass(frozen=True)
+class Examination:
+    """The libraries' answers.
+
+    Attributes:
+        problem: why the checker or strict inference refuses the file; None if they do not.
+        crash: how the child died, if it did: such a file must not be opened anywhere else.
+        shapes: by value name, what the graph computes for `BATCH` images; stored value_info is not believed.
+        types: by value name, the element type that goes with it.
+    """
+
+    problem: str | None
+    crash: str | None
+    shapes: dict[str, tuple[int, ...]]
+    types: dict[str, int]
+
+
+def examine(content: bytes) -> Examination:
+    """Ask in a child process, with limits on its memory and time; never raises for what the file does to it."""
+    memory = _BASE_MEMORY + _MEMORY_PER_BYTE * len(content)
+    seconds = _BASE_SECONDS + len(content) // _BYTES_PER_SECOND
+    child = subprocess.Popen(
+        # -P: the folder of the program holds modules of ours, whose names may be those of libraries.
+        [sys.executable, "-P", str(_PROGRAM), str(memory), str(seconds)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            output, _ = child.communicate(content, timeout=seconds * _PATIENCE)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        output, _ = child.communicate()
+    lines = output.decode(errors="replace").splitlines()
+    if child.returncode == 0 and lines and lines[-1].startswith("{"):
+        return _read(json.loads(lines[-1]))
+    stage = lines[-1] if lines else "starting"
+    return Examination(None, f"{stage} {_death(child.returncode, seconds, memory)}", {}, {})
+
+
+def _read(answer: dict[str, Any]) -> Examination:
+    shapes = {name: tuple(shape) for name, (_, shape) in answer["values"].items()}
+    types = {name: kind for name, (kind, _) in answer["values"].items()}
+    return Examination(answer["problem"], None, shapes, types)
+
+
+def _death(code: int, seconds: int, memory: int) -> str:
+    if code == -signal.SIGXCPU or code == -signal.SIGKILL:
+        return f"took more than {seconds} s of processor time, or all memory"
+    if code == 0 or code > 0:
+        return f"needs more than {memory >> 20:,} MiB of memory" if code == 3 else f"ended with exit code {code}"
+    return f"crashed with {signal.Signals(-code).name}"
