@@ -4,7 +4,6 @@ All three are C++ that a hostile file may crash, or feed until memory is gone. T
 time, imports neither PyTorch nor this package, and tells before each stage which one it is; so its death has a name.
 """
 
-import contextlib
 import json
 import signal
 import subprocess
@@ -18,7 +17,7 @@ _BASE_MEMORY = 900 << 20
 _MEMORY_PER_BYTE = 8  # the file, parsed, serialised and parsed again by each of the three
 _BASE_SECONDS = 4  # of processor time
 _BYTES_PER_SECOND = 10 << 20
-_PATIENCE = 15  # a busy machine gives a process a fraction of its time
+_PATIENCE = 5  # a busy machine gives a process a fraction of its time
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,18 @@ def examine(content: bytes) -> Examination:
     """Ask in a child process, with limits on its memory and time; never raises for what the file does to it."""
     memory = _BASE_MEMORY + _MEMORY_PER_BYTE * len(content)
     seconds = _BASE_SECONDS + len(content) // _BYTES_PER_SECOND
+    output, code = _ask(content, memory, seconds)
+    if code is None:  # it neither worked nor died: what it waited for was not the file
+        output, code = _ask(content, memory, seconds)
+    lines = output.decode(errors="replace").splitlines()
+    if code == 0 and lines and lines[-1].startswith("{"):
+        return read_answer(json.loads(lines[-1]))
+    stage = lines[-1] if lines else "starting"
+    return Examination(None, f"{stage} {_death(code, seconds, memory)}", {}, {})
+
+
+def _ask(content: bytes, memory: int, seconds: int) -> tuple[bytes, int | None]:
+    """Return what the child wrote and its exit code, None if it had to be ended."""
     child = subprocess.Popen(
         # -P: the folder of the program holds modules of ours, whose names may be those of libraries.
         [sys.executable, "-P", str(_PROGRAM), str(memory), str(seconds)],
@@ -50,26 +61,25 @@ def examine(content: bytes) -> Examination:
         stderr=subprocess.DEVNULL,
     )
     try:
-        with contextlib.suppress(BrokenPipeError):
-            output, _ = child.communicate(content, timeout=seconds * _PATIENCE)
+        output, _ = child.communicate(content, timeout=seconds * _PATIENCE)
     except subprocess.TimeoutExpired:
         child.kill()
         output, _ = child.communicate()
-    lines = output.decode(errors="replace").splitlines()
-    if child.returncode == 0 and lines and lines[-1].startswith("{"):
-        return _read(json.loads(lines[-1]))
-    stage = lines[-1] if lines else "starting"
-    return Examination(None, f"{stage} {_death(child.returncode, seconds, memory)}", {}, {})
+        return output, None
+    return output, child.returncode
 
 
-def _read(answer: dict[str, Any]) -> Examination:
+def read_answer(answer: dict[str, Any]) -> Examination:
+    """Understand what `examination_child.examine` returns."""
     shapes = {name: tuple(shape) for name, (_, shape) in answer["values"].items()}
     types = {name: kind for name, (kind, _) in answer["values"].items()}
     return Examination(answer["problem"], None, shapes, types)
 
 
-def _death(code: int, seconds: int, memory: int) -> str:
-    if code == -signal.SIGXCPU or code == -signal.SIGKILL:
+def _death(code: int | None, seconds: int, memory: int) -> str:
+    if code is None:
+        return f"was not done after {seconds * _PATIENCE} s"
+    if code in (-signal.SIGXCPU, -signal.SIGKILL):
         return f"took more than {seconds} s of processor time, or all memory"
     if code == 0 or code > 0:
         return f"needs more than {memory >> 20:,} MiB of memory" if code == 3 else f"ended with exit code {code}"

@@ -2,6 +2,7 @@
 stdout a line for each stage and one JSON document. It imports nothing of this project."""
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -44,8 +45,7 @@ def _values(model: Any) -> dict[str, Any]:
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    for name in ("value_info",):
-        copy.graph.ClearField(name)
+    copy.graph.ClearField("value_info")
     for info in copy.graph.input:
         for dim in info.type.tensor_type.shape.dim[:1]:
             dim.dim_value = BATCH
@@ -104,4 +104,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    os._exit(main())  # all is said; the libraries' own farewell may wait for a thread that is gone
