@@ -30,7 +30,9 @@ class Departure:
     error_before: float
 
     def __str__(self) -> str:
-        origin = f"its input, from {self.before}, is off by {self.error_before:.2g}" if self.before else "it is the first"
+        origin = (
+            f"its input, from {self.before}, is off by {self.error_before:.2g}" if self.before else "it is the first"
+        )
         return (
             f"the first to leave the network is node {self.node!r}, module {self.module!r}: off by {self.error:.3g}, "
             f"allowed is {self.tolerance:.2g}; {origin}"
@@ -42,7 +44,7 @@ def first_departure(subject: Subject, images: Pixels, noise_multiple: float) -> 
 
     The tolerance of a layer is derived as that of the outputs is: PyTorch's own float32 error in this very place.
     """
-    exact = _results(subject.network, subject.double, images)
+    exact = _results(subject.double.network, subject.double, images)
     own = _results(subject.network, subject.network, images)
     ran = [(name, subject.network.get_submodule(name)) for name in exact]
     values = values_of_modules(ran, subject.model.graph, subject.provenance.places)
@@ -64,16 +66,15 @@ def first_departure(subject: Subject, images: Pixels, noise_multiple: float) -> 
 
 
 def _results(network: nn.Module, call: Callable[..., Any], images: Pixels) -> dict[str, Floats]:
-    """Return the result of every leaf module; of one that runs more than once, the last."""
+    """Return the result of every leaf module of `network`, which `call` calls; of one that runs again, the last."""
     results: dict[str, Floats] = {}
-    inner = getattr(call, "network", network)
 
     def noting(name: str) -> Callable[..., None]:
         return lambda module, inputs, output: results.__setitem__(name, output.detach().double().numpy())
 
     handles = [
         module.register_forward_hook(noting(name))
-        for name, module in inner.named_modules()
+        for name, module in network.named_modules()
         if name and not list(module.children())
     ]
     try:

@@ -141,9 +141,7 @@ def fold(network: nn.Module, layer: str, norm: str) -> Fold:
     along[axis] = -1
     merged = weight * scale.reshape(along)
     bias = _array(inner.bias) if inner.bias is not None else np.zeros_like(scale)
-    return Fold(
-        merged, bias * scale + shift, _ROOM * np.abs(merged), _ROOM * np.abs(bias * scale) + shift_room
-    )
+    return Fold(merged, bias * scale + shift, _ROOM * np.abs(merged), _ROOM * np.abs(bias * scale) + shift_room)
 
 
 def scale_and_shift(norm: Any) -> tuple[Array, Array, Array]:

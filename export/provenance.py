@@ -1,4 +1,4 @@
-"""Which number of the file is which number of the network: by name where the names agree, by value where they do not."""
+"""Which number of the file is which number of the network: by name where names agree, else by value."""
 
 import hashlib
 from collections import defaultdict
@@ -91,6 +91,14 @@ class _Matching:
             self._note(name, namesake, "differs from")
             return
         holders = [namesake.name] if namesake else self.by_value.get(_key(array), [])
+        beside = self.found.get(f"{name.removesuffix('.bias')}.weight", [])
+        if (
+            not holders
+            and name.endswith(".bias")
+            and not array.any()
+            and any(map(_without_bias, map(self.stored.get, beside)))
+        ):
+            self.found[name] = beside  # exporters leave out a bias of zeros
         for holder in holders:
             stored = self.stored[holder]
             if problem := self._orientation_problem(name, stored, array):
@@ -116,12 +124,16 @@ class _Matching:
         weight = self._close(merged.weight, merged.weight_room, f"{layer}.weight")
         if weight is None:
             return
-        names = [f"{part}.{kind}" for part in (layer, norm) for kind in ("weight", "bias", "running_mean", "running_var")]
+        names = [
+            f"{part}.{kind}" for part in (layer, norm) for kind in ("weight", "bias", "running_mean", "running_var")
+        ]
         self.result.folded[norm] = layer
         bias = self._close(merged.bias, merged.bias_room, f"{layer}.bias", beside=weight)
         words = f"{layer} with {norm} folded in"
-        if bias is None:
-            self.result.problems.insert(0, f"{words}: the weights are there, but no tensor is the bias that goes with them")
+        if bias is None and not ((np.abs(merged.bias) <= merged.bias_room).all() and _without_bias(weight)):
+            self.result.problems.insert(
+                0, f"{words}: the weights are there, but no tensor is the bias that goes with them"
+            )
         for name in names:
             if name in self.origins.tensors:
                 self.found[name] = [weight.name] + ([bias.name] if bias else [])
@@ -228,6 +240,13 @@ def _stored(graph: onnx.GraphProto) -> Iterator[_Stored]:
     for name, tensor in [*((tensor.name, tensor) for tensor in graph.initializer), *constants]:
         if tensor.data_type in _FLOATS:
             yield _Stored(name, onnx.numpy_helper.to_array(tensor).astype(np.float32), list(follow(name, False)))
+
+
+def _without_bias(weight: _Stored | None) -> bool:
+    """Whether a node computes with this weight and adds nothing."""
+    return weight is not None and any(
+        node.op_type in ("Conv", "Gemm", "MatMul") and not any(node.input[2:]) for node, _, _ in weight.readers
+    )
 
 
 def _dims(array: Array) -> tuple[int, ...]:

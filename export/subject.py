@@ -37,10 +37,10 @@ class GateFailure(Exception):
     A `fatal` one says that the file is not safe to be run, so that no later gate looks at it.
     """
 
-    def __init__(self, detail: str, *, fatal: bool = False, **measures: Any) -> None:
+    def __init__(self, detail: str, measures: dict[str, Any] | None = None, *, fatal: bool = False) -> None:
         super().__init__(detail)
         self.fatal = fatal
-        self.measures = measures
+        self.measures = measures or {}
 
 
 class Subject:

@@ -82,6 +82,8 @@ def _conditions(subject: Subject) -> dict[str, Any]:
         "images_sha256": hashlib.sha256(subject.images.tobytes()).hexdigest(),
         "images": len(subject.images),
         "device": subject.device,
+        # Nodes by execution provider, as the session itself recorded them; {} if none was opened.
+        "providers": subject.opened.placement if "opened" in vars(subject) else {},
         "tf32": False,
         "versions": library_versions() | {"onnxruntime": onnxruntime.__version__},
         "reference": f"the network in float64, PyTorch {torch.__version__}, CPU",

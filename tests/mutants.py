@@ -19,6 +19,8 @@ Model = onnx.ModelProto
 Mutation = Callable[[Model], Any]
 LENETS, ALL, SMALL_RESNET = ("lenet", "lenet-modern"), ("lenet", "lenet-modern", "small-resnet"), ("small-resnet",)
 
+WINDOW = ("kernel_shape", "strides", "pads")
+
 
 def make_network(name: str) -> nn.Module:
     """Build a network of the three, with weights that hide nothing: every batch norm has statistics of its own."""
@@ -68,12 +70,13 @@ def attribute(op_types: str, nth: int = 0, **values: Any) -> Mutation:
     return mutate
 
 
-def become(op_types: str, other: str, nth: int = 0, keep: bool = False) -> Mutation:
+def become(op_types: str, other: str, nth: int = 0, keep: tuple[str, ...] = ()) -> Mutation:
     def mutate(model: Model) -> None:
         found = node(model, *op_types.split("|"), nth=nth)
         found.op_type = other
-        if not keep:
-            del found.attribute[:]
+        kept = [a for a in found.attribute if a.name in keep]
+        del found.attribute[:]
+        found.attribute.extend(kept)
 
     return mutate
 
@@ -268,8 +271,13 @@ MUTANTS: list[tuple[str, str, tuple[str, ...], Mutation]] = [
     ("Relu becomes LeakyRelu", "parity", ("lenet-modern", "small-resnet"), become("Relu", "LeakyRelu")),
     ("Relu becomes Sigmoid", "parity", ("lenet-modern", "small-resnet"), become("Relu", "Sigmoid")),
     ("activation left out", "parity", ALL, become("Relu|Sigmoid", "Identity")),
-    ("average becomes maximum", "parity", ("lenet",), become("AveragePool", "MaxPool", keep=True)),
-    ("maximum becomes average", "parity", ("lenet-modern", "small-resnet"), become("MaxPool", "AveragePool", keep=True)),
+    ("average becomes maximum", "parity", ("lenet",), become("AveragePool", "MaxPool", keep=WINDOW)),
+    (
+        "maximum becomes average",
+        "parity",
+        ("lenet-modern", "small-resnet"),
+        become("MaxPool", "AveragePool", keep=WINDOW),
+    ),
     ("missing softmax", "parity", ALL, become("Softmax", "Identity")),
     ("doubled softmax", "parity", ALL, insert_after("Gemm", "Softmax", axis=1)),
     ("half the product", "parity", ALL, attribute("Gemm", alpha=0.5)),

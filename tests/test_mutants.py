@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from mutants import EQUIVALENTS, MUTANTS, make_network
+from mutants import EQUIVALENTS, MUTANTS, become, change, make_network, unname_nodes
 from torch import nn
 
 from export import Description
@@ -80,3 +80,22 @@ def test_a_rewrite_that_changes_nothing_passes_every_gate(
     subject = subject_of(network, mutate, test_images, test_labels)
 
     assert {gate: reason for gate in GATES if (reason := verdict(gate, subject))} == {}
+
+
+def test_a_failed_parity_names_the_layer_at_which_it_begins(test_images: Any, test_labels: Any) -> None:
+    subject = subject_of("lenet", become("Sigmoid", "Tanh", nth=1), test_images, test_labels)
+
+    assert "first to leave the network is node 'network.4/Sigmoid', module 'network.4'" in (
+        verdict("parity", subject) or ""
+    )
+    assert "its input, from network.3, is off by" in (verdict("parity", subject) or "")
+
+
+def test_it_is_named_though_nothing_in_the_file_has_its_old_name(test_images: Any, test_labels: Any) -> None:
+    def mutate(model: onnx.ModelProto) -> None:
+        change("Conv", 1, lambda weights: weights * 1.01, nth=1)(model)
+        unname_nodes(model)
+
+    reason = verdict("parity", subject_of("lenet", mutate, test_images, test_labels)) or ""
+
+    assert "module 'network.3'" in reason

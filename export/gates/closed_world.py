@@ -109,7 +109,20 @@ OPERATORS = frozenset(
 
 
 def closed_world(subject: Subject) -> Finding:
-    content = subject.content
+    model = closed_world_of(subject.content)
+    return Finding(
+        f"{len(model.graph.node)} nodes of {len({node.op_type for node in model.graph.node})} operators, "
+        f"{len(model.graph.initializer)} tensors, all inside {len(subject.content):,} bytes",
+        {"nodes": len(model.graph.node), "bytes": len(subject.content)},
+    )
+
+
+def closed_world_of(content: bytes) -> onnx.ModelProto:
+    """Parse a file, if it is one that may be parsed and keeps to the limits.
+
+    Raises:
+        GateFailure: it does not.
+    """
     if len(content) > MAX_BYTES:
         raise GateFailure(f"the file has {len(content):,} bytes; at most {MAX_BYTES:,} are allowed", fatal=True)
     try:
@@ -118,17 +131,13 @@ def closed_world(subject: Subject) -> Finding:
         raise GateFailure(_refusal(str(error)), fatal=True) from error
     if not scanned.counts["ModelProto.graph"]:
         raise GateFailure("the file has no graph: it is empty, cut off, or no ONNX", fatal=True)
-    model = subject.model
+    model = onnx.load_from_string(content)
     problem = next(filter(None, [_domain_problem(model), *map(_node_problem, model.graph.node)]), None)
     tensors = [*model.graph.initializer, *(a.t for n in model.graph.node for a in n.attribute if a.HasField("t"))]
     problem = problem or next(filter(None, map(_tensor_problem, tensors)), None) or _cycle(model.graph)
     if problem:
         raise GateFailure(problem, fatal=True)
-    return Finding(
-        f"{len(model.graph.node)} nodes of {len({node.op_type for node in model.graph.node})} operators, "
-        f"{len(model.graph.initializer)} tensors, all inside {len(content):,} bytes",
-        {"nodes": len(model.graph.node), "bytes": len(content)},
-    )
+    return model
 
 
 def _refusal(reason: str) -> str:

@@ -31,7 +31,7 @@ def parity(subject: Subject) -> Finding:
                 f"{output} differ from the float64 network by up to {row['max_abs_diff']:.3g} ({row['worst_on']}), "
                 f"but at most {row['tolerance']:.3g} is allowed: {NOISE_MULTIPLE} x PyTorch's own float32 error"
                 f"{_where(subject, row['worst_image'])}",
-                **rows,
+                rows,
             )
     logits = rows[contract.LOGITS]
     return Finding(

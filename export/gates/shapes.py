@@ -36,16 +36,16 @@ def shapes(subject: Subject) -> Finding:
     for row in rows:
         if row.formula is not None and row.formula != row.torch:
             raise GateFailure(
-                f"{row.module} ({row.kind}): PyTorch gives {row.torch}, the closed formula {row.formula}", **measures
+                f"{row.module} ({row.kind}): PyTorch gives {row.torch}, the closed formula {row.formula}", measures
             )
         if row.onnx is not None and row.onnx != row.torch:
             raise GateFailure(
                 f"{row.module} ({row.kind}): PyTorch gives {row.torch}, the file computes {row.onnx} in {row.value!r}",
-                **measures,
+                measures,
             )
     matched = [row for row in rows if row.onnx is not None]
     if not matched:
-        raise GateFailure("no value of the file can be told to be a layer's result, so none is compared", **measures)
+        raise GateFailure("no value of the file can be told to be a layer's result, so none is compared", measures)
     merged = [row.module for row in rows if row.onnx is None]
     words = f"; folded: {', '.join(f'{norm} into {layer}' for norm, layer in folded.items())}" if folded else ""
     words += f"; not told apart in the file: {', '.join(merged)}" if merged else ""

@@ -61,7 +61,10 @@ def _stale_shape(subject: Subject) -> str | None:
         found = computed.get(info.name)
         if not stored or found is None:
             continue
-        differ = len(stored) != len(found) or any(s and f and s != f for s, f in zip(stored[1:], found[1:], strict=True))
+        differ = len(stored) != len(found) or any(
+            s and f and s != f for s, f in zip(stored[1:], found[1:], strict=True)
+        )
         if differ or (stored[0] and stored[0] != found[0] and found[0] != BATCH):
-            return f"{info.name!r} is said to be {list(stored[1:])} for one image, but the graph computes {list(found[1:])}"
+            said, computes = list(stored[1:]), list(found[1:])
+            return f"{info.name!r} is said to be {said} for one image, but the graph computes {computes}"
     return None

@@ -15,7 +15,7 @@ def weights(subject: Subject) -> Finding:
     }
     if found.problems:
         more = f" (and {len(found.problems) - 1} more)" if len(found.problems) > 1 else ""
-        raise GateFailure(found.problems[0] + more, **measures)
+        raise GateFailure(found.problems[0] + more, measures)
     folded = f"; recomputed: {len(found.folded)} batch norms folded into the layer in front" if found.folded else ""
     return Finding(
         f"{found.held} parameters and buffers are in the file, equal, as "
