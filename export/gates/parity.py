@@ -18,8 +18,8 @@ from runtime import contract
 # small factor from one order to the next. Eight leaves room for that and for nothing else: a weight changed by 1 %, or
 # a product rounded to TF32, is hundreds of times the floor.
 NOISE_MULTIPLE = 8
-REAL_IMAGES = 500
-RANDOM_IMAGES = 128
+REAL_IMAGES = 256
+RANDOM_IMAGES = 64
 ASCENT_STEPS, ASCENT_STEP = 6, 40  # from any picture, every pixel can reach black or white
 
 
