@@ -32,9 +32,9 @@ class InDouble:
     """Calls a copy of a network in float64: images: uint8 (N, 1, 28, 28) -> logits: float64 (N, K)."""
 
     def __init__(self, network: nn.Module) -> None:
-        self._network = copy.deepcopy(network).double().eval()
+        self.network = copy.deepcopy(network).double().eval()
 
     def __call__(self, images: Tensor) -> Tensor:
         with _EverythingInDouble():  # type: ignore[no-untyped-call]
-            logits: Tensor = self._network(images)
+            logits: Tensor = self.network(images)
         return logits

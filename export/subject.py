@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from export.double import InDouble
+from export.examination import Examination, examine
+from export.provenance import Provenance, provenance
 from runtime import contract
 from runtime.session import open_session
 
@@ -30,11 +32,15 @@ class Finding:
 
 
 class GateFailure(Exception):
-    """A gate's refusal: its sentence says what was expected, what was found, and where."""
+    """A gate's refusal: its sentence says what was expected, what was found, and where.
 
-    def __init__(self, detail: str, **measures: Any) -> None:
+    A `fatal` one says that the file is not safe to be run, so that no later gate looks at it.
+    """
+
+    def __init__(self, detail: str, measures: dict[str, Any] | None = None, *, fatal: bool = False) -> None:
         super().__init__(detail)
-        self.measures = measures
+        self.fatal = fatal
+        self.measures = measures or {}
 
 
 class Subject:
@@ -69,6 +75,16 @@ class Subject:
         return onnx.load_from_string(self.content)
 
     @functools.cached_property
+    def examination(self) -> Examination:
+        """What the libraries say of the file, asked in a process of its own."""
+        return examine(self.content)
+
+    @functools.cached_property
+    def provenance(self) -> Provenance:
+        """Which tensor of the file is which of the network."""
+        return provenance(self.network, self.model)
+
+    @functools.cached_property
     def opened(self) -> Any:
         return open_session(self.content, self.device, what="the file")
 
@@ -87,7 +103,7 @@ class Subject:
 
     def run_network(self, images: Pixels, dtype: torch.dtype = torch.float32) -> tuple[Floats, Floats]:
         """Return the network's logits and probabilities in the precision asked for."""
-        network = self.network if dtype == torch.float32 else self._double
+        network = self.network if dtype == torch.float32 else self.double
         with torch.inference_mode():
             logits = torch.cat(
                 [network(torch.from_numpy(part)) for part in np.array_split(images, self._parts(images))]
@@ -107,12 +123,25 @@ class Subject:
     @functools.cached_property
     def tolerance(self) -> dict[str, float]:
         """The largest error that parity allows, by output."""
-        from export.gates.parity import measure
-
-        return {name: row["tolerance"] for name, row in measure(self).items()}
+        return {name: row["tolerance"] for name, row in self.parity.items()}
 
     @functools.cached_property
-    def _double(self) -> InDouble:
+    def parity_inputs(self) -> dict[str, Pixels]:
+        """The pictures that parity is measured on, by kind."""
+        from export.gates.parity import parity_inputs
+
+        return parity_inputs(self.images, self.network)
+
+    @functools.cached_property
+    def parity(self) -> dict[str, dict[str, Any]]:
+        """Errors and tolerances by output, measured once; see the gate."""
+        from export.gates.parity import measure
+
+        return measure(self)
+
+    @functools.cached_property
+    def double(self) -> InDouble:
+        """The network in float64, the reference."""
         return InDouble(self.network)
 
     @staticmethod

@@ -39,7 +39,7 @@ def verify(
         device: where the graph runs: `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Returns:
-        Every gate's verdict. A file that is not a closed world is not run.
+        Every gate's verdict. A file that is not a closed world, or that breaks a library, is not run here.
 
     Raises:
         DeviceUnavailable: the device asked for cannot be used.
@@ -48,16 +48,18 @@ def verify(
         raise ValueError(f"verify needs pictures and as many labels; found {len(images)} and {len(labels)}")
     subject = Subject(network, model, np.ascontiguousarray(images), labels, expected or {}, device)
     checks: list[Check] = []
+    unsafe = ""
     for name, gate in GATES.items():
         started = time.perf_counter()
-        if checks and not checks[0].passed:
-            checks.append(Check(name, False, "not run, because the file is not a closed world", {}, 0.0))
+        if unsafe:
+            checks.append(Check(name, False, f"not run, because of the failed gate {unsafe!r}", {}, 0.0))
             continue
         try:
             finding = gate(subject)
             passed, detail, measures = True, finding.detail, finding.measures
         except GateFailure as failure:
             passed, detail, measures = False, str(failure), failure.measures
+            unsafe = name if failure.fatal else ""
         except DeviceUnavailable:  # says nothing about the file
             raise
         except Exception as error:  # a damaged file may break a library anywhere: that is a verdict, not a crash
@@ -80,6 +82,8 @@ def _conditions(subject: Subject) -> dict[str, Any]:
         "images_sha256": hashlib.sha256(subject.images.tobytes()).hexdigest(),
         "images": len(subject.images),
         "device": subject.device,
+        # Nodes by execution provider, as the session itself recorded them; {} if none was opened.
+        "providers": subject.opened.placement if "opened" in vars(subject) else {},
         "tf32": False,
         "versions": library_versions() | {"onnxruntime": onnxruntime.__version__},
         "reference": f"the network in float64, PyTorch {torch.__version__}, CPU",

@@ -188,6 +188,10 @@ BREAKS: dict[str, tuple[str, Callable[[onnx.ModelProto], None]]] = {
     "another mean": ("parity", change_weights("preprocess.mean", lambda m: m * 1.01)),
     "another deviation": ("parity", change_weights("preprocess.std", lambda s: s * 0.99)),
     "softmax over the batch": ("parity", set_attribute("Softmax", axis=0)),
+    "one number that no checkpoint holds": (
+        "weights",
+        change_weights("network.9.bias", lambda b: b + np.eye(1, b.size)[0]),
+    ),
     "inverted decisions": ("decisions", change_weights("network.11.weight", np.negative)),
     "declared accuracy": ("accuracy", set_metadata("accuracy", f'{{"n": {IMAGES}, "correct": 1, "top1": 0.99}}')),
 }

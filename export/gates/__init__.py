@@ -14,6 +14,7 @@ from export.gates.parity import parity
 from export.gates.shapes import shapes
 from export.gates.signature import signature
 from export.gates.structure import structure
+from export.gates.weights import weights
 from export.subject import Finding, Subject
 
 GATES: dict[str, Callable[[Subject], Finding]] = {
@@ -22,6 +23,7 @@ GATES: dict[str, Callable[[Subject], Finding]] = {
     "signature": signature,
     "batch": batch,
     "shapes": shapes,
+    "weights": weights,
     "parity": parity,
     "decisions": decisions,
     "accuracy": accuracy,

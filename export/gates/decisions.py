@@ -29,6 +29,6 @@ def decisions(subject: Subject) -> Finding:
         raise GateFailure(
             f"{len(wrong)} of {len(expected)} decisions differ beyond tolerance; the first is image {first['image']}: "
             f"class {first['network']} in the network, {first['graph']} in the graph, margin {first['margin']:.3g}",
-            **measures,
+            measures,
         )
     return Finding(f"{len(flips)} of {len(expected):,} decisions differ", measures)

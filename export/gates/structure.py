@@ -1,9 +1,8 @@
-"""Gate: the file is valid ONNX, fully typed, with nothing left over."""
+"""Gate: the file is valid ONNX, fully typed, with nothing left over, and what it says of its shapes is so."""
 
 import onnx
-import onnx.checker
-import onnx.shape_inference
 
+from export.examination_child import BATCH
 from export.subject import Finding, GateFailure, Subject
 
 OPSETS = range(13, 24)
@@ -12,28 +11,60 @@ IR_VERSIONS = range(7, 12)
 
 def structure(subject: Subject) -> Finding:
     model = subject.model
-    try:
-        onnx.checker.check_model(model, full_check=True)
-        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-    except Exception as error:  # the checker's and the inference's errors share no base class
-        raise GateFailure(f"onnx refuses the file: {' '.join(str(error).split())}") from error
+    examination = subject.examination
+    if examination.crash:
+        raise GateFailure(f"the file is not safe to open: {examination.crash}", fatal=True)
+    if examination.problem and not examination.shapes:
+        raise GateFailure(f"onnx refuses the file: {examination.problem}", fatal=True)
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if opset not in OPSETS:
-        raise GateFailure(f"opset {opset} is outside {OPSETS.start} to {OPSETS.stop - 1}")
+        raise GateFailure(f"the opset should be from {OPSETS.start} to {OPSETS.stop - 1}, but is {opset}")
     if model.ir_version not in IR_VERSIONS:
-        raise GateFailure(f"IR version {model.ir_version} is outside {IR_VERSIONS.start} to {IR_VERSIONS.stop - 1}")
-    graph = model.graph
-    names = [node.name for node in graph.node]
-    for name in names:
-        if not name or names.count(name) > 1:
-            raise GateFailure(f"node names must be there and unique, but {name!r} occurs {names.count(name)} times")
-    read = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
-    for tensor in graph.initializer:
-        if tensor.name not in read:
-            raise GateFailure(f"tensor {tensor.name!r} is stored but never read")
-    for node in graph.node:
-        if not read.intersection(node.output):
-            raise GateFailure(f"node {node.name!r} computes {', '.join(node.output)}, which nothing reads")
+        raise GateFailure(
+            f"the IR version should be from {IR_VERSIONS.start} to {IR_VERSIONS.stop - 1}, but is {model.ir_version}"
+        )
+    for problem in (_name_problem(model.graph), _leftover(model.graph), _stale_shape(subject)):
+        if problem:
+            raise GateFailure(problem)
+    if examination.problem:
+        raise GateFailure(f"onnx refuses the file: {examination.problem}")
     return Finding(
         f"valid ONNX, opset {opset}, IR version {model.ir_version}", {"opset": opset, "ir": model.ir_version}
     )
+
+
+def _name_problem(graph: onnx.GraphProto) -> str | None:
+    seen: set[str] = set()
+    for node in graph.node:
+        if node.name and node.name in seen:  # ONNX does not ask for a name, and not every exporter gives one
+            return f"node names should be unique, but {node.name!r} occurs more than once"
+        seen.add(node.name)
+    return None
+
+
+def _leftover(graph: onnx.GraphProto) -> str | None:
+    read = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+    for tensor in graph.initializer:
+        if tensor.name not in read:
+            return f"tensor {tensor.name!r} is stored but never read"
+    for node in graph.node:
+        if not read.intersection(node.output):
+            return f"node {node.name!r} computes {', '.join(node.output)}, which nothing reads"
+    return None
+
+
+def _stale_shape(subject: Subject) -> str | None:
+    """Compare the stored shapes with those that follow from the inputs and the weights."""
+    computed = subject.examination.shapes
+    for info in [*subject.model.graph.value_info, *subject.model.graph.output]:
+        stored = tuple(dim.dim_value for dim in info.type.tensor_type.shape.dim)
+        found = computed.get(info.name)
+        if not stored or found is None:
+            continue
+        differ = len(stored) != len(found) or any(
+            s and f and s != f for s, f in zip(stored[1:], found[1:], strict=True)
+        )
+        if differ or (stored[0] and stored[0] != found[0] and found[0] != BATCH):
+            said, computes = list(stored[1:]), list(found[1:])
+            return f"{info.name!r} is said to be {said} for one image, but the graph computes {computes}"
+    return None

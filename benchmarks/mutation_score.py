@@ -1,0 +1,89 @@
+"""How many files that are wrong in one thing does the verifier catch, and with which gate? And does it cry wolf?
+
+    python benchmarks/mutation_score.py            # writes results/mutation_score.json; some minutes
+    python benchmarks/mutation_score.py --sweep    # also 5 seeds of all small models, through every gate
+
+Each mutant goes through every gate, and counts as caught only if the gate that should catch it does. One that moves no
+output beyond the tolerance and breaks no promise of the contract would not count; there is none on the list.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import torch  # noqa: E402
+from conditions import save  # noqa: E402
+from mutants import EQUIVALENTS, MUTANTS  # noqa: E402
+from test_mutants import subject_of, verdict  # noqa: E402
+
+from export import Description, verify  # noqa: E402
+from export.artifact import expectations  # noqa: E402
+from export.gates import GATES  # noqa: E402
+from export.graph import build_graph  # noqa: E402
+from runtime import fashion_mnist  # noqa: E402
+from zoo.models import create_model  # noqa: E402
+
+SWEPT = ("lenet", "lenet-max", "lenet-relu", "lenet-modern", "resnet18", "resnext", "densenet", "googlenet")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sweep", action="store_true", help="also look for false alarms, over seeds and models")
+    asked = parser.parse_args()
+    images, labels = fashion_mnist.load("test")
+    pictures, started, rows = images[:, 0], time.perf_counter(), []
+    for name, gate, networks, mutate in MUTANTS:
+        for network in networks:
+            refusals = all_refusals(subject_of(network, mutate, pictures, labels))
+            row = {"mutant": name, "network": network, "gate": gate, "caught": gate in refusals, "by": list(refusals)}
+            rows.append(row | {"detail": refusals.get(gate)})
+    alarms = [
+        {"rewrite": name, "network": network, "refusals": refusals}
+        for name, networks, mutate in EQUIVALENTS
+        for network in networks
+        if (refusals := all_refusals(subject_of(network, mutate, pictures, labels)))
+    ]
+    caught = sum(row["caught"] for row in rows)
+    figures: dict[str, Any] = {
+        "mutants": len(rows),
+        "caught_by_the_right_gate": caught,
+        "score": caught / len(rows),
+        "rewrites": sum(len(networks) for _, networks, _ in EQUIVALENTS),
+        "rewrites_refused": alarms,
+        "seconds": round(time.perf_counter() - started, 1),
+        "rows": rows,
+    }
+    if asked.sweep:
+        figures["sweep"] = [sweep(name, seed, images[:64], labels[:64]) for name in SWEPT for seed in range(5)]
+    print(save("mutation_score", figures))
+    print(f"{caught} of {len(rows)} mutants caught by the right gate; {len(alarms)} rewrites refused")
+
+
+def all_refusals(subject: Any) -> dict[str, str]:
+    """Ask every gate; a file that is no closed world goes no further, as in `verify`."""
+    refusals: dict[str, str] = {}
+    for gate in GATES:
+        reason = verdict(gate, subject)
+        if reason:
+            refusals[gate] = reason
+            if gate == "closed world":
+                break
+    return refusals
+
+
+def sweep(name: str, seed: int, images: Any, labels: Any) -> dict[str, Any]:
+    torch.manual_seed(seed)
+    network = create_model(name).eval()
+    description = Description(name=name, labels=fashion_mnist.LABELS, seed=seed)
+    content = build_graph(network, description.metadata(None))
+    report = verify(network, content, images=images, labels=labels, expected=expectations(description))
+    return {"model": name, "seed": seed, "passed": report.passed, "failures": [c.detail for c in report.failures]}
+
+
+if __name__ == "__main__":
+    main()

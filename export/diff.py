@@ -1,0 +1,139 @@
+"""What changed between two graphs: nodes, attributes, weights, metadata, and answers to the same pictures."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx.helper
+import onnx.numpy_helper
+
+from export.gates.closed_world import closed_world_of
+from export.subject import GateFailure
+from runtime import contract
+from runtime.errors import ModelInvalid
+from runtime.session import open_session
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass
+class Difference:
+    """Sentences by subject; `outputs` holds the largest difference of each, None where it could not be compared."""
+
+    nodes: list[str] = field(default_factory=list)
+    weights: list[str] = field(default_factory=list)
+    metadata: list[str] = field(default_factory=list)
+    form: list[str] = field(default_factory=list)
+    outputs: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing differs, in form or in answers."""
+        return not (self.nodes or self.weights or self.metadata or self.form or any(self.outputs.values()))
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"same": self.same} | asdict(self)
+
+
+def diff(first: bytes, second: bytes, images: Pixels) -> Difference:
+    """Compare two files; `images: uint8 (N, 1, 28, 28)` are put to both.
+
+    Raises:
+        ModelInvalid: one of them is no closed world, so that it is not opened.
+    """
+    one, other = (_parsed(content, which) for content, which in ((first, "first"), (second, "second")))
+    return Difference(
+        nodes=_nodes(one.graph, other.graph),
+        weights=_weights(one.graph, other.graph),
+        metadata=_values({p.key: p.value for p in one.metadata_props}, {p.key: p.value for p in other.metadata_props}),
+        form=_values(_form(one), _form(other)),
+        outputs=_outputs(first, second, images),
+    )
+
+
+def _parsed(content: bytes, which: str) -> onnx.ModelProto:
+    try:
+        return closed_world_of(content)
+    except GateFailure as failure:
+        raise ModelInvalid(f"the {which} file is not opened: {failure}") from failure
+
+
+def _form(model: onnx.ModelProto) -> dict[str, Any]:
+    infos = {
+        f"{kind} {info.name}": str(
+            [dim.dim_param or dim.dim_value for dim in info.type.tensor_type.shape.dim]
+            + [onnx.TensorProto.DataType.Name(info.type.tensor_type.elem_type)]
+        )
+        for kind, infos in (("input", model.graph.input), ("output", model.graph.output))
+        for info in infos
+    }
+    return infos | {"opset": model.opset_import[0].version if model.opset_import else None, "IR": model.ir_version}
+
+
+def _nodes(one: onnx.GraphProto, other: onnx.GraphProto) -> list[str]:
+    before, after = ({_called(node): node for node in graph.node} for graph in (one, other))
+    found = []
+    for name in dict.fromkeys([*before, *after]):
+        if name not in after or name not in before:
+            found.append(f"{name}: only in the {'first' if name in before else 'second'}")
+            continue
+        found += [f"{name}: {line}" for line in _values(_parts(before[name]), _parts(after[name]))]
+    return found
+
+
+def _called(node: onnx.NodeProto) -> str:
+    return node.name or f"{node.op_type} -> {node.output[0]}"
+
+
+def _parts(node: onnx.NodeProto) -> dict[str, Any]:
+    parts = {"operator": node.op_type, "inputs": list(node.input), "outputs": list(node.output)}
+    return parts | {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def _values(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    return [
+        f"{key}: {_short(before.get(key))} -> {_short(after.get(key))}"
+        for key in dict.fromkeys([*before, *after])
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _weights(one: onnx.GraphProto, other: onnx.GraphProto) -> list[str]:
+    before, after = (
+        {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer} for graph in (one, other)
+    )
+    found = []
+    for name in dict.fromkeys([*before, *after]):
+        if name not in after or name not in before:
+            found.append(f"{name}: only in the {'first' if name in before else 'second'}")
+            continue
+        old, new = before[name], after[name]
+        if old.shape != new.shape or old.dtype != new.dtype:
+            found.append(f"{name}: {old.dtype} {list(old.shape)} -> {new.dtype} {list(new.shape)}")
+        elif not np.array_equal(old, new, equal_nan=True):
+            error = np.abs(new.astype(np.float64) - old)
+            count = int((~(error == 0)).sum())
+            found.append(f"{name}: {count:,} of {old.size:,} numbers differ, by up to {error.max():.3g}")
+    return found
+
+
+def _outputs(first: bytes, second: bytes, images: Pixels) -> dict[str, float | None]:
+    names = (contract.LOGITS, contract.PROBABILITIES)
+    try:
+        ours, theirs = (
+            open_session(content, "cpu", what="the file").session.run(names, {contract.INPUT: images})
+            for content in (first, second)
+        )
+    except Exception:  # one of them is not of the contract, which the rest of the comparison shows
+        return dict.fromkeys(names)
+    return {
+        name: float(np.abs(a.astype(np.float64) - b).max()) if a.shape == b.shape else None
+        for name, a, b in zip(names, ours, theirs, strict=True)
+    }

@@ -1,0 +1,86 @@
+"""What onnx's checker, its shape inference and onnxruntime say of a file, asked in a process of its own.
+
+All three are C++ that a hostile file may crash, or feed until memory is gone. The child has little of memory and of
+time, imports neither PyTorch nor this package, and tells before each stage which one it is; so its death has a name.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_PROGRAM = Path(__file__).with_name("examination_child.py")
+_BASE_MEMORY = 900 << 20
+_MEMORY_PER_BYTE = 8  # the file, parsed, serialised and parsed again by each of the three
+_BASE_SECONDS = 4  # of processor time
+_BYTES_PER_SECOND = 10 << 20
+_PATIENCE = 5  # a busy machine gives a process a fraction of its time
+
+
+@dataclass(frozen=True)
+class Examination:
+    """The libraries' answers.
+
+    Attributes:
+        problem: why the checker or strict inference refuses the file; None if they do not.
+        crash: how the child died, if it did: such a file must not be opened anywhere else.
+        shapes: by value name, what the graph computes for `BATCH` images; stored value_info is not believed.
+        types: by value name, the element type that goes with it.
+    """
+
+    problem: str | None
+    crash: str | None
+    shapes: dict[str, tuple[int, ...]]
+    types: dict[str, int]
+
+
+def examine(content: bytes) -> Examination:
+    """Ask in a child process, with limits on its memory and time; never raises for what the file does to it."""
+    memory = _BASE_MEMORY + _MEMORY_PER_BYTE * len(content)
+    seconds = _BASE_SECONDS + len(content) // _BYTES_PER_SECOND
+    output, code = _ask(content, memory, seconds)
+    if code is None:  # it neither worked nor died: what it waited for was not the file
+        output, code = _ask(content, memory, seconds)
+    lines = output.decode(errors="replace").splitlines()
+    if code == 0 and lines and lines[-1].startswith("{"):
+        return read_answer(json.loads(lines[-1]))
+    stage = lines[-1] if lines else "starting"
+    return Examination(None, f"{stage} {_death(code, seconds, memory)}", {}, {})
+
+
+def _ask(content: bytes, memory: int, seconds: int) -> tuple[bytes, int | None]:
+    """Return what the child wrote and its exit code, None if it had to be ended."""
+    child = subprocess.Popen(
+        # -P: the folder of the program holds modules of ours, whose names may be those of libraries.
+        [sys.executable, "-P", str(_PROGRAM), str(memory), str(seconds)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        output, _ = child.communicate(content, timeout=seconds * _PATIENCE)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        output, _ = child.communicate()
+        return output, None
+    return output, child.returncode
+
+
+def read_answer(answer: dict[str, Any]) -> Examination:
+    """Understand what `examination_child.examine` returns."""
+    shapes = {name: tuple(shape) for name, (_, shape) in answer["values"].items()}
+    types = {name: kind for name, (kind, _) in answer["values"].items()}
+    return Examination(answer["problem"], None, shapes, types)
+
+
+def _death(code: int | None, seconds: int, memory: int) -> str:
+    if code is None:
+        return f"was not done after {seconds * _PATIENCE} s"
+    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        return f"took more than {seconds} s of processor time, or all memory"
+    if code == 0 or code > 0:
+        return f"needs more than {memory >> 20:,} MiB of memory" if code == 3 else f"ended with exit code {code}"
+    return f"crashed with {signal.Signals(-code).name}"

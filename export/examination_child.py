@@ -1,0 +1,107 @@
+"""The program of the process that `export.examination` starts: an ONNX file on stdin, limits as arguments, and on
+stdout a line for each stage and one JSON document. It imports nothing of this project."""
+
+import json
+import os
+import sys
+from typing import Any
+
+BATCH = 3  # stands for the symbol: with a number, inference resolves every shape, whoever wrote the graph
+MAX_ACTIVATION = 1 << 26  # elements of one value, for one image
+
+
+def examine(content: bytes, tell: Any = lambda stage: None) -> dict[str, Any]:
+    """Return `{"problem": str | None, "values": {name: [elem_type, shape]}}`; may crash, which is what it is for."""
+    import onnx
+    import onnx.checker
+    import onnx.shape_inference
+
+    model = onnx.load_from_string(content)
+    tell("onnx's strict shape inference")
+    problem = None
+    try:
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        tell("onnx's checker")
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # the checker's and the inference's errors share no base class
+        problem = " ".join(str(error).split())[:1000]
+    tell("onnx's shape inference")
+    values = _values(model)
+    for name, (_, shape) in values.items():
+        size = 1
+        for dim in shape[1:]:
+            size *= dim
+        if size > MAX_ACTIVATION:
+            return {"problem": f"{name!r} would hold {size:,} numbers for one image", "values": {}, "bomb": True}
+    tell("onnxruntime")
+    _run(content, model)
+    return {"problem": problem, "values": values}
+
+
+def _values(model: Any) -> dict[str, Any]:
+    """Infer every shape from the inputs and the weights alone, for `BATCH` images."""
+    import onnx
+    import onnx.shape_inference
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.graph.ClearField("value_info")
+    for info in copy.graph.input:
+        for dim in info.type.tensor_type.shape.dim[:1]:
+            dim.dim_value = BATCH
+    for info in copy.graph.output:
+        info.type.tensor_type.ClearField("shape")
+    try:
+        inferred = onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
+    except Exception:  # the strict run before this one has said why
+        return {}
+    return {
+        info.name: [info.type.tensor_type.elem_type, [dim.dim_value for dim in info.type.tensor_type.shape.dim]]
+        for info in [*inferred.input, *inferred.value_info, *inferred.output]
+        if info.type.tensor_type.HasField("shape")
+    }
+
+
+def _run(content: bytes, model: Any) -> None:
+    """Open a session and run one image. What onnxruntime raises is left to the gates, which say it in their words."""
+    import numpy as np
+    import onnx.helper
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        feeds = {}
+        for info in model.graph.input:
+            shape = [dim.dim_value or 1 for dim in info.type.tensor_type.shape.dim]
+            feeds[info.name] = np.zeros(shape, onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type))
+        session.run(None, feeds)
+    except Exception as error:
+        if "bad_alloc" in str(error) or "allocate" in str(error).lower():
+            raise MemoryError from error
+
+
+def _limit(memory: int, seconds: int) -> None:
+    try:
+        import resource
+    except ImportError:  # Windows: the parent's patience is the only limit
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+
+
+def main() -> int:
+    _limit(int(sys.argv[1]), int(sys.argv[2]))
+    try:
+        answer = examine(sys.stdin.buffer.read(), lambda stage: print(stage, flush=True))
+    except MemoryError:
+        return 3
+    print(json.dumps(answer), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    os._exit(main())  # all is said; the libraries' own farewell may wait for a thread that is gone

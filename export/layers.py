@@ -1,0 +1,82 @@
+"""Which value of the file is which module's result: by the weights that a node reads, by the names that exporters give,
+and where there is neither, by the order of execution."""
+
+import ast
+from collections import defaultdict
+
+import onnx
+from torch import nn
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
+# What becomes one node, whoever exports it.
+_OPERATORS: dict[type[nn.Module], tuple[str, ...]] = {
+    nn.ReLU: ("Relu",),
+    nn.Sigmoid: ("Sigmoid",),
+    nn.Tanh: ("Tanh",),
+    nn.MaxPool2d: ("MaxPool",),
+    nn.AvgPool2d: ("AveragePool",),
+    nn.AdaptiveAvgPool2d: ("GlobalAveragePool", "ReduceMean"),
+    nn.Flatten: ("Reshape", "Flatten"),
+}
+
+
+def values_of_modules(
+    ran: list[tuple[str, nn.Module]], graph: onnx.GraphProto, places: dict[str, onnx.NodeProto]
+) -> dict[str, str]:
+    """Return the name of the value that holds each module's result, for those that can be told.
+
+    Args:
+        ran: leaf modules in the order they ran.
+        graph: the file's graph.
+        places: nodes by module, where the weights tell.
+    """
+    names = [name for name, _ in ran]
+    once = {name for name in names if names.count(name) == 1}  # of a shared module, no one value is the result
+    found = {name: node.output[0] for name, node in places.items() if name in once}
+    for name, value in _by_scope(graph, once).items():
+        found.setdefault(name, value)
+    claimed = set(found.values())
+    for kind, operators in _OPERATORS.items():
+        modules = [name for name, module in ran if type(module) is kind]
+        nodes = [node for node in graph.node if node.op_type in operators]
+        if len(modules) == len(nodes):
+            for name, node in zip(modules, nodes, strict=True):
+                if name in once and name not in found and node.output[0] not in claimed:
+                    found[name] = node.output[0]
+    return found
+
+
+def _by_scope(graph: onnx.GraphProto, modules: set[str]) -> dict[str, str]:
+    """Read what exporters write of where a node came from; the last node of a module gives its result."""
+    found: dict[str, str] = {}
+    for node in graph.node:
+        for scope in _scopes(node):
+            # The exporter may have put a wrapper around the network: `classifier.network.0`.
+            parts = scope.split(".")
+            name = next((".".join(parts[i:]) for i in range(len(parts)) if ".".join(parts[i:]) in modules), None)
+            if name:
+                found[name] = node.output[0]
+                break
+    return found
+
+
+def _scopes(node: onnx.NodeProto) -> list[str]:
+    for prop in node.metadata_props:
+        if prop.key == _SCOPES:
+            try:
+                listed = ast.literal_eval(prop.value)
+            except (ValueError, SyntaxError):
+                break
+            if isinstance(listed, list) and len(listed) > 1:
+                return [str(listed[-2])]
+    before = node.name.rpartition("/")[0].strip("/")  # ours: network.0/Conv; TorchScript's: /network/network.0/Conv
+    return [before.rpartition("/")[2], before.replace("/", ".")] if before else []
+
+
+def in_order(graph: onnx.GraphProto) -> dict[str, int]:
+    """Return the position of every value in the order of computation."""
+    order: dict[str, int] = defaultdict(int)
+    for position, node in enumerate(graph.node):
+        for name in node.output:
+            order[name] = position
+    return order

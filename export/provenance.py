@@ -1,0 +1,294 @@
+"""Which number of the file is which number of the network: by name where names agree, else by value."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx.numpy_helper
+from torch import nn
+
+from export.origins import Origins, fold, origins_of, scale_and_shift
+
+Array = npt.NDArray[Any]
+_FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE}
+MAX_SHAPE = 16  # integers in a tensor of sizes, axes or pads
+
+
+@dataclass
+class Provenance:
+    """The outcome of matching a file with a network.
+
+    Attributes:
+        sources: what each tensor of the file is, in words.
+        places: the node that computes a module's result, by the module's name.
+        folded: the layer that a batch norm was merged into, by the batch norm's name.
+        problems: sentences, the most telling first.
+        unread: parameters that the network itself never reads; held: how many others the file holds.
+    """
+
+    sources: dict[str, str] = field(default_factory=dict)
+    places: dict[str, onnx.NodeProto] = field(default_factory=dict)
+    folded: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    held: int = 0
+
+
+def provenance(network: nn.Module, model: onnx.ModelProto) -> Provenance:
+    """Match every stored tensor of a graph with the network, and every parameter of the network with the graph."""
+    return _Matching(network, model).run()
+
+
+@dataclass
+class _Stored:
+    name: str
+    array: Array
+    readers: list[tuple[onnx.NodeProto, int, bool]]  # node, which input, whether turned over on the way
+
+
+class _Matching:
+    def __init__(self, network: nn.Module, model: onnx.ModelProto) -> None:
+        self.network, self.model = network, model
+        self.origins: Origins = origins_of(network)
+        self.stored = {stored.name: stored for stored in _stored(model.graph)}
+        self.by_value: dict[bytes, list[str]] = defaultdict(list)
+        for stored in self.stored.values():
+            for key in _keys(stored.array):
+                self.by_value[key].append(stored.name)
+        self.found: dict[str, list[str]] = {}  # parameter -> tensors of the file that hold it
+        # BatchNorm counts its batches while it trains; nothing depends on it.
+        unread = [name for name in self.origins.unread if not name.endswith("num_batches_tracked")]
+        self.result = Provenance(unread=unread)
+
+    def run(self) -> Provenance:
+        for norm, layer in self.origins.folds.items():
+            self._match_fold(norm, layer)
+        for norm, module in self.network.named_modules():
+            if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) and norm not in self.result.folded:
+                self._match_scale_and_shift(norm, module)
+        for name, array in self.origins.tensors.items():
+            if name not in self.found:
+                self._match_parameter(name, array)
+        self._explain_the_rest()
+        self._place()
+        self.result.held = len(self.found)
+        self.result.problems += [
+            f"{name} {_size(array)}: expected in the file, but no tensor holds it{self._nearest(name, array)}"
+            for name, array in self.origins.tensors.items()
+            if name not in self.found
+        ]
+        return self.result
+
+    def _match_parameter(self, name: str, array: Array) -> None:
+        namesake = self.stored.get(name)
+        if namesake is not None and not _same(namesake.array, array):
+            self.result.problems.insert(0, f"{name}: {_difference(namesake, array)}")
+            self._note(name, namesake, "differs from")
+            return
+        holders = [namesake.name] if namesake else self.by_value.get(_key(array), [])
+        beside = self.found.get(f"{name.removesuffix('.bias')}.weight", [])
+        if (
+            not holders
+            and name.endswith(".bias")
+            and not array.any()
+            and any(map(_without_bias, map(self.stored.get, beside)))
+        ):
+            self.found[name] = beside  # exporters leave out a bias of zeros
+        for holder in holders:
+            stored = self.stored[holder]
+            if problem := self._orientation_problem(name, stored, array):
+                self.result.problems.append(problem)
+            self._note(name, stored, "is")
+
+    def _orientation_problem(self, name: str, stored: _Stored, array: Array) -> str | None:
+        """A linear layer's weight must lie the way that the node which reads it takes it."""
+        owner = self.network.get_submodule(name.rpartition(".")[0])
+        if not isinstance(owner, nn.Linear) or array.ndim != 2:
+            return None
+        for node, index, turned in stored.readers:
+            if node.op_type not in ("Gemm", "MatMul") or index != 1:
+                continue
+            inner = next((a.i for a in node.attribute if a.name == "transB"), 0)
+            wanted = array if bool(inner) != turned else array.T
+            if stored.array.shape != wanted.shape or not np.array_equal(stored.array, wanted):
+                return f"{name}: node {_called(node)} needs it {_size(wanted)}, but {stored.name!r} is turned over"
+        return None
+
+    def _match_fold(self, norm: str, layer: str) -> None:
+        merged = fold(self.network, layer, norm)
+        weight = self._close(merged.weight, merged.weight_room, f"{layer}.weight")
+        if weight is None:
+            return
+        names = [
+            f"{part}.{kind}" for part in (layer, norm) for kind in ("weight", "bias", "running_mean", "running_var")
+        ]
+        self.result.folded[norm] = layer
+        bias = self._close(merged.bias, merged.bias_room, f"{layer}.bias", beside=weight)
+        words = f"{layer} with {norm} folded in"
+        if bias is None and not ((np.abs(merged.bias) <= merged.bias_room).all() and _without_bias(weight)):
+            self.result.problems.insert(
+                0, f"{words}: the weights are there, but no tensor is the bias that goes with them"
+            )
+        for name in names:
+            if name in self.origins.tensors:
+                self.found[name] = [weight.name] + ([bias.name] if bias else [])
+        for stored in filter(None, (weight, bias)):
+            self.result.sources[stored.name] = words
+
+    def _match_scale_and_shift(self, norm: str, module: Any) -> None:
+        """A batch norm that no layer precedes may have become a product and a sum."""
+        if module.running_mean is None or f"{norm}.running_var" not in self.origins.tensors:
+            return
+        if f"{norm}.running_var" in self.stored or self.by_value.get(_key(self.origins.tensors[f"{norm}.running_var"])):
+            return
+        scale, shift, room = scale_and_shift(module)
+        product, total = self._close(scale, np.abs(scale) * 1e-6, ""), self._close(shift, room, "")
+        if product is None or total is None:
+            return
+        for kind in ("weight", "bias", "running_mean", "running_var"):
+            self.found[f"{norm}.{kind}"] = [product.name, total.name]
+        self.result.sources |= {product.name: f"scale of {norm}", total.name: f"shift of {norm}"}
+
+    def _close(self, wanted: Array, room: Array, name: str, beside: _Stored | None = None) -> _Stored | None:
+        candidates = [self.stored[name]] if name in self.stored else list(self.stored.values())
+        if beside is not None and beside.readers:
+            inputs = set(beside.readers[0][0].input)
+            candidates = [stored for stored in candidates if stored.name in inputs] or candidates
+        for stored in candidates:
+            for array, limit in ((wanted, room), (wanted.T, room.T)):
+                if stored.array.size == array.size and _dims(stored.array) == _dims(array):
+                    error = np.abs(stored.array.reshape(array.shape).astype(np.float64) - array)
+                    if (error <= limit).all():
+                        return stored
+        return None
+
+    def _explain_the_rest(self) -> None:
+        constants = {key for array in self.origins.constants for key in _keys(array)}
+        scalars = {float(np.float32(number)) for number in self.origins.scalars}
+        for name, stored in self.stored.items():
+            if name in self.result.sources:
+                continue
+            if any(node.op_type == "Resize" and index in (1, 2) for node, index, _ in stored.readers):
+                self.result.sources[name] = "scales of a resize"
+            elif _key(stored.array) in constants:
+                self.result.sources[name] = "a constant of the network's code"
+            elif stored.array.size == 1 and float(stored.array.reshape(())) in scalars:
+                self.result.sources[name] = "a number of the network's code"
+            else:
+                self.result.problems.append(
+                    f"tensor {name!r} {_size(stored.array)}{_read_by(stored)} comes from nowhere: "
+                    "it is no parameter, no constant of the network's code and no fold of them"
+                )
+        for tensor in self.model.graph.initializer:
+            size = int(np.prod(tensor.dims, dtype=np.int64))
+            if tensor.data_type not in _FLOATS and size > MAX_SHAPE:
+                self.result.problems.append(
+                    f"tensor {tensor.name!r} holds {size:,} integers: more than a shape does, and no parameter"
+                )
+
+    def _place(self) -> None:
+        """Find the node behind each module: the one that reads its bias, or else its weight."""
+        for kind in ("weight", "bias"):
+            for name, holders in self.found.items():
+                module, _, last = name.rpartition(".")
+                readers = [reader for holder in holders for reader in self.stored[holder].readers]
+                nodes = {node.output[0]: node for node, _, _ in readers}
+                if last == kind and len(nodes) == 1:
+                    self.result.places[module] = next(iter(nodes.values()))
+
+    def _note(self, parameter: str, stored: _Stored, verb: str) -> None:
+        self.found.setdefault(parameter, []).append(stored.name)
+        self.result.sources.setdefault(stored.name, parameter if verb == "is" else f"{verb} {parameter}")
+
+    def _nearest(self, name: str, array: Array) -> str:
+        rivals = [
+            stored
+            for stored in self.stored.values()
+            if _dims(stored.array) == _dims(array) and stored.name not in self.result.sources
+        ]
+        if not rivals:
+            return ""
+        nearest = min(rivals, key=lambda stored: float(np.abs(stored.array.reshape(array.shape) - array).max()))
+        return f"; the nearest is {nearest.name!r}: {_difference(nearest, array)}"
+
+
+def _stored(graph: onnx.GraphProto) -> Iterator[_Stored]:
+    readers: dict[str, list[tuple[onnx.NodeProto, int]]] = defaultdict(list)
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            readers[name].append((node, index))
+
+    def follow(name: str, turned: bool) -> Iterator[tuple[onnx.NodeProto, int, bool]]:
+        for node, index in readers[name]:
+            if node.op_type in ("Identity", "Cast", "Transpose"):
+                yield from follow(node.output[0], turned != (node.op_type == "Transpose"))
+            else:
+                yield node, index, turned
+
+    constants = [
+        (node.output[0], attribute.t)
+        for node in graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    ]
+    for name, tensor in [*((tensor.name, tensor) for tensor in graph.initializer), *constants]:
+        if tensor.data_type in _FLOATS:
+            yield _Stored(name, onnx.numpy_helper.to_array(tensor).astype(np.float32), list(follow(name, False)))
+
+
+def _without_bias(weight: _Stored | None) -> bool:
+    """Whether a node computes with this weight and adds nothing."""
+    return weight is not None and any(
+        node.op_type in ("Conv", "Gemm", "MatMul") and not any(node.input[2:]) for node, _, _ in weight.readers
+    )
+
+
+def _dims(array: Array) -> tuple[int, ...]:
+    return tuple(size for size in array.shape if size != 1)
+
+
+def _key(array: Array) -> bytes:
+    """Equal for equal numbers in equal shapes; dimensions of size 1 and the sign of zero do not count."""
+    plain = np.ascontiguousarray(array + np.float32(0), np.float32)
+    return hashlib.blake2b(repr(_dims(array)).encode() + plain.tobytes()).digest()
+
+
+def _keys(array: Array) -> set[bytes]:
+    return {_key(array), _key(array.T)} if len(_dims(array)) == 2 else {_key(array)}
+
+
+def _same(stored: Array, array: Array) -> bool:
+    if _dims(stored) == _dims(array) and np.array_equal(stored.reshape(array.shape), array):
+        return True
+    return stored.ndim == array.ndim == 2 and np.array_equal(stored, array.T)
+
+
+def _difference(stored: _Stored, array: Array) -> str:
+    if _dims(stored.array) != _dims(array):
+        return f"expected {_size(array)}, but the file has {_size(stored.array)}{_read_by(stored)}"
+    error = np.abs(stored.array.reshape(array.shape).astype(np.float64) - array)
+    error = np.nan_to_num(error, nan=np.inf)
+    index = np.unravel_index(int(error.argmax()), array.shape)
+    at = list(map(int, index))
+    return (
+        f"{int((error > 0).sum()):,} of {array.size:,} numbers differ, most at {at}: expected {array[index]:.9g}, "
+        f"found {stored.array.reshape(array.shape)[index]:.9g}{_read_by(stored)}"
+    )
+
+
+def _size(array: Array) -> str:
+    return f"[{', '.join(map(str, array.shape))}]"
+
+
+def _read_by(stored: _Stored) -> str:
+    return f", read by node {_called(stored.readers[0][0])}" if stored.readers else ""
+
+
+def _called(node: onnx.NodeProto) -> str:
+    return repr(node.name or f"{node.op_type} -> {node.output[0]}")

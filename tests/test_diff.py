@@ -1,0 +1,75 @@
+"""`zoo diff` and the example of a network from elsewhere."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+from click.testing import CliRunner
+from mutants import attribute, change, make_network
+
+from export import Description
+from export.diff import diff
+from export.graph import build_graph
+from runtime.errors import ModelInvalid
+from runtime.fashion_mnist import LABELS
+from runtime.store import read_index
+from zoo.cli import zoo
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def content() -> bytes:
+    return build_graph(make_network("lenet-modern"), Description(name="m", labels=LABELS).metadata(None))
+
+
+def mutated(content: bytes, *mutations: Any) -> bytes:
+    model = onnx.load_from_string(content)
+    for mutate in mutations:
+        mutate(model)
+    return model.SerializeToString()
+
+
+def test_a_file_is_the_same_as_itself(content: bytes) -> None:
+    assert diff(content, content, np.zeros((2, 1, 28, 28), np.uint8)).same
+
+
+def test_every_change_is_named(content: bytes, test_images: npt.NDArray[np.uint8]) -> None:
+    other = mutated(content, change("Conv", 2, lambda bias: bias + 0.5), attribute("Gemm", alpha=0.5))
+    found = diff(content, other, test_images[:8, None].copy())
+
+    assert found.nodes == ["network.7/Gemm: alpha: 1.0 -> 0.5"]
+    assert found.weights == ["network.0.bias: 6 of 6 numbers differ, by up to 0.5"]
+    assert not found.metadata
+    assert not found.form
+    assert all(value and value > 0 for value in found.outputs.values())
+
+
+def test_a_hostile_file_is_not_compared(content: bytes) -> None:
+    with pytest.raises(ModelInvalid, match="the second file is not opened"):
+        diff(content, content[:-3], np.zeros((2, 1, 28, 28), np.uint8))
+
+
+def test_the_command_prints_one_document(content: bytes, tmp_path: Path, fashion_mnist_dir: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(content)
+    done = CliRunner().invoke(zoo, ["diff", str(tmp_path / "a.onnx"), str(tmp_path / "a.onnx"), "--json"])
+
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["same"] is True
+
+
+def test_the_example_of_an_own_network_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fashion_mnist_dir: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    import own_network
+
+    own_network.main(tmp_path, count=40)
+
+    assert read_index(tmp_path)["own"]["parameters"] > 11_000_000
+    sys.modules.pop("own_network")

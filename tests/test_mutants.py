@@ -1,0 +1,101 @@
+"""The verifier against files that are wrong in one thing, and against files that are merely written otherwise."""
+
+import functools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+from mutants import EQUIVALENTS, MUTANTS, become, change, make_network, unname_nodes
+from torch import nn
+
+from export import Description
+from export.artifact import expectations
+from export.examination import Examination, read_answer
+from export.examination_child import examine
+from export.gates import GATES
+from export.graph import build_graph
+from export.subject import GateFailure, Subject
+from runtime.fashion_mnist import LABELS
+
+IMAGES = 64
+CASES = [(name, gate, network, mutate) for name, gate, networks, mutate in MUTANTS for network in networks]
+
+
+class InProcess(Subject):
+    """These files are wrong, not hostile: asking the libraries right here saves a process for each."""
+
+    @functools.cached_property
+    def examination(self) -> Examination:
+        return read_answer(examine(self.content))
+
+
+@functools.cache
+def good(name: str) -> tuple[nn.Module, bytes, Description]:
+    network = make_network(name)
+    description = Description(name=name, labels=LABELS, seed=0, epochs=1)
+    return network, build_graph(network, description.metadata(None)), description
+
+
+def subject_of(name: str, mutate: Any, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> Subject:
+    network, content, description = good(name)
+    model = onnx.load_from_string(content)
+    mutate(model)
+    return InProcess(
+        network, model.SerializeToString(), images[:IMAGES, None].copy(), labels[:IMAGES], expectations(description)
+    )
+
+
+def verdict(gate: str, subject: Subject) -> str | None:
+    """Return why a gate refuses the subject, None if it does not."""
+    try:
+        GATES[gate](subject)
+    except GateFailure as failure:
+        return str(failure)
+    except Exception as error:
+        return f"could not be run: {error}"
+    return None
+
+
+def test_there_are_sixty_mutants_and_more_and_each_gate_has_some() -> None:
+    assert len(CASES) >= 60
+    assert {gate for _, gate, _, _ in CASES} == set(GATES)
+
+
+@pytest.mark.parametrize(("name", "gate", "network", "mutate"), CASES, ids=[f"{n}-{net}" for n, _, net, _ in CASES])
+def test_a_mutant_is_caught_by_the_gate_that_should_catch_it(
+    name: str, gate: str, network: str, mutate: Any, test_images: Any, test_labels: Any
+) -> None:
+    assert verdict(gate, subject_of(network, mutate, test_images, test_labels))
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "mutate"),
+    [(name, network, mutate) for name, networks, mutate in EQUIVALENTS for network in networks],
+)
+def test_a_rewrite_that_changes_nothing_passes_every_gate(
+    name: str, network: str, mutate: Any, test_images: Any, test_labels: Any
+) -> None:
+    subject = subject_of(network, mutate, test_images, test_labels)
+
+    assert {gate: reason for gate in GATES if (reason := verdict(gate, subject))} == {}
+
+
+def test_a_failed_parity_names_the_layer_at_which_it_begins(test_images: Any, test_labels: Any) -> None:
+    subject = subject_of("lenet", become("Sigmoid", "Tanh", nth=1), test_images, test_labels)
+
+    assert "first to leave the network is node 'network.4/Sigmoid', module 'network.4'" in (
+        verdict("parity", subject) or ""
+    )
+    assert "its input, from network.3, is off by" in (verdict("parity", subject) or "")
+
+
+def test_it_is_named_though_nothing_in_the_file_has_its_old_name(test_images: Any, test_labels: Any) -> None:
+    def mutate(model: onnx.ModelProto) -> None:
+        change("Conv", 1, lambda weights: weights * 1.01, nth=1)(model)
+        unname_nodes(model)
+
+    reason = verdict("parity", subject_of("lenet", mutate, test_images, test_labels)) or ""
+
+    assert "module 'network.3'" in reason
