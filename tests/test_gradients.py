@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.data import LabelledImages, load_split
+from zoo.evaluation import evaluate
 from zoo.gradients import Gradients, OutOfMemory
 from zoo.models import create_model
 from zoo.recipes import Recipe
@@ -129,6 +130,16 @@ def test_an_epoch_in_pieces_learns_as_an_epoch_in_one(data: LabelledImages) -> N
         losses.append(trainer.run_epoch().train_loss)
 
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_a_network_is_measured_in_smaller_batches_where_memory_is_short(data: LabelledImages) -> None:
+    model = SmallMemory(create_model("lenet-modern"), 30)
+    expected = model.inner.eval()(data.images)
+    evaluation = evaluate(model.train(), data)
+
+    assert model.training
+    assert max(model.attempts[-5:]) <= 30
+    torch.testing.assert_close(evaluation.logits, expected.detach())
 
 
 def test_bf16_computes_in_bfloat16_and_keeps_weights_and_gradients_in_float32(data: LabelledImages) -> None:

@@ -71,9 +71,9 @@ def train(
             )
             content = json.dumps(wanted.as_dict()).encode()
             fetch_with_bar()
-            together = f" and {world.size - 1} more processes" if world.size > 1 else ""
+            where = f"{world.size} processes, each on " if world.size > 1 else ""
             note(
-                f"training {model} on {describe(chosen)}{together}, {wanted.precision}, recipe {wanted.recipe.name}, "
+                f"training {model} on {where}{describe(chosen)}, {wanted.precision}, recipe {wanted.recipe.name}, "
                 f"seed {wanted.seed}, into {folder}"
             )
         settings = Settings.from_dict(json.loads(world.from_main(content, chosen)))

@@ -15,7 +15,7 @@ def choose_device(name: str) -> torch.device:
         DeviceUnavailable: CUDA was asked for and PyTorch cannot use it; the sentence says why.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     if name == "cpu":
         return torch.device("cpu")
     kind, _, index = name.partition(":")
