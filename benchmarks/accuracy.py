@@ -4,17 +4,16 @@ python benchmarks/accuracy.py lenet lenet-modern --seeds 3
 """
 
 import argparse
-import statistics
 from pathlib import Path
 
 import conditions
 
 from runtime.fetch import fetch_with_bar
 from runtime.home import home
-from zoo import run
 from zoo.device import choose_device
 from zoo.progress import TrainingBar
-from zoo.recipes import recipe_for
+from zoo.seeds import train_seeds
+from zoo.settings import settle
 
 
 def main() -> None:
@@ -27,30 +26,36 @@ def main() -> None:
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
     fetch_with_bar()
+    suffix = "" if arguments.recipe == "best" else f"-{arguments.recipe}"
     for model in arguments.models:
-        results = []
-        for seed in range(arguments.seeds):
-            suffix = "" if arguments.recipe == "best" else f"-{arguments.recipe}"
-            folder = arguments.runs / f"{model}{suffix}-s{seed}"
-            settings = run.Settings(recipe_for(model, arguments.recipe), seed)
-            with TrainingBar(model) as bar:
-                results.append(run.train(model, settings, device=device, resume=True, folder=folder, listener=bar))
-        accuracies = [result.test_accuracy for result in results if result.test_accuracy is not None]
-        mean, spread = statistics.mean(accuracies), statistics.stdev(accuracies)
+        settings = settle(model, None, arguments.recipe, {}, 0, False, device=device)
+        with TrainingBar(model) as bar:
+            several = train_seeds(
+                model,
+                settings,
+                arguments.seeds,
+                arguments.runs,
+                device=device,
+                resume=True,
+                folder_of=lambda runs, seed, name=model + suffix: runs / f"{name}-s{seed}",
+                listener=bar,
+            )
         path = conditions.save(
             f"accuracy_{model}_{arguments.recipe}",
             {
                 "what": "test accuracy after the last epoch; the recipe was chosen on the validation split",
                 "model": model,
-                "recipe": results[0].recipe.as_dict(),
-                "seeds": [result.seed for result in results],
-                "test_accuracy": accuracies,
-                "mean": round(mean, 5),
-                "standard_deviation": round(spread, 5),
-                "seconds": [round(result.seconds, 1) for result in results],
+                "recipe": settings.recipe.as_dict(),
+                "precision": settings.precision,
+                "seeds": [result.seed for result in several.results],
+                "test_accuracy": several.accuracies,
+                "mean": round(several.mean, 5),
+                "standard_deviation": round(several.standard_deviation or 0.0, 5),
+                "seconds": [round(result.seconds, 1) for result in several.results],
             },
         )
-        print(f"{model}, {arguments.recipe}: {mean:.4f} ± {spread:.4f} over {len(accuracies)} seeds, written to {path}")
+        spread = several.standard_deviation or 0.0
+        print(f"{model}, {arguments.recipe}: {several.mean:.4f} ± {spread:.4f} over {arguments.seeds} seeds: {path}")
 
 
 if __name__ == "__main__":

@@ -133,6 +133,10 @@ ERRORS: list[tuple[str, list[str], int, str]] = [
     ("zoo", ["train", "lenet", "--epochs", "0"], 2, "epochs must be at least 1, not 0"),
     ("zoo", ["train", "lenet", "--batch-size", "60001"], 2, "larger than the 60000 training images"),
     ("zoo", ["train", "lenet", "--device", "tpu"], 2, "use auto, cpu, cuda or cuda:N"),
+    ("zoo", ["train", "lenet", "--precision", "fp8"], 2, "'fp8' is not one of 'fp32', 'bf16'"),
+    ("zoo", ["train", "lenet", "--seeds", "0"], 2, "0 is not in the range x>=1"),
+    ("zoo", ["train", "lenet", "--seed", "4294967295", "--seeds", "2"], 2, "from 0 to 2**32 - 1, not 4294967296"),
+    ("zoo", ["train", "lenet", "--val-split", "-b", "50001"], 2, "larger than the 50000 training images"),
     ("zoo", ["export", "lenet-max"], 1, "run `zoo train lenet-max`"),
     ("zoo", ["export", "lenet", "--checkpoint", "nowhere.safetensors"], 1, "no checkpoint at nowhere.safetensors"),
     ("zoo", ["verify", "lenet", "--onnx", "nowhere.onnx"], 1, "no model file at nowhere.onnx"),
@@ -222,6 +226,46 @@ def test_zoo_verify_passes_the_published_model_and_exits_with_3_for_another_mode
     assert (bad.exit_code, document["passed"]) == (3, False)
     assert {"name", "passed", "detail"} <= set(document["checks"][0])
     assert json.loads((tmp_path / "report.json").read_text()) == document
+
+
+def test_a_series_of_seeds_and_its_held_out_images_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from zoo import run
+    from zoo.data import load_split
+
+    monkeypatch.setattr(run, "load_split", lambda split, device: load_split(split, device)[slice(0, 500)])
+    command = [
+        "train",
+        "lenet-modern",
+        "--recipe",
+        "d2l",
+        "--epochs",
+        "1",
+        "--val-split",
+        "--seed",
+        "3",
+        "-o",
+        tmp_path,
+    ]
+    series = json.loads(call("zoo", *command, "--seeds", "2", "--json").stdout)
+    table = call("zoo", *command, "--seeds", "2", "--resume").stdout
+    again = call("zoo", *command, "--seeds", "2", "--resume", "--precision", "bf16")
+
+    assert (series["seeds"], series["measured_on"]) == ([3, 4], "validation")
+    assert [row["test_accuracy"] for row in series["runs"]] == [None, None]
+    assert f"{series['mean']:.4f} ± {series['standard_deviation']:.4f} on the validation images" in table
+    assert (again.exit_code, "started with precision fp32, not bf16" in again.stderr) == (2, True)
+
+
+def test_eval_prints_the_calibration_error_and_draws_what_it_found(tmp_path: Path) -> None:
+    weights = ROOT / "weights" / "lenet" / "checkpoint.safetensors"
+    result = call("zoo", "eval", "lenet", "--checkpoint", weights, "-o", tmp_path / "pictures")
+
+    assert result.exit_code == 0
+    assert "top-1 0.91" in result.stdout
+    assert "calibration error 0.0" in result.stdout
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"confusion.png", "mistakes.png"}
 
 
 def test_the_whole_way_from_training_to_a_prediction(pictures: Path, tmp_path: Path) -> None:

@@ -14,11 +14,13 @@ import torch
 
 from runtime.errors import UsageError
 from zoo import checkpoint, run
-from zoo.checkpoint import CheckpointError
+from zoo.checkpoint import CheckpointError, checkpoint_in
 from zoo.data import LabelledImages
 from zoo.data import load_split as load_all
+from zoo.folder import RunFolderBusy
 from zoo.models import create_model
 from zoo.recipes import Recipe
+from zoo.settings import Settings, settle
 from zoo.training import EpochMetrics, Meter, Trainer, TrainingDiverged
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +36,8 @@ load_once = functools.cache(load_all)
 
 def small_split(split: str, device: torch.device | None = None) -> LabelledImages:
     """The first 1,000 images of a split: enough to learn from, little enough to train on in a second."""
-    return load_once(split)[slice(0, 1000)]
+    small = load_once(split)[slice(0, 1000)]
+    return small.to(device) if device else small
 
 
 @pytest.fixture(autouse=True)
@@ -61,16 +64,18 @@ class StopAfter:
 
     def epoch(self, metrics: EpochMetrics) -> None: ...
 
+    def notice(self, sentence: str) -> None: ...
+
 
 def train(
     folder: Path, recipe: Recipe = RECIPE, *, seed: int = 0, resume: bool = False, **extra: object
 ) -> run.RunResult:
-    settings = run.Settings(recipe, seed)
+    settings = Settings(recipe, seed)
     return run.train("lenet-modern", settings, device=CPU, folder=folder, resume=resume, **extra)  # type: ignore[arg-type]
 
 
 def weights(folder: Path) -> dict[str, bytes]:
-    found = checkpoint.load(run.checkpoint_in(folder)).weights
+    found = checkpoint.load(checkpoint_in(folder)).weights
     return {name: tensor.numpy().tobytes() for name, tensor in found.items()}
 
 
@@ -155,21 +160,21 @@ def test_a_run_killed_ten_times_at_random_moments_ends_with_the_weights_of_one_n
 
 def test_resuming_a_finished_run_reports_it_and_trains_no_further(tmp_path: Path) -> None:
     first = train(tmp_path)
-    before = run.checkpoint_in(tmp_path).read_bytes()
+    before = checkpoint_in(tmp_path).read_bytes()
     again = train(tmp_path, resume=True)
 
     assert again == first
-    assert run.checkpoint_in(tmp_path).read_bytes() == before
+    assert checkpoint_in(tmp_path).read_bytes() == before
 
 
 def test_starting_over_sets_the_older_run_aside(tmp_path: Path) -> None:
     train(tmp_path, RECIPE.override(epochs=1))
-    older = run.checkpoint_in(tmp_path).read_bytes()
+    older = checkpoint_in(tmp_path).read_bytes()
     train(tmp_path, RECIPE.override(epochs=1), seed=1)
     (aside,) = tmp_path.glob("before-*")
 
     assert (aside / "checkpoint.safetensors").read_bytes() == older
-    assert run.checkpoint_in(tmp_path).read_bytes() != older
+    assert checkpoint_in(tmp_path).read_bytes() != older
 
 
 def test_resuming_with_other_settings_is_refused_by_name(tmp_path: Path) -> None:
@@ -177,18 +182,18 @@ def test_resuming_with_other_settings_is_refused_by_name(tmp_path: Path) -> None
         train(tmp_path, listener=StopAfter(9))
 
     with pytest.raises(UsageError, match=r"started with lr 0.003, not 0.1"):
-        run.settle("lenet-modern", tmp_path, None, {"lr": 0.1}, None, False)
+        settle("lenet-modern", tmp_path, None, {"lr": 0.1}, None, False)
     with pytest.raises(UsageError, match="started with seed 0, not 7"):
-        run.settle("lenet-modern", tmp_path, None, {}, 7, False)
+        settle("lenet-modern", tmp_path, None, {}, 7, False)
     with pytest.raises(CheckpointError, match="'lenet-modern', not of 'lenet'"):
-        run.settle("lenet", tmp_path, None, {}, None, False)
-    assert run.settle("lenet-modern", tmp_path, None, {"lr": None}, None, False) == run.Settings(RECIPE)
+        settle("lenet", tmp_path, None, {}, None, False)
+    assert settle("lenet-modern", tmp_path, None, {"lr": None}, None, False) == Settings(RECIPE)
 
 
 def test_two_runs_cannot_write_to_one_folder(tmp_path: Path) -> None:
     class StartAnother(StopAfter):
         def batch(self, images: int, meter: Meter) -> None:
-            with pytest.raises(run.RunFolderBusy, match="another process is training"):
+            with pytest.raises(RunFolderBusy, match="another process is training"):
                 train(tmp_path)
             raise Stop
 
@@ -204,7 +209,7 @@ def test_a_held_out_run_leaves_the_test_images_alone(tmp_path: Path, monkeypatch
         return small_split(split, device)
 
     monkeypatch.setattr(run, "load_split", watched)
-    settings = run.Settings(RECIPE.override(epochs=1), val_split=True)
+    settings = Settings(RECIPE.override(epochs=1), val_split=True)
     result = run.train("lenet-modern", settings, device=CPU, folder=tmp_path)
 
     assert asked == ["fit", "validation"]
@@ -222,13 +227,13 @@ def test_a_loss_that_is_no_number_stops_with_the_epoch_and_the_rate(tmp_path: Pa
 
     with pytest.raises(TrainingDiverged, match=r"epoch 1 is nan at learning rate 1e\+30"):
         train(tmp_path, recipe)
-    assert not run.checkpoint_in(tmp_path).exists()
+    assert not checkpoint_in(tmp_path).exists()
 
 
 def test_a_full_disk_keeps_the_last_whole_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Stop):
         train(tmp_path, listener=StopAfter(9))
-    whole = run.checkpoint_in(tmp_path).read_bytes()
+    whole = checkpoint_in(tmp_path).read_bytes()
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
@@ -237,7 +242,7 @@ def test_a_full_disk_keeps_the_last_whole_checkpoint(tmp_path: Path, monkeypatch
     with pytest.raises(OSError, match=r"No space left on device: '.*checkpoint\.safetensors'"):
         train(tmp_path, resume=True)
 
-    assert run.checkpoint_in(tmp_path).read_bytes() == whole
+    assert checkpoint_in(tmp_path).read_bytes() == whole
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -247,3 +252,34 @@ def test_the_average_of_weights_is_what_is_kept(fashion_mnist_dir: Path) -> None
     kept, latest = trainer.trained.state_dict(), trainer.model.state_dict()
 
     assert any(not torch.equal(kept[name], latest[name]) for name in latest)
+
+
+def test_a_resumed_run_keeps_its_precision_and_a_checkpoint_of_before_there_was_one_is_fp32(tmp_path: Path) -> None:
+    settings = Settings(RECIPE.override(epochs=2), precision="bf16")
+    with pytest.raises(Stop):
+        run.train("lenet-modern", settings, device=CPU, folder=tmp_path, listener=StopAfter(9))
+
+    assert settle("lenet-modern", tmp_path, None, {}, None, False, None, CPU) == settings
+    with pytest.raises(UsageError, match="started with precision bf16, not fp32"):
+        settle("lenet-modern", tmp_path, None, {}, None, False, "fp32", CPU)
+    older = {name: value for name, value in settings.as_dict().items() if name != "precision"}
+    assert Settings.from_dict(older).precision == "fp32"
+
+
+def test_the_precision_left_open_is_bf16_on_cuda_and_fp32_on_the_cpu() -> None:
+    for device, expected in (("cuda", "bf16"), ("cpu", "fp32")):
+        assert settle("lenet", None, None, {}, None, False, None, torch.device(device)).precision == expected
+    with pytest.raises(UsageError, match="must be fp32 or bf16, not 'fp16'"):
+        settle("lenet", None, None, {}, None, False, "fp16", CPU)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("model", ["lenet-modern", "resnet18"])
+def test_a_seed_gives_the_same_weights_twice_on_cuda(tmp_path: Path, model: str, precision: str) -> None:
+    settings = Settings(RECIPE.override(epochs=2), precision=precision)  # type: ignore[arg-type]
+    for name in ("a", "b"):
+        run.train(model, settings, device=torch.device("cuda", 0), folder=tmp_path / name)
+
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")

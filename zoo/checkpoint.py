@@ -60,6 +60,11 @@ class Checkpoint:
             raise CheckpointError(f"{self.path} does not fit the network: {reason}") from error
 
 
+def checkpoint_in(folder: Path) -> Path:
+    """Return where a run's folder keeps its checkpoint."""
+    return folder / "checkpoint.safetensors"
+
+
 def save(
     path: Path, header: dict[str, Any], weights: dict[str, Tensor], training: dict[str, Tensor] | None = None
 ) -> None:

@@ -13,8 +13,8 @@ from runtime.console import (
     emit_json,
     emit_table,
     json_option,
-    note,
 )
+from zoo.cli_training import eval_command, train
 from zoo.options import device_option, model_argument
 
 
@@ -29,6 +29,10 @@ def zoo() -> None:
     zoo verify lenet               prove that the file is the network
     runtime predict shoe.png       use it, without PyTorch
     """
+
+
+zoo.add_command(train)
+zoo.add_command(eval_command)
 
 
 @zoo.command("list")
@@ -124,100 +128,6 @@ def data(offline: bool, as_json: bool) -> None:
         emit_json({"folder": str(location.folder), "origin": location.origin, "verified": True})
     else:
         emit(f"{location.folder}  ({location.origin}; all four files are the clean release)")
-
-
-@zoo.command()
-@model_argument
-@click.option("--recipe", "recipe_name", help="best or d2l.  [default: best]")
-@click.option("--epochs", type=int, help="Passes over the training images.")
-@click.option("--lr", type=float, help="Peak learning rate.")
-@click.option("--batch-size", "-b", type=int, help="Images a step.")
-@click.option("--seed", type=int, help="First weights, order and augmentation.  [default: 0]")
-@click.option("--val-split", is_flag=True, help="Hold out 10,000 training images and leave the test images alone.")
-@click.option("--resume", is_flag=True, help="Go on where an earlier run stopped.")
-@click.option("--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Folder of the run.")
-@device_option
-@json_option
-def train(
-    model: str,
-    recipe_name: str | None,
-    epochs: int | None,
-    lr: float | None,
-    batch_size: int | None,
-    seed: int | None,
-    val_split: bool,
-    resume: bool,
-    output: Path | None,
-    device: str,
-    as_json: bool,
-) -> None:
-    """Train MODEL, saving after every epoch; Ctrl-C stops, --resume goes on.
-
-    \b
-    Example: zoo train lenet --recipe best --seed 1
-    """
-    from runtime.fetch import fetch_with_bar
-    from zoo import run
-    from zoo.device import choose_device, describe
-    from zoo.models import canonical_name
-    from zoo.progress import TrainingBar
-
-    model = canonical_name(model)
-    folder = output or run.default_folder(model)
-    changes = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
-    settings = run.settle(model, folder if resume else None, recipe_name, changes, seed, val_split)
-    chosen = choose_device(device)
-    fetch_with_bar()
-    note(f"training {model} on {describe(chosen)}, recipe {settings.recipe.name}, seed {settings.seed}, into {folder}")
-    try:
-        with TrainingBar(model) as bar:
-            result = run.train(model, settings, device=chosen, resume=resume, folder=folder, listener=bar)
-    except KeyboardInterrupt:
-        again = f"zoo train {model} --resume" + (f" -o {output}" if output else "")
-        raise click.ClickException(f"stopped; whole epochs are saved in {folder}, go on with: {again}") from None
-    if as_json:
-        emit_json(result.as_dict())
-        return
-    measured = f"{result.test_accuracy:.4f} on the test images" if result.test_accuracy is not None else ""
-    if result.val_accuracy is not None:
-        measured = f"{result.val_accuracy:.4f} on the validation images"
-    emit(
-        f"{model}: accuracy {measured}, {result.recipe.epochs} epochs in {result.seconds:.0f} s "
-        f"({result.images_per_second:,.0f} images/s)\n{result.checkpoint}"
-    )
-
-
-@zoo.command("eval")
-@model_argument
-@click.option("--checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="A checkpoint file.")
-@device_option
-@json_option
-def eval_command(model: str, checkpoint: Path | None, device: str, as_json: bool) -> None:
-    """Measure a trained MODEL on the 10,000 test images, in PyTorch.
-
-    \b
-    Example: zoo eval lenet --checkpoint checkpoint.safetensors
-    """
-    from runtime.fetch import fetch_with_bar
-    from zoo.data import load_split
-    from zoo.device import choose_device
-    from zoo.evaluation import evaluate
-    from zoo.trained import load_trained
-
-    trained = load_trained(model, checkpoint)
-    chosen = choose_device(device)
-    fetch_with_bar()
-    evaluation = evaluate(trained.network.to(chosen), load_split("test", chosen))
-    report = {"model": trained.name, "checkpoint": str(trained.checkpoint.path)} | evaluation.as_dict()
-    if as_json:
-        emit_json(report)
-        return
-    emit(f"{trained.name}: {evaluation.correct:,} of {len(evaluation.labels):,} right, top-1 {evaluation.accuracy:.4f}")
-    emit_table(
-        ["class", "right", "of", "accuracy"],
-        [[row["label"], row["correct"], row["n"], f"{row['accuracy']:.4f}"] for row in report["per_class"]],
-        right=["right", "of", "accuracy"],
-    )
 
 
 @zoo.command()

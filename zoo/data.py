@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from runtime import fashion_mnist
+from zoo.distributed import ALONE, World
 from zoo.recipes import Recipe
 
 SIDE = 28
@@ -54,11 +55,15 @@ def load_split(split: str, device: torch.device | None = None) -> LabelledImages
 
 
 class Epochs:
-    """Serves one data set epoch by epoch, shuffled and augmented as a recipe says."""
+    """Serves one data set epoch by epoch, shuffled and augmented as a recipe says.
 
-    def __init__(self, data: LabelledImages, recipe: Recipe, seed: int) -> None:
+    Of each batch it yields this process's share: all of it, unless `world` has several processes.
+    """
+
+    def __init__(self, data: LabelledImages, recipe: Recipe, seed: int, world: World = ALONE) -> None:
         self._recipe = recipe
         self._seed = seed
+        self._world = world
         self._labels = data.labels
         # The black border that shifted images show is stored once, so that a shift is only another index.
         self._padded = F.pad(data.images, (recipe.shift,) * 4)[:, 0]
@@ -72,13 +77,16 @@ class Epochs:
         order = torch.randperm(count, generator=generator).to(device)
         rows, columns = self._draw_windows(count, generator)
         boxes = self._draw_boxes(count, generator)
+        if rows is not None:  # where each row that is shown begins in the whole store, counted in pixels
+            side = self._padded.shape[-1]
+            begins = order[:, None] * (side * side) + rows * side
         for start in range(0, count, self._recipe.batch_size):
-            chosen = slice(start, start + self._recipe.batch_size)
+            chosen = self._world.share(start, min(start + self._recipe.batch_size, count))
             picked = order[chosen]
             if rows is None or columns is None:
                 images = self._padded[picked]
-            else:  # gather, shift and flip in one indexing
-                images = self._padded[picked[:, None, None], rows[chosen, :, None], columns[chosen, None, :]]
+            else:  # gather, shift and flip in one go; `take` needs half the time of three index tensors
+                images = self._padded.take(begins[chosen, :, None] + columns[chosen, None, :])
             if boxes is not None:
                 images = images.masked_fill(_inside(boxes[chosen]), 0)
             yield images[:, None], self._labels[picked]

@@ -1,5 +1,7 @@
 """Which device PyTorch trains on. A device asked for by name is used, or the command fails; only `auto` may choose."""
 
+import os
+
 import torch
 
 from runtime.errors import DeviceUnavailable, UsageError
@@ -13,7 +15,7 @@ def choose_device(name: str) -> torch.device:
         DeviceUnavailable: CUDA was asked for and PyTorch cannot use it; the sentence says why.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     if name == "cpu":
         return torch.device("cpu")
     kind, _, index = name.partition(":")
@@ -29,6 +31,20 @@ def choose_device(name: str) -> torch.device:
     if index and int(index) >= torch.cuda.device_count():
         raise DeviceUnavailable(f"--device {name}: this machine has {torch.cuda.device_count()} GPU(s), counted from 0")
     return torch.device("cuda", int(index or 0))
+
+
+def settle_arithmetic(device: torch.device) -> None:
+    """Make CUDA answer the same each time, and compute float32 in float32: cuDNN's default there is TF32.
+
+    Call it before the first matrix product: cuBLAS reads its variable once.
+    """
+    if device.type != "cuda":
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def describe(device: torch.device) -> str:

@@ -57,12 +57,21 @@ class Evaluation:
 
 
 def evaluate(model: nn.Module, data: LabelledImages, batch_size: int = 1000) -> Evaluation:
-    """Run `model` in evaluation mode over `data`, which is on the model's device; the mode is put back afterwards."""
+    """Run `model` in evaluation mode over `data`, which is on the model's device; the mode is put back afterwards.
+
+    Where so many images do not fit into memory at once, it goes on with half as many.
+    """
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
-            logits = torch.cat([model(images) for images in torch.split(data.images, batch_size)])
+        while True:
+            try:
+                with torch.inference_mode():
+                    logits = torch.cat([model(images) for images in torch.split(data.images, batch_size)])
+                return Evaluation(logits.float().cpu(), data.labels.cpu())
+            except torch.OutOfMemoryError:
+                if batch_size == 1:
+                    raise
+            batch_size = (batch_size + 1) // 2
     finally:
         model.train(was_training)
-    return Evaluation(logits.float().cpu(), data.labels.cpu())

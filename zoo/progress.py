@@ -1,6 +1,7 @@
 """A training run as its owner watches it: one bar, one line an epoch."""
 
 import time
+from typing import Self
 
 from runtime.console import Bar, note
 from zoo.training import EpochMetrics, Meter
@@ -12,13 +13,17 @@ class TrainingBar(Bar):
     """A `zoo.run.Listener`: a bar with loss, accuracy, images/s and time left; where stderr is no terminal, the
     epochs' lines alone."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, *, shown: bool = True) -> None:
         super().__init__(model, total=None)
+        self._wanted = shown
         self._model = model
         self._epochs = 0
         self._epoch = 0
         self._seen = 0
         self._read_at = 0.0
+
+    def __enter__(self) -> Self:
+        return super().__enter__() if self._wanted else self
 
     def started(self, images: int, epochs: int, epochs_done: int) -> None:
         self._epochs, self._epoch = epochs, epochs_done + 1
@@ -48,3 +53,7 @@ class TrainingBar(Bar):
             f"epoch {metrics.epoch:3d}/{self._epochs}  loss {metrics.train_loss:.4f}  accuracy "
             f"{metrics.train_accuracy:.4f}{validation}  {metrics.images_per_second:,.0f} images/s"
         )
+
+    def notice(self, sentence: str) -> None:
+        if self._wanted:
+            note(sentence)

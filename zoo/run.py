@@ -4,37 +4,33 @@ $ZOO_HOME/runs/<model>/
   checkpoint.safetensors   replaced after every epoch; holds what `--resume` needs until the run is finished
   metrics.jsonl            one JSON object an epoch
   curves.png               loss and accuracy
+  confusion.png            what the finished network takes for what, on the test (or validation) images
+  mistakes.png             the images that it is most confidently wrong about
 """
 
 import contextlib
-import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-import filelock
 import torch
 
-from runtime.atomic import write_bytes
-from runtime.errors import FashionZooError, UsageError
+from runtime.errors import UsageError
 from runtime.home import home
 from zoo import checkpoint
-from zoo.checkpoint import Checkpoint
 from zoo.data import load_split
-from zoo.device import describe
+from zoo.device import describe, settle_arithmetic
+from zoo.distributed import ALONE, World
 from zoo.evaluation import evaluate
+from zoo.folder import RunFolder, share_previous
 from zoo.models import canonical_name, create_model
-from zoo.recipes import Recipe, recipe_for
+from zoo.recipes import Recipe
+from zoo.settings import Settings
 from zoo.training import EpochMetrics, Meter, Trainer
 
 SECONDS_BETWEEN_DRAWINGS = 30  # a picture takes as long as a small network's epoch
-
-
-class RunFolderBusy(FashionZooError):
-    """Another process is training into the same folder."""
 
 
 class Listener(Protocol):
@@ -43,57 +39,7 @@ class Listener(Protocol):
     def started(self, images: int, epochs: int, epochs_done: int) -> None: ...
     def batch(self, images: int, meter: Meter) -> None: ...
     def epoch(self, metrics: EpochMetrics) -> None: ...
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a run is a function of, besides the model and the device.
-
-    Attributes:
-        recipe: how to train.
-        seed: decides the first weights, the order and the augmentation.
-        val_split: train on the first 50,000 training images and measure on the other 10,000, not on the test images.
-    """
-
-    recipe: Recipe
-    seed: int = 0
-    val_split: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**32:
-            raise UsageError(f"the seed must be from 0 to 2**32 - 1, not {self.seed}")
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"recipe": self.recipe.as_dict(), "seed": self.seed, "val_split": self.val_split}
-
-
-def settle(
-    model: str,
-    resumed: Path | None,
-    recipe: str | None,
-    changes: dict[str, Any],
-    seed: int | None,
-    val_split: bool,
-) -> Settings:
-    """Return the settings that a command line asks for; what it leaves open is the recipe's, or the resumed run's.
-
-    Raises:
-        UsageError: no such recipe, a value out of range, or something else than the run in `resumed` was started with.
-        CheckpointError: the run in `resumed` is damaged.
-    """
-    path = checkpoint_in(resumed) if resumed else None
-    if path is None or not path.exists():
-        return Settings(recipe_for(model, recipe or "best").override(**changes), seed or 0, val_split)
-    started = _settings_of(checkpoint.load(path, model=model))
-    asked = {"recipe": recipe, "seed": seed, "val_split": val_split or None} | changes
-    before = started.as_dict() | started.recipe.as_dict() | {"recipe": started.recipe.name}
-    for name, wanted in asked.items():
-        if wanted is not None and wanted != before[name]:
-            raise UsageError(
-                f"the run in {resumed} was started with {name.replace('_', '-')} {before[name]}, not {wanted}: "
-                "resume it with its own settings, or start over without --resume"
-            )
-    return started
+    def notice(self, sentence: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -108,6 +54,14 @@ class RunResult:
     seconds: float
     images_per_second: float
     checkpoint: Path
+
+    @property
+    def accuracy(self) -> tuple[float, str]:
+        """How many were right, and of which images: `test`, or `validation` where these were held out."""
+        if self.test_accuracy is not None:
+            return self.test_accuracy, "test"
+        assert self.val_accuracy is not None
+        return self.val_accuracy, "validation"
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -127,10 +81,6 @@ def default_folder(model: str) -> Path:
     return home() / "runs" / model
 
 
-def checkpoint_in(folder: Path) -> Path:
-    return folder / "checkpoint.safetensors"
-
-
 def train(
     model: str,
     settings: Settings,
@@ -139,11 +89,12 @@ def train(
     resume: bool = False,
     folder: Path | None = None,
     listener: Listener | None = None,
+    world: World = ALONE,
 ) -> RunResult:
     """Train a model of the zoo, saving after every epoch, and measure it once at the end.
 
-    A run is a function of (model, settings, device): killed at any moment and resumed, it ends with the weights
-    of a run that was never stopped.
+    A run is a function of (model, settings, device, number of processes): killed at any moment and resumed, it ends
+    with the weights of a run that was never stopped.
 
     Args:
         model: a name of `list_models()`.
@@ -151,7 +102,8 @@ def train(
         device: where to train.
         resume: go on where the folder's run stopped; a finished run is only reported, an absent one is started.
         folder: where to save; by default `$ZOO_HOME/runs/<model>`. An older run there is set aside, not lost.
-        listener: told of progress.
+        listener: told of progress, in the main process.
+        world: the processes that train together; each calls this, and the main one writes.
 
     Raises:
         UsageError: unknown model, a batch larger than the data, or a run of other settings to be resumed.
@@ -159,29 +111,47 @@ def train(
         DatasetError: the data is missing or not the clean release.
         RunFolderBusy: another process is training into the folder.
         TrainingDiverged: the loss is no longer a number.
+        OutOfMemory: the device does not hold what training needs.
+        ProcessLost: see `zoo.distributed.joined`.
         OSError: nothing can be written; what had been saved is whole.
     """
     model = canonical_name(model)
-    folder = folder or default_folder(model)
-    recipe, seed, val_split = settings.recipe, settings.seed, settings.val_split
-    with _locked(folder):
-        previous = _previous(folder, model, settings) if resume else None
+    place = RunFolder(folder or default_folder(model))
+    recipe = settings.recipe
+    settle_arithmetic(device)
+    if not world.is_main:
+        listener = None
+    with place.locked() if world.is_main else contextlib.nullcontext():
+        previous = place.previous(model, settings) if resume and world.is_main else None
+        previous = share_previous(previous, world, device)
         if previous is not None and previous.finished:
-            return _result(previous)
-        data = load_split("fit" if val_split else "train", device)
+            return _result(previous.header, place)
+        data = load_split("fit" if settings.val_split else "train", device)
         if recipe.batch_size > len(data):
             raise UsageError(f"a batch of {recipe.batch_size} is larger than the {len(data)} training images")
-        if previous is None:
-            _set_aside(folder)
-        torch.manual_seed(seed)
-        network = create_model(model, normalize=recipe.normalize)
-        trainer = Trainer(network, recipe, data, seed, load_split("validation", device) if val_split else None)
+        if recipe.batch_size < world.size:
+            raise UsageError(f"a batch of {recipe.batch_size} cannot be shared by {world.size} processes")
+        validation = load_split("validation", device) if settings.val_split else None
+        if previous is None and world.is_main:
+            place.set_aside()
+        torch.manual_seed(settings.seed)
+        trainer = Trainer(
+            create_model(model, normalize=recipe.normalize),
+            recipe,
+            data,
+            settings.seed,
+            validation,
+            precision=settings.precision,
+            world=world,
+            notice=listener.notice if listener else None,
+        )
         history: list[dict[str, Any]] = []
         if previous is not None:
             trainer.load_state(previous.header["epoch"], previous.weights, previous.training)
             history = previous.header["history"]
         if listener is not None:
             listener.started(len(data), recipe.epochs, trainer.epoch)
+        header: dict[str, Any] = {}
         drawn_at = time.monotonic()
         while trainer.epoch < recipe.epochs:
             metrics = trainer.run_epoch(listener.batch if listener else None)
@@ -189,93 +159,48 @@ def train(
             finished = trainer.epoch == recipe.epochs
             header = {"model": model} | settings.as_dict() | {"epoch": trainer.epoch, "history": history}
             header |= {"val_accuracy": metrics.val_accuracy, "test_accuracy": None}
-            header["trained_on"] = {
-                "device": describe(device),
-                "torch": torch.__version__,
-                "seconds": round(sum(row["seconds"] for row in history), 3),
-                "date": datetime.now(UTC).date().isoformat(),
-            }
-            if finished and not val_split:  # the only time the test images are touched
-                header["test_accuracy"] = evaluate(trainer.trained, load_split("test", device)).accuracy
-            checkpoint.save(
-                checkpoint_in(folder), header, trainer.trained.state_dict(), None if finished else trainer.state()
-            )
-            _write_history(folder, history)
+            header["trained_on"] = _trained_on(device, world, history)
+            if finished and validation is None:  # the only time the test images are touched
+                asked = load_split("test", device)
+                answers = evaluate(trainer.trained, asked)
+                header["test_accuracy"] = answers.accuracy
+            elif finished and validation is not None:
+                asked, answers = validation, evaluate(trainer.trained, validation)
+            if not world.is_main:
+                continue
+            state = None if finished else trainer.state()
+            checkpoint.save(place.checkpoint, header, trainer.trained.state_dict(), state)
+            place.write_history(history)
             if finished or time.monotonic() - drawn_at > SECONDS_BETWEEN_DRAWINGS:
-                _draw(folder, history)
+                place.draw_curves(history)
                 drawn_at = time.monotonic()
+            if finished:
+                place.draw_answers(answers, asked)
             if listener is not None:
                 listener.epoch(metrics)
-        return _result(checkpoint.load(checkpoint_in(folder), model=model))
+        return _result(header, place)
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise RunFolderBusy(
-            f"another process is training into {folder}; give this one its own folder with -o"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
+def _trained_on(device: torch.device, world: World, history: list[dict[str, Any]]) -> dict[str, Any]:
+    found = {
+        "device": describe(device),
+        "torch": torch.__version__,
+        "seconds": round(sum(row["seconds"] for row in history), 3),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    return found | ({"processes": world.size} if world.size > 1 else {})
 
 
-def _previous(folder: Path, model: str, settings: Settings) -> Checkpoint | None:
-    """Return the run in `folder`, if there is one; it must have been started with the same settings."""
-    path = checkpoint_in(folder)
-    if not path.exists():
-        return None
-    found = checkpoint.load(path, model=model, with_training=True)
-    if _settings_of(found) != settings:
-        raise UsageError(f"the run in {folder} was started with other settings; resume it with its own, or start over")
-    return found
-
-
-def _settings_of(found: Checkpoint) -> Settings:
-    header = found.header
-    return Settings(Recipe.from_dict(header["recipe"]), header["seed"], header["val_split"])
-
-
-def _set_aside(folder: Path) -> None:
-    """Rename the checkpoint and history of an older run, so that starting over loses nothing."""
-    path = checkpoint_in(folder)
-    if not path.exists():
-        return
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(path.stat().st_mtime))
-    aside = folder / f"before-{stamp}"
-    aside.mkdir(exist_ok=True)
-    for name in (path.name, "metrics.jsonl", "curves.png"):
-        with contextlib.suppress(FileNotFoundError):
-            (folder / name).replace(aside / name)
-
-
-def _write_history(folder: Path, history: list[dict[str, Any]]) -> None:
-    lines = "".join(json.dumps(row) + "\n" for row in history)
-    write_bytes(folder / "metrics.jsonl", lines.encode())
-
-
-def _draw(folder: Path, history: list[dict[str, Any]]) -> None:
-    from zoo.curves import draw_curves  # matplotlib takes half a second: not before there is something to draw
-
-    write_bytes(folder / "curves.png", draw_curves(history))
-
-
-def _result(done: Checkpoint) -> RunResult:
-    header = done.header
+def _result(header: dict[str, Any], place: RunFolder) -> RunResult:
     images = sum(row["seconds"] * row["images_per_second"] for row in header["history"])
     seconds = sum(row["seconds"] for row in header["history"])
     return RunResult(
-        model=done.model,
+        model=header["model"],
         recipe=Recipe.from_dict(header["recipe"]),
         seed=header["seed"],
         test_accuracy=header["test_accuracy"],
         val_accuracy=header["val_accuracy"],
         seconds=seconds,
         images_per_second=images / seconds,
-        checkpoint=done.path,
+        checkpoint=place.checkpoint,
     )

@@ -33,7 +33,7 @@ def load_trained(model: str, path: Path | None = None) -> Trained:
     """
     name = canonical_name(model)
     if path is None:
-        candidates = [run.checkpoint_in(run.default_folder(name))]
+        candidates = [checkpoint.checkpoint_in(run.default_folder(name))]
         candidates += [folder / name / CHECKPOINT_FILE for _, folder in folders()]
         path = next((candidate for candidate in candidates if candidate.exists()), None)
         if path is None:

@@ -16,7 +16,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from runtime.errors import FashionZooError
 from zoo.data import Epochs, LabelledImages
+from zoo.distributed import ALONE, World
 from zoo.evaluation import evaluate
+from zoo.gradients import Gradients, OutOfMemory, Precision
 from zoo.recipes import Recipe
 
 
@@ -48,10 +50,21 @@ class Meter:
         self._loss = torch.zeros((), device=device)
         self._correct = torch.zeros((), device=device, dtype=torch.int64)
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        self.images += len(labels)
-        self._loss += loss.detach() * len(labels)
-        self._correct += (logits.detach().argmax(1) == labels).sum()
+    def add(self, images: int, loss: Tensor, correct: Tensor) -> None:
+        """Count so many images, the sum of their losses, and how many were right."""
+        self.images += images
+        self._loss += loss
+        self._correct += correct
+
+    def reduce(self, world: World) -> None:
+        """Make these the sums over all processes."""
+        if world.size > 1:
+            sums = torch.stack(
+                [self._loss.double(), self._correct.double(), self._loss.new_tensor(self.images).double()]
+            )
+            world.add_up(sums)
+            self._loss, self._correct, images = sums
+            self.images = int(images)
 
     @property
     def loss(self) -> float:
@@ -74,6 +87,9 @@ class Trainer:
         data: the training images, on the device to train on.
         seed: decides the order, the augmentation and the dropout; the model's first weights are the caller's.
         validation: held-out images to measure after every epoch, or None.
+        precision: `fp32`, or `bf16` for mixed precision.
+        world: the processes that share the work; each has all of the data and makes its own trainer.
+        notice: told, as a sentence, what the owner of the run should know.
     """
 
     def __init__(
@@ -83,21 +99,27 @@ class Trainer:
         data: LabelledImages,
         seed: int,
         validation: LabelledImages | None = None,
+        *,
+        precision: Precision = "fp32",
+        world: World = ALONE,
+        notice: Callable[[str], None] | None = None,
     ) -> None:
         device = data.labels.device
         self.recipe = recipe
         self.seed = seed
         self.epoch = 0
         self.model = model.to(device).to(memory_format=torch.channels_last)
+        self._gradients = Gradients(self.model, recipe.label_smoothing, precision=precision, world=world, notice=notice)
         self.average: AveragedModel | None = None
         if recipe.ema:
             average = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
             # Statistics of batch norm belong to the weights they were measured with: they are averaged too.
             self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
         self.optimizer = make_optimizer(self.model, recipe)
-        self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
-        self._epochs = Epochs(data, recipe, seed)
+        self._epochs = Epochs(data, recipe, seed, world)
+        self._images = len(data)
         self._steps_per_epoch = math.ceil(len(data) / recipe.batch_size)
+        self._world = world
         self._device = device
         self._validation = validation
 
@@ -111,21 +133,27 @@ class Trainer:
 
         Raises:
             TrainingDiverged: the loss is not finite; the sentence names the epoch and the rate.
+            OutOfMemory: not even a piece of a batch fits.
         """
         steps = self._steps_per_epoch * self.recipe.epochs
         step = self._steps_per_epoch * self.epoch
         # Dropout draws from the global generator: seeded here, an epoch is the same whatever ran before it.
-        torch.manual_seed(self.seed * 1_000_003 + self.epoch)
+        # Processes draw different masks, since they have different images.
+        torch.manual_seed(self.seed * 1_000_003 + self.epoch + (self._world.rank << 53))
         self.model.train()
         meter = Meter(self._device)
         lr = 0.0
+        left = self._images
         started = time.perf_counter()
         for images, labels in self._epochs.batches(self.epoch):
             lr = self.recipe.lr_at(step, steps)
-            self._step(images, labels, lr, meter)
+            count = min(left, self.recipe.batch_size)
+            self._step(images, labels, count, lr, meter)
             step += 1
+            left -= count
             if on_batch is not None:
-                on_batch(len(labels), meter)
+                on_batch(count, meter)
+        meter.reduce(self._world)
         loss = meter.loss  # waits for the device, so it comes before the clock is read
         seconds = time.perf_counter() - started
         self.epoch += 1
@@ -136,17 +164,17 @@ class Trainer:
         accuracy = evaluate(self.trained, self._validation).accuracy if self._validation is not None else None
         return EpochMetrics(self.epoch, lr, loss, meter.accuracy, accuracy, seconds, meter.images / seconds)
 
-    def _step(self, images: Tensor, labels: Tensor, lr: float, meter: Meter) -> None:
+    def _step(self, images: Tensor, labels: Tensor, count: int, lr: float, meter: Meter) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        logits = self.model(images)
-        loss = self._loss(logits, labels)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        if self.average is not None:
-            self.average.update_parameters(self.model)
-        meter.add(loss, logits, labels)
+        loss, correct = self._gradients.compute(images, labels, count)
+        try:
+            self.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemory(f"the memory of {self._device} does not hold the optimiser of this network") from error
+        meter.add(len(labels), loss, correct)
 
     def state(self) -> dict[str, Tensor]:
         """Return every tensor that the next epoch depends on, beyond the trained weights, under flat names.

@@ -1,0 +1,171 @@
+"""`zoo train` and `zoo eval`: parse, make one library call, print."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from runtime.console import Command, emit, emit_json, emit_table, json_option, note
+from zoo.options import device_option, model_argument
+
+if TYPE_CHECKING:
+    from zoo.run import RunResult
+    from zoo.seeds import SeedsResult
+
+
+@click.command(cls=Command)
+@model_argument
+@click.option("--recipe", "recipe_name", help="best or d2l.  [default: best]")
+@click.option("--epochs", type=int, help="Passes over the training images.")
+@click.option("--lr", type=float, help="Peak learning rate.")
+@click.option("--batch-size", "-b", type=int, help="Images a step, over all processes together.")
+@click.option("--seed", type=int, help="First weights, order and augmentation.  [default: 0]")
+@click.option("--seeds", type=click.IntRange(min=1), help="Train so many seeds, from --seed on: mean and spread.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="[default: bf16 on CUDA, fp32 on the CPU]")
+@click.option("--val-split", is_flag=True, help="Hold out 10,000 training images and leave the test images alone.")
+@click.option("--resume", is_flag=True, help="Go on where an earlier run stopped.")
+@click.option("--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Folder of the run.")
+@device_option
+@json_option
+def train(
+    model: str,
+    recipe_name: str | None,
+    epochs: int | None,
+    lr: float | None,
+    batch_size: int | None,
+    seed: int | None,
+    seeds: int | None,
+    precision: str | None,
+    val_split: bool,
+    resume: bool,
+    output: Path | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Train MODEL, saving after every epoch; Ctrl-C stops, --resume goes on.
+
+    \b
+    Example: zoo train lenet --recipe best --seed 1
+    Several GPUs: torchrun --nproc-per-node 2 -m zoo train resnet18
+    """
+    from runtime.fetch import fetch_with_bar
+    from zoo import run
+    from zoo.device import choose_device, describe
+    from zoo.distributed import joined, own_device
+    from zoo.models import canonical_name
+    from zoo.progress import TrainingBar
+    from zoo.seeds import seed_folder, train_seeds
+    from zoo.settings import Settings, settle
+
+    model = canonical_name(model)
+    chosen = choose_device(own_device(device))
+    with joined(chosen) as world:
+        folder = output or run.default_folder(model)
+        content = b""
+        if world.is_main:  # what is asked for is judged, and refused, once
+            resumed = seed_folder(folder, seed or 0) if seeds else folder
+            changes = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
+            wanted = settle(
+                model, resumed if resume else None, recipe_name, changes, seed, val_split, precision, chosen
+            )
+            content = json.dumps(wanted.as_dict()).encode()
+            fetch_with_bar()
+            where = f"{world.size} processes, each on " if world.size > 1 else ""
+            note(
+                f"training {model} on {where}{describe(chosen)}, {wanted.precision}, recipe {wanted.recipe.name}, "
+                f"seed {wanted.seed}, into {folder}"
+            )
+        settings = Settings.from_dict(json.loads(world.from_main(content, chosen)))
+        try:
+            with TrainingBar(model, shown=world.is_main) as bar:
+                if seeds:
+                    several = train_seeds(
+                        model, settings, seeds, folder, device=chosen, resume=resume, listener=bar, world=world
+                    )
+                else:
+                    one = run.train(
+                        model, settings, device=chosen, resume=resume, folder=folder, listener=bar, world=world
+                    )
+        except KeyboardInterrupt:
+            again = f"zoo train {model} --resume" + (f" --seeds {seeds}" if seeds else "")
+            again += f" -o {output}" if output else ""
+            raise click.ClickException(f"stopped; whole epochs are saved in {folder}, go on with: {again}") from None
+        if not world.is_main:
+            return
+    result: RunResult | SeedsResult = several if seeds else one
+    if as_json:
+        emit_json(result.as_dict())
+    elif seeds:
+        print_seeds(several)
+    else:
+        print_run(one)
+
+
+def print_run(result: "RunResult") -> None:
+    """Print a finished run in two lines."""
+    accuracy, images = result.accuracy
+    emit(
+        f"{result.model}: accuracy {accuracy:.4f} on the {images} images, {result.recipe.epochs} epochs in "
+        f"{result.seconds:.0f} s ({result.images_per_second:,.0f} images/s)\n{result.checkpoint}"
+    )
+
+
+def print_seeds(several: "SeedsResult") -> None:
+    """Print the runs of several seeds as a table, and what they amount to."""
+    emit_table(
+        ["seed", "accuracy", "seconds", "checkpoint"],
+        [
+            [result.seed, f"{result.accuracy[0]:.4f}", f"{result.seconds:.0f}", result.checkpoint]
+            for result in several.results
+        ],
+        right=["seed", "accuracy", "seconds"],
+    )
+    first = several.results[0]
+    spread = "" if several.standard_deviation is None else f" ± {several.standard_deviation:.4f}"
+    emit(
+        f"{first.model}: accuracy {several.mean:.4f}{spread} on the {first.accuracy[1]} images, "
+        f"mean and standard deviation of {len(several.results)} seeds"
+    )
+
+
+@click.command("eval", cls=Command)
+@model_argument
+@click.option("--checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="A checkpoint file.")
+@click.option("--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Also draw pictures into it.")
+@device_option
+@json_option
+def eval_command(model: str, checkpoint: Path | None, output: Path | None, device: str, as_json: bool) -> None:
+    """Measure a trained MODEL on the 10,000 test images, in PyTorch.
+
+    \b
+    Example: zoo eval lenet --checkpoint checkpoint.safetensors -o pictures
+    """
+    from runtime.fetch import fetch_with_bar
+    from zoo.data import load_split
+    from zoo.device import choose_device, settle_arithmetic
+    from zoo.evaluation import evaluate
+    from zoo.folder import RunFolder
+    from zoo.trained import load_trained
+
+    trained = load_trained(model, checkpoint)
+    chosen = choose_device(device)
+    settle_arithmetic(chosen)
+    fetch_with_bar()
+    images = load_split("test", chosen)
+    evaluation = evaluate(trained.network.to(chosen), images)
+    if output is not None:
+        RunFolder(output).draw_answers(evaluation, images)
+    report = {"model": trained.name, "checkpoint": str(trained.checkpoint.path)} | evaluation.as_dict()
+    if as_json:
+        emit_json(report)
+        return
+    emit(
+        f"{trained.name}: {evaluation.correct:,} of {len(evaluation.labels):,} right, "
+        f"top-1 {evaluation.accuracy:.4f}, calibration error {evaluation.calibration_error():.4f}"
+    )
+    emit_table(
+        ["class", "right", "of", "accuracy"],
+        [[row["label"], row["correct"], row["n"], f"{row['accuracy']:.4f}"] for row in report["per_class"]],
+        right=["right", "of", "accuracy"],
+    )

@@ -1,0 +1,115 @@
+"""The folder of a training run: who may write to it, what lies in it, and what becomes of an older run."""
+
+import contextlib
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import torch
+
+from runtime.atomic import write_bytes
+from runtime.errors import FashionZooError, UsageError
+from zoo import checkpoint
+from zoo.checkpoint import Checkpoint
+from zoo.data import LabelledImages
+from zoo.distributed import World
+from zoo.evaluation import Evaluation
+from zoo.settings import Settings
+
+HISTORY, CURVES, CONFUSION, MISTAKES = "metrics.jsonl", "curves.png", "confusion.png", "mistakes.png"
+
+
+class RunFolderBusy(FashionZooError):
+    """Another process is training into the same folder."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder that one run at a time writes to."""
+
+    path: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        return checkpoint.checkpoint_in(self.path)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder, which is made if it is absent.
+
+        Raises:
+            RunFolderBusy: another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise RunFolderBusy(
+                f"another process is training into {self.path}; give this one its own folder with -o"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def previous(self, model: str, settings: Settings) -> Checkpoint | None:
+        """Return the run in the folder, if there is one.
+
+        Raises:
+            UsageError: it was started with other settings.
+            CheckpointError: it is damaged, or of another model.
+        """
+        if not self.checkpoint.exists():
+            return None
+        found = checkpoint.load(self.checkpoint, model=model, with_training=True)
+        if Settings.from_dict(found.header) != settings:
+            raise UsageError(
+                f"the run in {self.path} was started with other settings; resume it with its own, or start over"
+            )
+        return found
+
+    def set_aside(self) -> None:
+        """Rename the files of an older run, so that starting over loses nothing."""
+        if not self.checkpoint.exists():
+            return
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(self.checkpoint.stat().st_mtime))
+        aside = self.path / f"before-{stamp}"
+        aside.mkdir(exist_ok=True)
+        for name in (self.checkpoint.name, HISTORY, CURVES, CONFUSION, MISTAKES):
+            with contextlib.suppress(FileNotFoundError):
+                (self.path / name).replace(aside / name)
+
+    def write_history(self, history: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(row) + "\n" for row in history)
+        write_bytes(self.path / HISTORY, lines.encode())
+
+    def draw_curves(self, history: list[dict[str, Any]]) -> None:
+        from zoo.curves import draw_curves  # matplotlib takes half a second: not before there is something to draw
+
+        write_bytes(self.path / CURVES, draw_curves(history))
+
+    def draw_answers(self, evaluation: Evaluation, data: LabelledImages) -> None:
+        """Draw what the network takes for what, and its most confident mistakes."""
+        from zoo.pictures import draw_confusion, draw_mistakes
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_bytes(self.path / CONFUSION, draw_confusion(evaluation))
+        write_bytes(self.path / MISTAKES, draw_mistakes(evaluation, data.images))
+
+
+def share_previous(previous: Checkpoint | None, world: World, device: torch.device) -> Checkpoint | None:
+    """Return the main process's `previous` in every process: machines need share no file system."""
+    content = previous.path.read_bytes() if previous is not None else b""
+    content = world.from_main(content, device)
+    if world.is_main or not content:
+        return previous
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "checkpoint.safetensors"
+        path.write_bytes(content)
+        return checkpoint.load(path, with_training=True)

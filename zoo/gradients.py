@@ -1,0 +1,125 @@
+"""Forward and backward of one batch: in one piece or, where memory is short, in several with the same sum."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from runtime.errors import FashionZooError
+from zoo.distributed import ALONE, World
+
+Precision = Literal["fp32", "bf16"]
+
+
+class OutOfMemory(FashionZooError):
+    """The device's memory does not hold what training needs."""
+
+
+class Gradients:
+    """Computes the gradients of whole batches, whatever part of one fits into memory or belongs to this process.
+
+    An out-of-memory error is answered by pieces of half the size, from the same random numbers and statistics, so that
+    it leaves no trace in the run. The pieces' gradients add up to those of the batch. Batch norm is the exception: it
+    measures each piece by itself, as no piece can know the others.
+
+    Args:
+        model: uint8 (N, 1, 28, 28) -> logits (N, K).
+        label_smoothing: of the loss.
+        precision: `bf16` runs matrix products and convolutions in bfloat16; weights and gradients stay float32.
+        world: the processes that share each batch.
+        notice: told, as a sentence, when the pieces become smaller.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        label_smoothing: float,
+        *,
+        precision: Precision = "fp32",
+        world: World = ALONE,
+        notice: Callable[[str], None] | None = None,
+    ) -> None:
+        self._model = world.join_model(model)
+        self._parameters = list(model.parameters())
+        self._label_smoothing = label_smoothing
+        self._device = next(model.parameters()).device
+        self._bf16 = precision == "bf16"
+        self._world = world
+        self._notice = notice
+        self._piece: int | None = None
+        norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+        self._statistics = [buffer for norm in norms for buffer in norm.buffers()]
+        self._kept = [buffer.clone() for buffer in self._statistics]
+
+    def compute(self, images: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Set the gradients of the mean loss over a batch of `count` images, of which this process has these.
+
+        Returns:
+            The sum of the losses of these images, and how many were right: scalars on the device.
+
+        Raises:
+            OutOfMemory: not even one image fits, or the run has several processes.
+        """
+        while True:
+            before = self._remember()
+            with contextlib.suppress(torch.OutOfMemoryError):
+                return self._accumulate(images, labels, count)
+            # Only here, outside the handler, are the failed attempt's tensors free.
+            self._shrink(len(labels))
+            self._recall(before)
+
+    def _accumulate(self, images: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        for parameter in self._parameters:
+            parameter.grad = None
+        piece = self._piece or max(1, len(labels))
+        # DistributedDataParallel divides the sum over processes by their number.
+        weight = self._world.size / count
+        losses, right = [], []
+        for some_images, some_labels in zip(torch.split(images, piece), torch.split(labels, piece), strict=True):
+            with torch.autocast(self._device.type, torch.bfloat16) if self._bf16 else contextlib.nullcontext():
+                logits = self._model(some_images)
+                loss = F.cross_entropy(logits, some_labels, reduction="sum", label_smoothing=self._label_smoothing)
+            (loss * weight).backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+            right.append((logits.detach().argmax(1) == some_labels).sum())
+        if len(losses) == 1:
+            return losses[0], right[0]
+        return torch.stack(losses).sum(), torch.stack(right).sum()
+
+    def _shrink(self, batch: int) -> None:
+        if self._world.size > 1:  # the others are in the middle of this batch: it cannot be begun again
+            raise OutOfMemory(
+                f"process {self._world.rank} ran out of memory with {batch} images a step: use more processes, "
+                "or a smaller --batch-size"
+            )
+        fitted = min(self._piece or batch, batch)
+        if fitted == 1:
+            raise OutOfMemory(f"the memory of {self._device} does not hold the training of one image")
+        self._piece = (fitted + 1) // 2
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self._notice is not None:
+            caveat = "; batch norm measures each piece by itself" if self._statistics else ""
+            self._notice(
+                f"out of memory with {fitted} images at once: going on with pieces of {self._piece}, "
+                f"whose gradients add up to those of the batch{caveat}"
+            )
+
+    def _remember(self) -> tuple[Tensor, Tensor | None]:
+        """Keep what a failed attempt would change: the statistics of batch norm, and the random generators."""
+        if self._statistics:
+            torch._foreach_copy_(self._kept, self._statistics)
+        on_cuda = self._device.type == "cuda"
+        return torch.get_rng_state(), torch.cuda.get_rng_state(self._device) if on_cuda else None
+
+    def _recall(self, generators: tuple[Tensor, Any]) -> None:
+        if self._statistics:
+            torch._foreach_copy_(self._statistics, self._kept)
+        on_cpu, on_cuda = generators
+        torch.set_rng_state(on_cpu)
+        if on_cuda is not None:
+            torch.cuda.set_rng_state(on_cuda, self._device)

@@ -1,0 +1,81 @@
+"""What a training run is a function of, besides the model and the device; and how a command line decides it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, cast, get_args
+
+import torch
+
+from runtime.errors import UsageError
+from zoo import checkpoint
+from zoo.gradients import Precision
+from zoo.recipes import Recipe, recipe_for
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is a function of, besides the model and the device.
+
+    Attributes:
+        recipe: how to train.
+        seed: decides the first weights, the order and the augmentation.
+        val_split: train on the first 50,000 training images and measure on the other 10,000, not on the test images.
+        precision: `fp32`, or `bf16` for mixed precision. No part of the recipe, since it follows from the hardware.
+    """
+
+    recipe: Recipe
+    seed: int = 0
+    val_split: bool = False
+    precision: Precision = "fp32"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"the seed must be from 0 to 2**32 - 1, not {self.seed}")
+        if self.precision not in get_args(Precision):
+            raise UsageError(f"the precision must be fp32 or bf16, not {self.precision!r}")
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"recipe": self.recipe.as_dict()} | {
+            field: getattr(self, field) for field in ("seed", "val_split", "precision")
+        }
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
+        """Rebuild settings from `as_dict`, or from a checkpoint's header; early ones had no precision but fp32."""
+        recipe = Recipe.from_dict(fields["recipe"])
+        return cls(recipe, fields["seed"], fields["val_split"], fields.get("precision", "fp32"))
+
+
+def settle(
+    model: str,
+    resumed: Path | None,
+    recipe: str | None,
+    changes: dict[str, Any],
+    seed: int | None,
+    val_split: bool,
+    precision: str | None = None,
+    device: torch.device | None = None,
+) -> Settings:
+    """Return the settings that a command line asks for; what it leaves open is the recipe's, or the resumed run's.
+
+    The precision left open is bf16 on CUDA and fp32 elsewhere.
+
+    Raises:
+        UsageError: no such recipe, a value out of range, or something else than the run in `resumed` was started with.
+        CheckpointError: the run in `resumed` is damaged.
+    """
+    path = checkpoint.checkpoint_in(resumed) if resumed else None
+    if path is None or not path.exists():
+        fitting = "bf16" if device is not None and device.type == "cuda" else "fp32"
+        chosen = cast("Precision", precision or fitting)  # any other word is refused by name
+        return Settings(recipe_for(model, recipe or "best").override(**changes), seed or 0, val_split, chosen)
+    started = Settings.from_dict(checkpoint.load(path, model=model).header)
+    asked = {"recipe": recipe, "seed": seed, "val_split": val_split or None, "precision": precision} | changes
+    before = started.as_dict() | started.recipe.as_dict() | {"recipe": started.recipe.name}
+    for name, wanted in asked.items():
+        if wanted is not None and wanted != before[name]:
+            raise UsageError(
+                f"the run in {resumed} was started with {name.replace('_', '-')} {before[name]}, not {wanted}: "
+                "resume it with its own settings, or start over without --resume"
+            )
+    return started
