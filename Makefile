@@ -11,7 +11,7 @@ PYTHON ?= python3
 export ZOO_HOME ?= $(CURDIR)/.zoo
 
 # As the zoo command does: idle threads soon give their core away.
-export GOMP_SPINCOUNT ?= 10000
+export GOMP_SPINCOUNT ?= 100000
 
 INSTALLED := $(VENV)/.installed
 BIN := $(VENV)/bin

@@ -19,7 +19,7 @@ def main() -> None:
         raise SystemExit(1)
     # Idle threads soon give their core away instead of spinning on it. Beside other work on the machine, spinning slows
     # training down several times over; alone, it gains some percent. OpenMP reads this when PyTorch is imported.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "100000")
     from zoo.cli import zoo
 
     zoo(prog_name="zoo")
