@@ -97,7 +97,14 @@ def start(program: str, *arguments: object, processes: int) -> subprocess.Comple
     script.write_text(program.format(tests=str(ROOT / "tests")))
     command = [sys.executable, *launcher, str(script), *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=240, check=False)
+    for _ in range(3):
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=240, check=False
+        )
+        # Seen twice in one run and not understood: a native thread of torch aborts before training begins.
+        if "terminate called without an active exception" not in done.stderr:
+            break
+    return done
 
 
 def test_two_processes_learn_as_one_does_batch_norm_included(tmp_path: Path, fashion_mnist_dir: Path) -> None:
