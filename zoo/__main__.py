@@ -17,8 +17,8 @@ def main() -> None:
             file=sys.stderr,
         )
         raise SystemExit(1)
-    # Idle threads soon give their core away instead of spinning on it. Beside other work on the machine, spinning slows
-    # training down several times over; alone, it gains some percent. OpenMP reads this when PyTorch is imported.
+    # Idle threads give their core away sooner than OpenMP's 300,000 turns: beside other work on the machine, spinning
+    # slows training down several times over. OpenMP reads this when PyTorch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "100000")
     from zoo.cli import zoo
 
