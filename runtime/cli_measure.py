@@ -1,0 +1,196 @@
+"""`runtime accuracy`, `parity` and `bench`: parse, make one library call, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runtime.console import Bar, Command, emit, emit_json, emit_table, json_option, note
+from runtime.options import batch_size_option, device_option, model_option, say_device, threads_option
+
+
+@click.command(cls=Command)
+@click.argument("folder", required=False, metavar="[DIR]", type=click.Path(exists=True, file_okay=False))
+@model_option
+@click.option("--output", "-o", type=click.Path(dir_okay=False), help="Write the confusion matrix as a PNG.")
+@batch_size_option
+@device_option
+@threads_option
+@json_option
+def accuracy(
+    folder: str | None,
+    model: str | None,
+    output: str | None,
+    batch_size: int,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Measure a model on the 10,000 test images of Fashion-MNIST, or on your own pictures in DIR/<label>/.
+
+    \b
+    Example: runtime accuracy -m lenet --device cpu --json
+             runtime accuracy photos/ -o confusion.png
+    """
+    from runtime.classifier import Classifier
+
+    classifier = Classifier(model, device=device, threads=threads)
+    say_device(classifier)
+    report, errors = measured(classifier, folder, batch_size)
+    if output is not None:
+        from runtime.confusion import draw_confusion
+
+        draw_confusion(report).save(output, format="PNG")
+        note(f"wrote {output}")
+    emit_accuracy(report, as_json)
+    for error in errors:
+        note(f"Error: {error}")
+    if errors:
+        note(f"{len(errors)} of {report.n + len(errors)} pictures could not be read; they do not count")
+        raise SystemExit(1)
+
+
+def measured(classifier: Any, folder: str | None, batch_size: int) -> tuple[Any, list[Any]]:
+    """Return the accuracy on a folder of pictures or, without one, on Fashion-MNIST, and the pictures unread."""
+    if folder is not None:
+        from runtime.labelled import labelled_pictures, measure_folder
+
+        pictures = labelled_pictures(Path(folder), classifier.labels)
+        with Bar(f"measuring {classifier.name}", len(pictures)) as bar:
+            return measure_folder(classifier, pictures, batch_size, bar.advance)
+    from runtime import fashion_mnist
+    from runtime.accuracy import measure_accuracy
+    from runtime.fetch import fetch_with_bar
+
+    fetch_with_bar("test")
+    images, labels = fashion_mnist.load("test")
+    with Bar(f"measuring {classifier.name}", len(images)) as bar:
+        return measure_accuracy(classifier, images, labels, batch_size, bar.advance), []
+
+
+def emit_accuracy(report: Any, as_json: bool) -> None:
+    """Print an accuracy report, as a JSON document or with a row for each class."""
+    if as_json:
+        emit_json(report.as_dict())
+        return
+    emit(
+        f"{report.model}: {report.correct:,} of {report.n:,} right, top-1 {report.top1:.4f}, on {report.device}, "
+        f"{report.n / report.seconds:,.0f} images/s"
+    )
+    emit_table(
+        ["class", "right", "of", "accuracy", "most taken for"],
+        [
+            [label, right, n, f"{right / max(1, n):.4f}", taken_for(report, index)]
+            for index, (label, right, n) in enumerate(report.per_class())
+        ],
+        right=["right", "of", "accuracy"],
+    )
+
+
+def taken_for(report: Any, index: int) -> str:
+    """Return the class that a class is most often mistaken for, with the count."""
+    mistakes = report.confusion[index].copy()
+    mistakes[index] = 0
+    return f"{report.labels[mistakes.argmax()]} ({mistakes.max()})" if mistakes.any() else "-"
+
+
+@click.command(cls=Command)
+@model_option
+@device_option
+@threads_option
+@json_option
+def parity(model: str | None, device: str, threads: int | None, as_json: bool) -> None:
+    """Check that this machine's device gives the answers of the PyTorch network the model was made from.
+
+    The network's answers to 16 pictures travel with the model; how far a right device may be from them follows from
+    PyTorch's own float32 error, measured when the model was verified. Exits with 3 where the answers differ by more.
+
+    \b
+    Example: runtime parity -m lenet --device cuda --json
+    """
+    from runtime.classifier import Classifier
+    from runtime.parity import measure_parity
+
+    classifier = Classifier(model, device=device, threads=threads)
+    say_device(classifier)
+    report = measure_parity(classifier)
+    if as_json:
+        emit_json(report.as_dict())
+    else:
+        emit_table(
+            ["output", "result", "largest difference", "allowed"],
+            [
+                [row.output, "right" if row.passed else "WRONG", f"{row.max_abs_diff:.2g}", f"{row.tolerance:.2g}"]
+                for row in report.outputs
+            ],
+            right=["largest difference", "allowed"],
+        )
+        verdict = "passed" if report.passed else "FAILED"
+        emit(f"{report.model} on {report.device}: {verdict}, {report.flips} of {report.images} pictures change class")
+    report.require()
+
+
+@click.command(cls=Command)
+@model_option
+@click.option(
+    "--batch-size",
+    "-b",
+    "batch_sizes",
+    type=click.IntRange(1),
+    multiple=True,
+    default=(1, 8, 64, 256),
+    show_default=True,
+    help="Images at once; may be given several times.",
+)
+@click.option(
+    "--min-seconds", type=click.FloatRange(0, 3600), default=1.0, show_default=True, help="Time a batch size."
+)
+@click.option("--min-runs", type=click.IntRange(1), default=100, show_default=True, help="Runs a batch size.")
+@device_option
+@threads_option
+@json_option
+def bench(
+    model: str | None,
+    batch_sizes: tuple[int, ...],
+    min_seconds: float,
+    min_runs: int,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Measure a cold start in its parts, then latency and throughput by batch size; no outlier is dropped.
+
+    \b
+    Example: runtime bench -m lenet -b 1 -b 256 --json
+    """
+    from runtime.bench import COLD_STARTS, measure_bench
+    from runtime.classifier import Classifier
+
+    classifier = Classifier(model, device=device, threads=threads)
+    say_device(classifier)
+    with Bar(f"measuring {classifier.name}", COLD_STARTS + len(batch_sizes)) as bar:
+        report = measure_bench(
+            classifier,
+            threads=threads,
+            batch_sizes=batch_sizes,
+            min_seconds=min_seconds,
+            min_runs=min_runs,
+            progress=bar.advance,
+        )
+    if as_json:
+        emit_json(report)
+        return
+    parts = ", ".join(f"{part.replace('_', ' ')} {value:,.1f}" for part, value in report["cold_start_ms"].items())
+    emit(f"{report['model']} on {report['device']}, {report['conditions']['threads']} threads")
+    emit(f"cold start, ms: {parts}")
+    names = list(report["batches"][0]["latency_ms"])
+    emit_table(
+        ["batch", "runs", *(f"{name} ms" for name in names), "images/s"],
+        [
+            [row["batch_size"], row["runs"], *row["latency_ms"].values(), f"{row['images_per_second']:,.0f}"]
+            for row in report["batches"]
+        ],
+        right=["batch", "runs", *(f"{name} ms" for name in names), "images/s"],
+    )

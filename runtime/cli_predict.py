@@ -1,0 +1,94 @@
+"""`runtime predict`: parse, make one library call, print. Only Click is imported until it runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from runtime.console import Bar, Command, emit, emit_json, json_option, note
+from runtime.options import batch_size_option, device_option, model_option, say_device, threads_option
+
+
+@click.command(cls=Command)
+@click.argument("sources", nargs=-1, required=True, metavar="PICTURE...")
+@model_option
+@click.option("--recursive", "-r", is_flag=True, help="Look into the folders of a folder, too.")
+@click.option("--topk", type=click.IntRange(1), default=3, show_default=True, help="How many classes to name.")
+@click.option(
+    "--invert",
+    type=click.Choice(["auto", "yes", "no"]),
+    default="auto",
+    show_default=True,
+    help="Whether to swap light and dark; auto does for a light background.",
+)
+@click.option(
+    "--fit",
+    type=click.Choice(["auto", "exact", "catalogue"]),
+    default="auto",
+    show_default=True,
+    help="How a picture becomes 28x28 pixels.",
+)
+@click.option("--jsonl", is_flag=True, help="Print one JSON object a line, as results come.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, as results come.")
+@batch_size_option
+@device_option
+@threads_option
+@json_option
+def predict(
+    sources: tuple[str, ...],
+    model: str | None,
+    recursive: bool,
+    topk: int,
+    invert: Any,
+    fit: Any,
+    jsonl: bool,
+    as_csv: bool,
+    batch_size: int,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Say what each PICTURE shows: files, folders, patterns, - for stdin, @list.txt for a list of paths.
+
+    A picture that cannot be read is reported, the others are still answered, and the command exits with 1.
+
+    \b
+    Example: runtime predict shoe.png photos/ --json
+    """
+    if as_json + jsonl + as_csv > 1:
+        raise click.UsageError("--json, --jsonl and --csv exclude each other")
+    from runtime import answers
+    from runtime.classifier import Classifier
+    from runtime.errors import ImageError
+    from runtime.sources import STDIN, expand, read_stdin
+
+    names = list(expand(sources, recursive=recursive))
+    classifier = Classifier(model, device=device, threads=threads)
+    say_device(classifier)
+    documents, failures = [], 0
+    if as_csv:
+        emit(answers.as_csv(answers.CSV_COLUMNS))
+    pictures = (read_stdin() if name == STDIN else name for name in names)
+    stream = classifier.stream(pictures, batch_size, topk=topk, invert=invert, fit=fit, return_errors=True)
+    with Bar("predicting", len(names) if len(names) > batch_size else None) as bar:
+        for name, answer in zip(names, stream, strict=True):
+            bar.advance()
+            failed = isinstance(answer, ImageError)
+            failures += failed
+            if as_json:
+                documents.append(answers.as_dict(name, answer))
+            elif jsonl:
+                emit_json(answers.as_dict(name, answer), indent=None)
+            elif as_csv:
+                emit(answers.as_csv(answers.csv_row(name, answer)))
+            elif isinstance(answer, ImageError):
+                note(f"Error: {answer}")
+            else:
+                emit(answers.as_line(name, answer))
+    if as_json:
+        emit_json(documents)
+    if failures:
+        if len(names) > 1:
+            note(f"{failures} of {len(names)} pictures could not be read")
+        raise SystemExit(1)
