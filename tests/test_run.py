@@ -18,10 +18,11 @@ from zoo.checkpoint import CheckpointError, checkpoint_in
 from zoo.data import LabelledImages
 from zoo.data import load_split as load_all
 from zoo.folder import RunFolderBusy
+from zoo.meter import Meter
 from zoo.models import create_model
 from zoo.recipes import Recipe
 from zoo.settings import Settings, settle
-from zoo.training import EpochMetrics, Meter, Trainer, TrainingDiverged
+from zoo.training import EpochMetrics, Trainer, TrainingDiverged
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, help="First weights, order and augmentation.  [default: 0]")
 @click.option("--seeds", type=click.IntRange(min=1), help="Train so many seeds, from --seed on: mean and spread.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="[default: bf16 on CUDA, fp32 on the CPU]")
+@click.option(
+    "--step",
+    type=click.Choice(["eager", "graph", "compile"]),
+    help="Kernel by kernel; as one CUDA graph; as one of fused kernels.  [default: graph on one GPU, eager elsewhere]",
+)
 @click.option("--val-split", is_flag=True, help="Hold out 10,000 training images and leave the test images alone.")
 @click.option("--resume", is_flag=True, help="Go on where an earlier run stopped.")
 @click.option("--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Folder of the run.")
@@ -37,6 +42,7 @@ def train(
     seed: int | None,
     seeds: int | None,
     precision: str | None,
+    step: str | None,
     val_split: bool,
     resume: bool,
     output: Path | None,
@@ -67,14 +73,14 @@ def train(
             resumed = seed_folder(folder, seed or 0) if seeds else folder
             changes = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
             wanted = settle(
-                model, resumed if resume else None, recipe_name, changes, seed, val_split, precision, chosen
+                model, resumed if resume else None, recipe_name, changes, seed, val_split, precision, chosen, step
             )
             content = json.dumps(wanted.as_dict()).encode()
             fetch_with_bar()
             where = f"{world.size} processes, each on " if world.size > 1 else ""
             note(
-                f"training {model} on {where}{describe(chosen)}, {wanted.precision}, recipe {wanted.recipe.name}, "
-                f"seed {wanted.seed}, into {folder}"
+                f"training {model} on {where}{describe(chosen)}, {wanted.precision}, {wanted.step} steps, "
+                f"recipe {wanted.recipe.name}, seed {wanted.seed}, into {folder}"
             )
         settings = Settings.from_dict(json.loads(world.from_main(content, chosen)))
         try:

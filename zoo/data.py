@@ -5,6 +5,7 @@ choice of an epoch (the order, and what happens to each image) is drawn at its s
 what makes a resumed run, a run in micro-batches and a run over several processes see exactly the same pictures.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -54,6 +55,31 @@ def load_split(split: str, device: torch.device | None = None) -> LabelledImages
     return data.to(device) if device else data
 
 
+@dataclass(frozen=True)
+class Draw:
+    """What chance decided for one epoch, place by place, on the device.
+
+    Attributes:
+        order: int64 (N,), the image that stands at each place.
+        begins: int64 (N, 28), where each row that is shown begins in the whole store, counted in pixels; None where
+            images are shown as they are.
+        columns: int64 (N, 28), the columns that are shown, or None likewise.
+        boxes: int64 (N, 4), the rectangle that is erased: top, bottom, left, right; None where nothing is.
+    """
+
+    order: Tensor
+    begins: Tensor | None
+    columns: Tensor | None
+    boxes: Tensor | None
+
+    def replace_by(self, other: "Draw") -> None:
+        """Overwrite these tensors by those of another epoch of the same recipe, in place."""
+        for field in dataclasses.fields(self):
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            if mine is not None:
+                mine.copy_(theirs)
+
+
 class Epochs:
     """Serves one data set epoch by epoch, shuffled and augmented as a recipe says.
 
@@ -70,6 +96,13 @@ class Epochs:
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images: uint8 (B, 1, 28, 28), labels: int64 (B,)) over one epoch; the last batch may be smaller."""
+        draw = self.draw(epoch)
+        count, size = len(self._labels), self._recipe.batch_size
+        for start in range(0, count, size):
+            yield self.batch(draw, self._world.share(start, min(start + size, count)))
+
+    def draw(self, epoch: int) -> "Draw":
+        """Let chance decide an epoch: a function of the seed and the epoch, the same on every device."""
         device = self._labels.device
         count = len(self._labels)
         # Drawn on the CPU, whatever the device: the same pictures everywhere.
@@ -77,30 +110,35 @@ class Epochs:
         order = torch.randperm(count, generator=generator).to(device)
         rows, columns = self._draw_windows(count, generator)
         boxes = self._draw_boxes(count, generator)
-        if rows is not None:  # where each row that is shown begins in the whole store, counted in pixels
+        begins = None
+        if rows is not None:
             side = self._padded.shape[-1]
             begins = order[:, None] * (side * side) + rows * side
-        for start in range(0, count, self._recipe.batch_size):
-            chosen = self._world.share(start, min(start + self._recipe.batch_size, count))
-            picked = order[chosen]
-            if rows is None or columns is None:
-                images = self._padded[picked]
-            else:  # gather, shift and flip in one go; `take` needs half the time of three index tensors
-                images = self._padded.take(begins[chosen, :, None] + columns[chosen, None, :])
-            if boxes is not None:
-                images = images.masked_fill(_inside(boxes[chosen]), 0)
-            yield images[:, None], self._labels[picked]
+        return Draw(order, begins, columns, boxes)
+
+    def batch(self, draw: "Draw", chosen: slice | Tensor) -> tuple[Tensor, Tensor]:
+        """Return the images, uint8 (B, 1, 28, 28), and labels, int64 (B,), at these places of an epoch.
+
+        With places on the device, int64 (B,), nothing here waits for it, so that a CUDA graph can hold this too.
+        """
+        picked = draw.order[chosen]
+        if draw.begins is None or draw.columns is None:
+            images = self._padded[picked]
+        else:  # gather, shift and flip in one go; `take` needs half the time of three index tensors
+            images = self._padded.take(draw.begins[chosen][:, :, None] + draw.columns[chosen][:, None, :])
+        if draw.boxes is not None:
+            images = images.masked_fill(_inside(draw.boxes[chosen]), 0)
+        return images[:, None], self._labels[picked]
 
     def _draw_windows(self, count: int, generator: torch.Generator) -> tuple[Tensor | None, Tensor | None]:
         """Return the padded rows (N, 28) and columns (N, 28) that each image of the epoch shows, or None for all."""
         shift, device = self._recipe.shift, self._labels.device
         if not (shift or self._recipe.flip):
             return None, None
-        top, left = torch.randint(0, 2 * shift + 1, (2, count, 1), generator=generator)
-        mirrored = torch.rand(count, 1, generator=generator) < (0.5 if self._recipe.flip else 0.0)
-        along = torch.arange(SIDE)
-        columns = torch.where(mirrored, SIDE - 1 - along, along) + left
-        return (along + top).to(device), columns.to(device)
+        top, left = torch.randint(0, 2 * shift + 1, (2, count, 1), generator=generator).to(device)
+        mirrored = (torch.rand(count, 1, generator=generator) < (0.5 if self._recipe.flip else 0.0)).to(device)
+        along = torch.arange(SIDE, device=device)
+        return along + top, torch.where(mirrored, SIDE - 1 - along, along) + left
 
     def _draw_boxes(self, count: int, generator: torch.Generator) -> Tensor | None:
         """Return the erased rectangles (N, 4) as top, bottom, left, right; empty ones for images left whole."""

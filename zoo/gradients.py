@@ -31,6 +31,8 @@ class Gradients:
         label_smoothing: of the loss.
         precision: `bf16` runs matrix products and convolutions in bfloat16; weights and gradients stay float32.
         world: the processes that share each batch.
+        compile_for: the number of images for which forward and backward go through `torch.compile`; 0 for none. Other
+            numbers, as of an epoch's last batch, would each be compiled anew.
         notice: told, as a sentence, when the pieces become smaller.
     """
 
@@ -41,9 +43,12 @@ class Gradients:
         *,
         precision: Precision = "fp32",
         world: World = ALONE,
+        compile_for: int = 0,
         notice: Callable[[str], None] | None = None,
     ) -> None:
         self._model = world.join_model(model)
+        self._compile_for = compile_for
+        self._compiled = torch.compile(self._measure, dynamic=False) if compile_for else self._measure
         self._parameters = list(model.parameters())
         self._label_smoothing = label_smoothing
         self._device = next(model.parameters()).device
@@ -67,28 +72,43 @@ class Gradients:
         while True:
             before = self._remember()
             with contextlib.suppress(torch.OutOfMemoryError):
-                return self._accumulate(images, labels, count)
+                return self._accumulate(images, labels, count, self._piece or max(1, len(labels)))
             # Only here, outside the handler, are the failed attempt's tensors free.
             self._shrink(len(labels))
             self._recall(before)
 
-    def _accumulate(self, images: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    def compute_whole(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """As `compute` for a whole batch in one piece, but with no answer to a lack of memory: for a CUDA graph.
+
+        Raises:
+            torch.OutOfMemoryError: it does not fit.
+        """
+        return self._accumulate(images, labels, len(labels), len(labels))
+
+    def _accumulate(self, images: Tensor, labels: Tensor, count: int, piece: int) -> tuple[Tensor, Tensor]:
         for parameter in self._parameters:
             parameter.grad = None
-        piece = self._piece or max(1, len(labels))
         # DistributedDataParallel divides the sum over processes by their number.
         weight = self._world.size / count
         losses, right = [], []
         for some_images, some_labels in zip(torch.split(images, piece), torch.split(labels, piece), strict=True):
-            with torch.autocast(self._device.type, torch.bfloat16) if self._bf16 else contextlib.nullcontext():
-                logits = self._model(some_images)
-                loss = F.cross_entropy(logits, some_labels, reduction="sum", label_smoothing=self._label_smoothing)
+            measure = self._compiled if len(some_labels) == self._compile_for else self._measure
+            loss, correct = measure(some_images, some_labels)
             (loss * weight).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
-            right.append((logits.detach().argmax(1) == some_labels).sum())
+            right.append(correct)
         if len(losses) == 1:
             return losses[0], right[0]
         return torch.stack(losses).sum(), torch.stack(right).sum()
+
+    def _measure(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sum of the losses, and how many answers are right."""
+        # Each weight is cast once a pass, so autocast's cache saves nothing; in a CUDA graph it would go stale.
+        rough = torch.autocast(self._device.type, torch.bfloat16, cache_enabled=False)
+        with rough if self._bf16 else contextlib.nullcontext():
+            logits = self._model(images)
+            loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=self._label_smoothing)
+        return loss, (logits.detach().argmax(1) == labels).sum()
 
     def _shrink(self, batch: int) -> None:
         if self._world.size > 1:  # the others are in the middle of this batch: it cannot be begun again

@@ -4,7 +4,8 @@ import time
 from typing import Self
 
 from runtime.console import Bar, note
-from zoo.training import EpochMetrics, Meter
+from zoo.meter import Meter
+from zoo.training import EpochMetrics
 
 SECONDS_BETWEEN_READINGS = 0.2  # reading the loss waits for the device, so it must be seldom
 

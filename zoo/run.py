@@ -25,10 +25,11 @@ from zoo.device import describe, settle_arithmetic
 from zoo.distributed import ALONE, World
 from zoo.evaluation import evaluate
 from zoo.folder import RunFolder, share_previous
+from zoo.meter import Meter
 from zoo.models import canonical_name, create_model
 from zoo.recipes import Recipe
 from zoo.settings import Settings
-from zoo.training import EpochMetrics, Meter, Trainer
+from zoo.training import EpochMetrics, Trainer
 
 SECONDS_BETWEEN_DRAWINGS = 30  # a picture takes as long as a small network's epoch
 
@@ -44,7 +45,11 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a finished run amounts to; accuracies are fractions, `seconds` is training time over all its sittings."""
+    """What a finished run amounts to.
+
+    Accuracies are fractions, `seconds` is training time over all its sittings, `step` how the steps of the last were
+    run, which is not what was asked for where memory was short.
+    """
 
     model: str
     recipe: Recipe
@@ -53,6 +58,8 @@ class RunResult:
     val_accuracy: float | None
     seconds: float
     images_per_second: float
+    precision: str
+    step: str
     checkpoint: Path
 
     @property
@@ -73,6 +80,8 @@ class RunResult:
             "val_accuracy": self.val_accuracy,
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.images_per_second, 1),
+            "precision": self.precision,
+            "step": self.step,
             "checkpoint": str(self.checkpoint),
         }
 
@@ -142,6 +151,7 @@ def train(
             settings.seed,
             validation,
             precision=settings.precision,
+            step=settings.step,
             world=world,
             notice=listener.notice if listener else None,
         )
@@ -159,7 +169,7 @@ def train(
             finished = trainer.epoch == recipe.epochs
             header = {"model": model} | settings.as_dict() | {"epoch": trainer.epoch, "history": history}
             header |= {"val_accuracy": metrics.val_accuracy, "test_accuracy": None}
-            header["trained_on"] = _trained_on(device, world, history)
+            header["trained_on"] = _trained_on(device, world, history) | {"step": trainer.step}
             if finished and validation is None:  # the only time the test images are touched
                 asked = load_split("test", device)
                 answers = evaluate(trainer.trained, asked)
@@ -202,5 +212,7 @@ def _result(header: dict[str, Any], place: RunFolder) -> RunResult:
         val_accuracy=header["val_accuracy"],
         seconds=seconds,
         images_per_second=images / seconds,
+        precision=header.get("precision", "fp32"),
+        step=header["trained_on"].get("step", "eager"),
         checkpoint=place.checkpoint,
     )

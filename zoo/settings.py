@@ -8,6 +8,8 @@ import torch
 
 from runtime.errors import UsageError
 from zoo import checkpoint
+from zoo.capture import StepKind
+from zoo.distributed import launched
 from zoo.gradients import Precision
 from zoo.recipes import Recipe, recipe_for
 
@@ -21,29 +23,35 @@ class Settings:
         seed: decides the first weights, the order and the augmentation.
         val_split: train on the first 50,000 training images and measure on the other 10,000, not on the test images.
         precision: `fp32`, or `bf16` for mixed precision. No part of the recipe, since it follows from the hardware.
+        step: `eager`, `graph` or `compile`: see `zoo.capture`. As little a part of it.
     """
 
     recipe: Recipe
     seed: int = 0
     val_split: bool = False
     precision: Precision = "fp32"
+    step: StepKind = "eager"
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"the seed must be from 0 to 2**32 - 1, not {self.seed}")
         if self.precision not in get_args(Precision):
             raise UsageError(f"the precision must be fp32 or bf16, not {self.precision!r}")
+        if self.step not in get_args(StepKind):
+            raise UsageError(f"the step must be {', '.join(get_args(StepKind))}, not {self.step!r}")
 
     def as_dict(self) -> dict[str, Any]:
         return {"recipe": self.recipe.as_dict()} | {
-            field: getattr(self, field) for field in ("seed", "val_split", "precision")
+            field: getattr(self, field) for field in ("seed", "val_split", "precision", "step")
         }
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
-        """Rebuild settings from `as_dict`, or from a checkpoint's header; early ones had no precision but fp32."""
+        """Rebuild settings from `as_dict`, or from a checkpoint's header; early ones had no precision but fp32
+        and no steps but eager ones."""
         recipe = Recipe.from_dict(fields["recipe"])
-        return cls(recipe, fields["seed"], fields["val_split"], fields.get("precision", "fp32"))
+        precision, step = fields.get("precision", "fp32"), fields.get("step", "eager")
+        return cls(recipe, fields["seed"], fields["val_split"], precision, step)
 
 
 def settle(
@@ -55,10 +63,11 @@ def settle(
     val_split: bool,
     precision: str | None = None,
     device: torch.device | None = None,
+    step: str | None = None,
 ) -> Settings:
     """Return the settings that a command line asks for; what it leaves open is the recipe's, or the resumed run's.
 
-    The precision left open is bf16 on CUDA and fp32 elsewhere.
+    Left open, the precision is bf16 on CUDA and fp32 elsewhere, and the step a graph on CUDA where one process trains.
 
     Raises:
         UsageError: no such recipe, a value out of range, or something else than the run in `resumed` was started with.
@@ -66,11 +75,14 @@ def settle(
     """
     path = checkpoint.checkpoint_in(resumed) if resumed else None
     if path is None or not path.exists():
-        fitting = "bf16" if device is not None and device.type == "cuda" else "fp32"
-        chosen = cast("Precision", precision or fitting)  # any other word is refused by name
-        return Settings(recipe_for(model, recipe or "best").override(**changes), seed or 0, val_split, chosen)
+        on_cuda = device is not None and device.type == "cuda"
+        # Any other word is refused by name.
+        chosen = cast("Precision", precision or ("bf16" if on_cuda else "fp32"))
+        way = cast("StepKind", step or ("graph" if on_cuda and not launched() else "eager"))
+        return Settings(recipe_for(model, recipe or "best").override(**changes), seed or 0, val_split, chosen, way)
     started = Settings.from_dict(checkpoint.load(path, model=model).header)
-    asked = {"recipe": recipe, "seed": seed, "val_split": val_split or None, "precision": precision} | changes
+    asked = {"recipe": recipe, "seed": seed, "val_split": val_split or None, "precision": precision}
+    asked |= {"step": step} | changes
     before = started.as_dict() | started.recipe.as_dict() | {"recipe": started.recipe.name}
     for name, wanted in asked.items():
         if wanted is not None and wanted != before[name]:

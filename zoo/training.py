@@ -12,13 +12,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from runtime.errors import FashionZooError
+from runtime.errors import FashionZooError, UsageError
+from zoo.average import Average
+from zoo.capture import StepKind, WholeStep
 from zoo.data import Epochs, LabelledImages
 from zoo.distributed import ALONE, World
 from zoo.evaluation import evaluate
 from zoo.gradients import Gradients, OutOfMemory, Precision
+from zoo.meter import Meter
 from zoo.recipes import Recipe
 
 
@@ -42,39 +44,6 @@ class EpochMetrics:
         return asdict(self)
 
 
-class Meter:
-    """Sums of an epoch, kept on the device: reading them waits for the device, so the bar reads them seldom."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.images = 0
-        self._loss = torch.zeros((), device=device)
-        self._correct = torch.zeros((), device=device, dtype=torch.int64)
-
-    def add(self, images: int, loss: Tensor, correct: Tensor) -> None:
-        """Count so many images, the sum of their losses, and how many were right."""
-        self.images += images
-        self._loss += loss
-        self._correct += correct
-
-    def reduce(self, world: World) -> None:
-        """Make these the sums over all processes."""
-        if world.size > 1:
-            sums = torch.stack(
-                [self._loss.double(), self._correct.double(), self._loss.new_tensor(self.images).double()]
-            )
-            world.add_up(sums)
-            self._loss, self._correct, images = sums
-            self.images = int(images)
-
-    @property
-    def loss(self) -> float:
-        return self._loss.item() / max(1, self.images)
-
-    @property
-    def accuracy(self) -> float:
-        return self._correct.item() / max(1, self.images)
-
-
 OnBatch = Callable[[int, Meter], None]
 
 
@@ -88,6 +57,7 @@ class Trainer:
         seed: decides the order, the augmentation and the dropout; the model's first weights are the caller's.
         validation: held-out images to measure after every epoch, or None.
         precision: `fp32`, or `bf16` for mixed precision.
+        step: how full batches are run; all but `eager` need CUDA and a single process.
         world: the processes that share the work; each has all of the data and makes its own trainer.
         notice: told, as a sentence, what the owner of the run should know.
     """
@@ -101,20 +71,25 @@ class Trainer:
         validation: LabelledImages | None = None,
         *,
         precision: Precision = "fp32",
+        step: StepKind = "eager",
         world: World = ALONE,
         notice: Callable[[str], None] | None = None,
     ) -> None:
         device = data.labels.device
+        refuse_step(step, device, world)
         self.recipe = recipe
         self.seed = seed
         self.epoch = 0
         self.model = model.to(device).to(memory_format=torch.channels_last)
-        self._gradients = Gradients(self.model, recipe.label_smoothing, precision=precision, world=world, notice=notice)
-        self.average: AveragedModel | None = None
-        if recipe.ema:
-            average = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
-            # Statistics of batch norm belong to the weights they were measured with: they are averaged too.
-            self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
+        self._gradients = Gradients(
+            self.model,
+            recipe.label_smoothing,
+            precision=precision,
+            world=world,
+            compile_for=recipe.batch_size if step == "compile" else 0,
+            notice=notice,
+        )
+        self.average = Average(self.model, recipe.ema) if recipe.ema else None
         self.optimizer = make_optimizer(self.model, recipe)
         self._epochs = Epochs(data, recipe, seed, world)
         self._images = len(data)
@@ -122,6 +97,9 @@ class Trainer:
         self._world = world
         self._device = device
         self._validation = validation
+        self._notice = notice
+        self.step = step
+        self._whole: WholeStep | None = None
 
     @property
     def trained(self) -> nn.Module:
@@ -135,24 +113,30 @@ class Trainer:
             TrainingDiverged: the loss is not finite; the sentence names the epoch and the rate.
             OutOfMemory: not even a piece of a batch fits.
         """
-        steps = self._steps_per_epoch * self.recipe.epochs
-        step = self._steps_per_epoch * self.epoch
+        self.model.train()
+        self._record()
         # Dropout draws from the global generator: seeded here, an epoch is the same whatever ran before it.
         # Processes draw different masks, since they have different images.
         torch.manual_seed(self.seed * 1_000_003 + self.epoch + (self._world.rank << 53))
-        self.model.train()
-        meter = Meter(self._device)
-        lr = 0.0
-        left = self._images
+        before, steps = self._steps_per_epoch * self.epoch, self._steps_per_epoch * self.recipe.epochs
+        size, lr = self.recipe.batch_size, 0.0
+        meter = Meter(self._device) if self._whole is None else self._whole.meter
         started = time.perf_counter()
-        for images, labels in self._epochs.batches(self.epoch):
-            lr = self.recipe.lr_at(step, steps)
-            count = min(left, self.recipe.batch_size)
-            self._step(images, labels, count, lr, meter)
-            step += 1
-            left -= count
+        draw = self._epochs.draw(self.epoch)
+        rates = [self.recipe.lr_at(step, steps) for step in range(before, before + self._steps_per_epoch)]
+        # A run's very first step is not the graph's: it begins the average, and every other one goes on with it.
+        recorded = range(0 if before else 1, self._images // size if self._whole else 0)
+        if self._whole is not None:
+            self._whole.begin(draw, rates, recorded.start)
+        for number, lr in enumerate(rates):
+            start, stop = number * size, min((number + 1) * size, self._images)
+            if self._whole is not None and number in recorded:
+                self._whole.run()
+            else:
+                images, labels = self._epochs.batch(draw, self._world.share(start, stop))
+                self._take_step(images, labels, stop - start, lr, meter)
             if on_batch is not None:
-                on_batch(count, meter)
+                on_batch(stop - start, meter)
         meter.reduce(self._world)
         loss = meter.loss  # waits for the device, so it comes before the clock is read
         seconds = time.perf_counter() - started
@@ -164,14 +148,39 @@ class Trainer:
         accuracy = evaluate(self.trained, self._validation).accuracy if self._validation is not None else None
         return EpochMetrics(self.epoch, lr, loss, meter.accuracy, accuracy, seconds, meter.images / seconds)
 
-    def _step(self, images: Tensor, labels: Tensor, count: int, lr: float, meter: Meter) -> None:
+    def _record(self) -> None:
+        """Record the step as a CUDA graph, before the first epoch of a sitting; without memory for it, say so."""
+        if self.step == "eager" or self._whole is not None or self._images < self.recipe.batch_size:
+            return
+        try:
+            self._whole = WholeStep(
+                self._epochs,
+                self._gradients,
+                self.optimizer,
+                self.average,
+                self._epochs.draw(self.epoch),
+                self.recipe.batch_size,
+                list(self.model.state_dict().values()),
+            )
+        except torch.OutOfMemoryError:
+            self.step = "eager"
+        if self._whole is None and self._notice is not None:
+            self._notice(
+                f"the memory of {self._device} does not hold a CUDA graph of a step of {self.recipe.batch_size} "
+                "images: going on without one"
+            )
+
+    def _take_step(self, images: Tensor, labels: Tensor, count: int, lr: float, meter: Meter) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr
         loss, correct = self._gradients.compute(images, labels, count)
         try:
             self.optimizer.step()
             if self.average is not None:
-                self.average.update_parameters(self.model)
+                self.average.update()
         except torch.OutOfMemoryError as error:
             raise OutOfMemory(f"the memory of {self._device} does not hold the optimiser of this network") from error
         meter.add(len(labels), loss, correct)
@@ -188,7 +197,7 @@ class Trainer:
             if value is not None
         }
         if self.average is not None:
-            state["average/n"] = self.average.n_averaged
+            state["average/n"] = torch.tensor(self.average.updates)
             state |= {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
         return state
 
@@ -208,11 +217,23 @@ class Trainer:
                 slots.setdefault(int(index), {})[key] = tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
         if self.average is not None:
-            self.average.n_averaged.copy_(state["average/n"])
+            self.average.updates = int(state["average/n"])
             prefix = "model/"
             self.model.load_state_dict(
                 {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
             )
+
+
+def refuse_step(step: StepKind, device: torch.device, world: World) -> None:
+    """Refuse a way to run steps that this device or these processes do not have.
+
+    Raises:
+        UsageError: always with one.
+    """
+    if step != "eager" and device.type != "cuda":
+        raise UsageError(f"steps as a {step} need a CUDA device, and this run is on {device.type}: use --step eager")
+    if step != "eager" and world.size > 1:
+        raise UsageError(f"{world.size} processes take each step together, kernel by kernel: use --step eager")
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
