@@ -22,6 +22,7 @@ class AccuracyReport:
     device: str
     providers: list[str]
     seconds: float
+    tf32: bool = False
 
     @property
     def n(self) -> int:
@@ -51,7 +52,7 @@ class AccuracyReport:
             "providers": self.providers,
             "seconds": round(self.seconds, 4),
             "images_per_second": round(self.n / self.seconds, 1),
-        }
+        } | ({} if self.device == "cpu" else {"tf32": self.tf32})
 
 
 def measure_accuracy(
@@ -79,5 +80,5 @@ def measure_accuracy(
             progress(len(predicted))
     seconds = time.perf_counter() - started
     return AccuracyReport(
-        classifier.name, classifier.labels, confusion, classifier.device, classifier.providers, seconds
+        classifier.name, classifier.labels, confusion, classifier.device, classifier.providers, seconds, classifier.tf32
     )

@@ -18,6 +18,7 @@ from runtime.images import Fit, Invert, Pixels, to_pixels
 from runtime.live import LiveSession
 from runtime.overlap import decoded_batches
 from runtime.prediction import Candidate, Prediction
+from runtime.tuning import Tuning
 
 DEFAULT_BATCH_SIZE = 256
 _DATATYPES = {"tensor(uint8)": "UINT8", "tensor(float)": "FP32"}
@@ -33,8 +34,11 @@ class Classifier:
     Args:
         model: a name (`runtime list` shows them), a path to a contract-true .onnx file, or None for the most accurate
             model that ships with the package.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`. A device asked for by name is used or the constructor fails.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `tensorrt`. A device asked for by name is used or the constructor
+            fails.
         threads: CPU threads; by default all that affinity and the container's quota allow.
+        tf32: on a GPU, multiply in TF32, with 10 bits of mantissa; the CPU has no such thing.
+        tuning: settings of speed; by default what `runtime bench --sweep` found best for this model on this GPU.
 
     Attributes:
         name: the model's name.
@@ -44,6 +48,7 @@ class Classifier:
         metadata: the description inside the file.
         device: where every node runs: "cpu" or "cuda:N".
         device_reason: why `auto` did not choose CUDA, or None.
+        tf32: whether it multiplies in TF32; never so on the CPU.
         placement: number of nodes by execution provider.
         providers: those execution providers.
 
@@ -54,16 +59,25 @@ class Classifier:
     """
 
     def __init__(
-        self, model: str | os.PathLike[str] | None = None, *, device: str = "auto", threads: int | None = None
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        tf32: bool = False,
+        tuning: Tuning | None = None,
     ) -> None:
         if threads is not None and threads < 1:
             raise UsageError(f"threads must be at least 1, not {threads}")
-        self._live = live = LiveSession(model, device, threads)
+        if tf32 and device == "cpu":
+            raise UsageError("TF32 is a way in which GPUs multiply; the CPU has none: leave it, or ask for cuda")
+        self._live = live = LiveSession(model, device, threads, tf32, tuning)
         what = str(live.stored.path)
         self.metadata: Metadata = contract.parse_metadata(live.session.get_modelmeta().custom_metadata_map, what)
         contract.check_signature(
             _specs(live.session.get_inputs()), _specs(live.session.get_outputs()), len(self.metadata.labels), what
         )
+        live.bind(len(self.metadata.labels))
         self.name = self.metadata.model
         self.labels = self.metadata.labels
         self.path = live.stored.path
@@ -72,6 +86,7 @@ class Classifier:
         self.bytes = live.bytes
         self.device = str(live.device)
         self.device_reason = live.reason
+        self.tf32 = tf32 and live.device.kind != "cpu"
         self.placement = live.placement
         self.providers = list(live.placement)
 
@@ -113,7 +128,15 @@ class Classifier:
             "device": self.device,
             "device_reason": self.device_reason,
             "placement": self.placement,
+            "gpu": self._gpu_info(),
         }
+
+    def _gpu_info(self) -> dict[str, Any] | None:
+        bound = self._live.bound
+        if bound is None:
+            return None
+        settings = {"tf32": self.tf32} | self._live.tuning.as_dict() | {"graphs": bound.graphs}
+        return settings | {"batch sizes": bound.captured, "notice": self._live.notice}
 
     def logits(self, pixels: npt.NDArray[np.uint8], batch_size: int = DEFAULT_BATCH_SIZE) -> npt.NDArray[np.float32]:
         """Return the raw scores: pixels: uint8 (N, 1, 28, 28), light garment on black -> float32 (N, K).
@@ -232,6 +255,8 @@ class Classifier:
     def _run(self, output: str, pixels: npt.NDArray[np.uint8], batch_size: int) -> npt.NDArray[np.float32]:
         session = self._live.session or self._live.reopened()
         _check_batch_size(batch_size)
+        if self._live.bound is not None:
+            return self._live.bound.run(output, pixels, batch_size)
         if len(pixels) <= batch_size:
             (result,) = session.run([output], {contract.INPUT: pixels})
             return result  # type: ignore[no-any-return]
@@ -242,9 +267,17 @@ class Classifier:
         return np.concatenate(parts)
 
 
-def _reopened(kind: type[Classifier], model: str | None, device: str, threads: int | None, sha256: str) -> Classifier:
+def _reopened(
+    kind: type[Classifier],
+    model: str | None,
+    device: str,
+    threads: int | None,
+    tf32: bool,
+    tuning: Tuning | None,
+    sha256: str,
+) -> Classifier:
     """Unpickle. Raises ModelInvalid where the same request finds another file, since answers would differ unseen."""
-    classifier = kind(model, device=device, threads=threads)
+    classifier = kind(model, device=device, threads=threads, tf32=tf32, tuning=tuning)
     classifier._live.require(sha256)
     return classifier
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from runtime.console import Bar, Command, emit, emit_json, emit_table, json_option, note
-from runtime.options import batch_size_option, device_option, model_option, say_device, threads_option
+from runtime.options import batch_size_option, device_option, model_option, say_device, tf32_option, threads_option
 
 
 @click.command(cls=Command)
@@ -17,6 +17,7 @@ from runtime.options import batch_size_option, device_option, model_option, say_
 @click.option("--output", "-o", type=click.Path(dir_okay=False), help="Write the confusion matrix as a PNG.")
 @batch_size_option
 @device_option
+@tf32_option
 @threads_option
 @json_option
 def accuracy(
@@ -25,6 +26,7 @@ def accuracy(
     output: str | None,
     batch_size: int,
     device: str,
+    tf32: bool,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -36,7 +38,7 @@ def accuracy(
     """
     from runtime.classifier import Classifier
 
-    classifier = Classifier(model, device=device, threads=threads)
+    classifier = Classifier(model, device=device, threads=threads, tf32=tf32)
     say_device(classifier)
     report, errors = measured(classifier, folder, batch_size)
     if output is not None:
@@ -99,9 +101,10 @@ def taken_for(report: Any, index: int) -> str:
 @click.command(cls=Command)
 @model_option
 @device_option
+@tf32_option
 @threads_option
 @json_option
-def parity(model: str | None, device: str, threads: int | None, as_json: bool) -> None:
+def parity(model: str | None, device: str, tf32: bool, threads: int | None, as_json: bool) -> None:
     """Check that this machine's device gives the answers of the PyTorch network the model was made from.
 
     The network's answers to 16 pictures travel with the model; how far a right device may be from them follows from
@@ -113,7 +116,7 @@ def parity(model: str | None, device: str, threads: int | None, as_json: bool) -
     from runtime.classifier import Classifier
     from runtime.parity import measure_parity
 
-    classifier = Classifier(model, device=device, threads=threads)
+    classifier = Classifier(model, device=device, threads=threads, tf32=tf32)
     say_device(classifier)
     report = measure_parity(classifier)
     if as_json:
@@ -149,6 +152,7 @@ def parity(model: str | None, device: str, threads: int | None, as_json: bool) -
 )
 @click.option("--min-runs", type=click.IntRange(1), default=100, show_default=True, help="Runs a batch size.")
 @device_option
+@tf32_option
 @threads_option
 @json_option
 def bench(
@@ -157,6 +161,7 @@ def bench(
     min_seconds: float,
     min_runs: int,
     device: str,
+    tf32: bool,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -168,7 +173,7 @@ def bench(
     from runtime.bench import COLD_STARTS, measure_bench
     from runtime.classifier import Classifier
 
-    classifier = Classifier(model, device=device, threads=threads)
+    classifier = Classifier(model, device=device, threads=threads, tf32=tf32)
     say_device(classifier)
     with Bar(f"measuring {classifier.name}", COLD_STARTS + len(batch_sizes)) as bar:
         report = measure_bench(

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from runtime.console import Bar, Command, emit, emit_json, json_option, note
-from runtime.options import batch_size_option, device_option, model_option, say_device, threads_option
+from runtime.options import batch_size_option, device_option, model_option, say_device, tf32_option, threads_option
 
 
 @click.command(cls=Command)
@@ -33,6 +33,7 @@ from runtime.options import batch_size_option, device_option, model_option, say_
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, as results come.")
 @batch_size_option
 @device_option
+@tf32_option
 @threads_option
 @json_option
 def predict(
@@ -46,6 +47,7 @@ def predict(
     as_csv: bool,
     batch_size: int,
     device: str,
+    tf32: bool,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -64,7 +66,7 @@ def predict(
     from runtime.sources import STDIN, expand, read_stdin
 
     names = list(expand(sources, recursive=recursive))
-    classifier = Classifier(model, device=device, threads=threads)
+    classifier = Classifier(model, device=device, threads=threads, tf32=tf32)
     say_device(classifier)
     documents, failures = [], 0
     if as_csv:

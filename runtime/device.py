@@ -7,6 +7,7 @@ import ctypes
 import io
 import os
 from dataclasses import dataclass
+from importlib import import_module
 
 from runtime.errors import UsageError
 
@@ -19,6 +20,9 @@ LINKED_LIBRARIES = (
     "libcurand.so.10",
     "libcudnn.so.9",
 )
+# What its TensorRT provider is linked to besides.
+TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvonnxparser.so.10")
+KINDS = ("cuda", "tensorrt")
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 
 
@@ -37,7 +41,7 @@ CPU = Device("cpu")
 
 
 def parse_device(name: str) -> Device | None:
-    """Return the device that `cpu`, `cuda` or `cuda:N` names, or None for `auto`.
+    """Return the device that `cpu`, `cuda`, `cuda:N`, `tensorrt` or `tensorrt:N` names, or None for `auto`.
 
     Raises:
         UsageError: not one of these.
@@ -45,9 +49,9 @@ def parse_device(name: str) -> Device | None:
     if name == "auto":
         return None
     kind, _, index = name.partition(":")
-    if name == "cpu" or (kind == "cuda" and (index == "" or index.isdecimal()) and not name.endswith(":")):
+    if name == "cpu" or (kind in KINDS and (index == "" or index.isdecimal()) and not name.endswith(":")):
         return Device(kind, int(index or 0))
-    raise UsageError(f"{name!r} is no device; use auto, cpu, cuda or cuda:N")
+    raise UsageError(f"{name!r} is no device; use auto, cpu, cuda or cuda:N, or tensorrt where it is installed")
 
 
 def installed_onnxruntimes() -> list[str]:
@@ -59,6 +63,29 @@ def installed_onnxruntimes() -> list[str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found.append(f"{name} {importlib.metadata.version(name)}")
     return found
+
+
+def device_problem(device: Device) -> str | None:
+    """Return why a device cannot be used, as `cause: remedy`, or None if nothing stands in the way."""
+    if device.kind == "cpu":
+        return None
+    problem = cuda_problem(device.index)
+    return tensorrt_problem() if problem is None and device.kind == "tensorrt" else problem
+
+
+def tensorrt_problem() -> str | None:
+    """Return what TensorRT lacks on a machine where CUDA works, as `cause: remedy`, or None."""
+    import onnxruntime
+
+    if "TensorrtExecutionProvider" not in onnxruntime.get_available_providers():
+        return "the installed onnxruntime is built without TensorRT: install onnxruntime-gpu, or use --device cuda"
+    if os.name == "nt":
+        return None  # the session itself is the proof, as for CUDA
+    with contextlib.suppress(ImportError):
+        import_module("tensorrt")  # NVIDIA's package loads its libraries from where pip has put them
+    if missing := [name for name in TENSORRT_LIBRARIES if not loads(name)]:
+        return f"{', '.join(missing)} cannot be loaded: pip install 'tensorrt-cu13<11', or use --device cuda"
+    return None
 
 
 def cuda_problem(index: int = 0) -> str | None:

@@ -8,7 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.device import LINKED_LIBRARIES, cuda_problem, installed_onnxruntimes, loads, parse_device, preload
+from runtime.device import (
+    LINKED_LIBRARIES,
+    cuda_problem,
+    installed_onnxruntimes,
+    loads,
+    parse_device,
+    preload,
+    tensorrt_problem,
+)
 from runtime.errors import DeviceUnavailable, FashionZooError
 from runtime.gpus import DRIVER, MANAGEMENT, Driver, Gpu, find_driver, list_gpus
 from runtime.selftest import run_selftest
@@ -122,7 +130,10 @@ def _can_run(document: dict[str, Any]) -> bool:
 
 def _check_device(device: str) -> None:
     asked = parse_device(device)
-    if asked is not None and asked.kind == "cuda" and (problem := cuda_problem(asked.index)):
+    if asked is None or asked.kind == "cpu":
+        return
+    problem = cuda_problem(asked.index) or (tensorrt_problem() if asked.kind == "tensorrt" else None)
+    if problem:
         raise DeviceUnavailable(f"nothing can run on {asked}: {problem}")
 
 

@@ -56,6 +56,23 @@ def list_gpus() -> list[Gpu]:
     return [_describe(cuda, index) for index in range(count.value)]
 
 
+def memory_used(index: int) -> int | None:
+    """Return the bytes in use on a GPU, by all processes, or None where the management library does not tell.
+
+    It counts in its own order, so where CUDA_VISIBLE_DEVICES reorders the GPUs `index` may mean another.
+    """
+    management = _load(MANAGEMENT)
+    if management is None or management.nvmlInit_v2():
+        return None
+    device, memory = ctypes.c_void_p(), (ctypes.c_ulonglong * 3)()  # total, free, used
+    try:
+        if management.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device)):
+            return None
+        return None if management.nvmlDeviceGetMemoryInfo(device, memory) else int(memory[2])
+    finally:
+        management.nvmlShutdown()
+
+
 def _describe(cuda: Any, index: int) -> Gpu:
     device, memory, value = ctypes.c_int(), ctypes.c_size_t(), ctypes.c_int()
     name = ctypes.create_string_buffer(256)

@@ -71,7 +71,7 @@ def measure_folder(
     if len(errors) == len(pictures):
         raise UsageError(f"none of the {len(pictures)} pictures can be read; the first: {errors[0]}")
     report = AccuracyReport(
-        classifier.name, classifier.labels, confusion, classifier.device, classifier.providers, seconds
+        classifier.name, classifier.labels, confusion, classifier.device, classifier.providers, seconds, classifier.tf32
     )
     return report, errors
 

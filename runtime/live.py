@@ -8,13 +8,18 @@ import hashlib
 import os
 import threading
 import weakref
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from runtime.device import Device
 from runtime.errors import DeviceUnavailable, FashionZooError, ModelInvalid
 from runtime.session import open_session
 from runtime.store import StoredModel, find_model
 from runtime.threads import available_cpus
+from runtime.tuning import Tuning
+
+if TYPE_CHECKING:
+    from runtime.bound import BoundSession
 
 
 class LiveSession:
@@ -23,36 +28,74 @@ class LiveSession:
     Attributes:
         session: the `onnxruntime.InferenceSession`, or None.
         stored: the file; `bytes` and `sha256` are those of its content.
-        device, placement, reason: as in `runtime.session.OpenSession`.
+        device, placement, reason, tuning, notice: as in `runtime.session.OpenSession`.
+        bound: what to run on a GPU in place of the session, once `bind` was called; None on the CPU.
         decoders: how many threads should decode pictures for it.
     """
 
-    def __init__(self, model: str | os.PathLike[str] | None, device: str, threads: int | None) -> None:
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None,
+        device: str,
+        threads: int | None,
+        tf32: bool = False,
+        tuning: Tuning | None = None,
+    ) -> None:
         self.stored: StoredModel = find_model(model)
         content = self.stored.read()
         self.bytes, self.sha256 = len(content), hashlib.sha256(content).hexdigest()
         # A name stays a name, for each process to look up; a path must not depend on the folder it is used in.
         by_path = model is not None and self.stored.origin == "path"
         self._model = os.path.abspath(self.stored.path) if by_path else None if model is None else os.fspath(model)
-        self._asked, self._threads = device, threads
-        opened = open_session(content, device, threads=threads, what=str(self.stored.path))
+        self._asked, self._threads, self._tf32, self._asked_tuning = device, threads, tf32, tuning
+        what = str(self.stored.path)
+        opened = open_session(content, device, threads=threads, what=what, tf32=tf32, graphs=True, tuning=tuning)
         self.session: Any = opened.session
         self.device: Device = opened.device
-        self.placement, self.reason = opened.placement, opened.reason
+        self.placement, self.reason, self.tuning = opened.placement, opened.reason, opened.tuning
+        self._notice = opened.notice
+        self.bound: BoundSession | None = None
         # As many as there are processors, beside the session's own threads: measured on two, one or two decode small
         # files equally fast, since Python's lock is what they share, and large ones are decoded outside of it.
         self.decoders = available_cpus()
         self._closed = False
         _open_sessions.add(self)
 
+    def bind(self, classes: int) -> None:
+        """On a GPU, set up `bound` for a model of so many classes, which has been found to keep the contract."""
+        if self.device.kind == "cpu":
+            return
+        from runtime.bound import BoundSession
+
+        def without_graphs() -> Any:
+            tuning = replace(self.tuning, graphs=False)
+            self.session = None  # frees its memory on the device first
+            self.session = self._open_again(self.stored.read(), tuning)
+            return self.session
+
+        self.bound = BoundSession(
+            self.session,
+            self.device,
+            classes,
+            graphs=self.tuning.graphs,
+            what=str(self.stored.path),
+            without_graphs=without_graphs,
+        )
+
+    @property
+    def notice(self) -> str | None:
+        return (self.bound.notice if self.bound else None) or self._notice
+
     def close(self) -> None:
         """Let the session go, for good."""
         self._closed, self.session = True, None
+        if self.bound is not None:
+            self.bound.close()
 
-    def request(self) -> tuple[str | None, str, int | None, str]:
-        """Return what another process needs to open the same: model, device, threads and the file's sha256."""
+    def request(self) -> tuple[str | None, str, int | None, bool, Tuning | None, str]:
+        """Return what another process needs to open the same: model, device, threads, TF32, tuning, and the sha256."""
         self._refuse_closed()
-        return self._model, self._asked, self._threads, self.sha256
+        return self._model, self._asked, self._threads, self._tf32, self._asked_tuning, self.sha256
 
     def require(self, sha256: str) -> None:
         """Raise ModelInvalid unless the file's content has this checksum."""
@@ -73,20 +116,29 @@ class LiveSession:
         with _reopening:
             self._refuse_closed()
             if self.session is None:
-                if self.device.kind == "cuda":
+                if self.device.kind != "cpu":
                     raise DeviceUnavailable(
                         f"{self.stored.path} was opened on {self.device} before this process was forked, and CUDA does "
                         "not survive a fork: start processes with the 'spawn' method, or open the model in the child"
                     )
-                content = self.stored.read()
-                found = hashlib.sha256(content).hexdigest()
-                if found != self.sha256:
-                    raise ModelInvalid(
-                        f"{self.stored.path} has changed since it was opened: its sha256 is {found}, not {self.sha256}"
-                    )
-                what = str(self.stored.path)
-                self.session = open_session(content, str(self.device), threads=self._threads, what=what).session
+                self.session = self._open_again(self.stored.read(), self.tuning)
             return self.session
+
+    def _open_again(self, content: bytes, tuning: Tuning) -> Any:
+        found = hashlib.sha256(content).hexdigest()
+        if found != self.sha256:
+            raise ModelInvalid(
+                f"{self.stored.path} has changed since it was opened: its sha256 is {found}, not {self.sha256}"
+            )
+        return open_session(
+            content,
+            str(self.device),
+            threads=self._threads,
+            what=str(self.stored.path),
+            tf32=self._tf32,
+            graphs=tuning.graphs,
+            tuning=tuning,
+        ).session
 
     def _refuse_closed(self) -> None:
         if self._closed:
@@ -105,6 +157,7 @@ def _leave_to_the_parent() -> None:
         if live.session is not None:
             with contextlib.suppress(AttributeError):  # where there is no CPython, nothing is freed at once either
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(live.session))
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(live.bound))
             live.session = None
 
 

@@ -15,8 +15,11 @@ device_option = click.option(
     "--device",
     default="auto",
     show_default=True,
-    metavar="auto|cpu|cuda|cuda:N",
+    metavar="auto|cpu|cuda|cuda:N|tensorrt",
     help="Where to compute. A device asked for by name is used, or the command exits with 4.",
+)
+tf32_option = click.option(
+    "--tf32", is_flag=True, help="On a GPU, multiply in TF32: faster, and with 10 bits of mantissa in place of 23."
 )
 threads_option = click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all allowed]")
 batch_size_option = click.option(

@@ -4,6 +4,10 @@ The tolerance is derived, not typed. When the model was verified, PyTorch's own 
 float64 was measured (`noise_floor`), and a graph was allowed a multiple of it (`tolerance`); both are in
 `verification.json` beside the model. The golden answers are PyTorch's float32, so they are themselves off by up to the
 noise floor: a right device differs from them by at most `tolerance + noise_floor`.
+
+In TF32 a GPU rounds the factors of its products to 11 significant bits in place of 24, 2**13 times as coarsely, and
+adds up in float32 as before. So 2**13 noise floors are allowed beside the tolerance. TF32 may also turn a close
+decision, which is counted and reported, but does not fail.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from runtime.golden import FOLDER, read_tensor
 REPORT = "verification.json"
 INPUT_FILE = f"{FOLDER}/input_0.pb"
 OUTPUT_FILES = {contract.LOGITS: f"{FOLDER}/output_0.pb", contract.PROBABILITIES: f"{FOLDER}/output_1.pb"}
+TF32_ROUNDING = 2.0**13  # unit roundoff of TF32, 2**-11, over that of float32, 2**-24
 _HINT = "`zoo export` and `zoo publish` write it beside the model"
 
 
@@ -66,10 +71,11 @@ class ParityReport:
     flips: int
     outputs: tuple[OutputParity, ...]
     seconds: float
+    tf32: bool = False
 
     @property
     def passed(self) -> bool:
-        return self.flips == 0 and all(output.passed for output in self.outputs)
+        return (self.tf32 or self.flips == 0) and all(output.passed for output in self.outputs)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report; `max_abs_diff` (null where it is no number) and `tolerance` are those of the logits."""
@@ -87,7 +93,7 @@ class ParityReport:
             "file": self.file,
             "sha256": self.sha256,
             "seconds": round(self.seconds, 4),
-        }
+        } | ({} if self.device == "cpu" else {"tf32": self.tf32})
 
     def require(self) -> None:
         """Raise ParityFailed, with the worst output named, unless the answers agree."""
@@ -110,7 +116,7 @@ def measure_parity(classifier: Classifier) -> ParityReport:
     """
     folder = classifier.path.parent
     digest = hashlib.sha256(classifier.path.read_bytes()).hexdigest()
-    tolerances = read_tolerances(folder, digest)
+    tolerances = read_tolerances(folder, digest, tf32=classifier.tf32)
     images = _tensor(folder / INPUT_FILE, contract.INPUT, np.uint8, (1, contract.SIDE, contract.SIDE))
     golden = {
         output: _tensor(folder / file, output, np.float32, (len(classifier.labels),))
@@ -135,10 +141,11 @@ def measure_parity(classifier: Classifier) -> ParityReport:
         int(flips),
         tuple(OutputParity(name, _difference(found[name], golden[name]), tolerances[name]) for name in golden),
         seconds,
+        classifier.tf32,
     )
 
 
-def read_tolerances(folder: Path, sha256: str) -> dict[str, float]:
+def read_tolerances(folder: Path, sha256: str, *, tf32: bool = False) -> dict[str, float]:
     """Return how far each output may be from the golden answers, by the report of the model with this checksum.
 
     Raises:
@@ -150,8 +157,9 @@ def read_tolerances(folder: Path, sha256: str) -> dict[str, float]:
         document = json.loads(path.read_bytes())
         verified = document["conditions"]["onnx_sha256"]
         (measures,) = (check["measures"] for check in document["checks"] if check["name"] == "parity")
+        floors = TF32_ROUNDING if tf32 else 1.0
         tolerances = {
-            output: float(measures[output]["tolerance"]) + float(measures[output]["noise_floor"])
+            output: float(measures[output]["tolerance"]) + floors * float(measures[output]["noise_floor"])
             for output in OUTPUT_FILES
         }
     except FileNotFoundError as error:

@@ -203,18 +203,6 @@ def test_a_device_that_is_not_there_is_refused_and_auto_says_why_it_took_the_cpu
     assert failure.value.exit_code == 4
 
 
-@pytest.mark.cuda
-def test_on_cuda_every_node_is_on_cuda_and_the_answers_are_the_cpus(pixels: npt.NDArray[np.uint8]) -> None:
-    try:
-        classifier = Classifier("lenet", device="cuda")
-    except DeviceUnavailable as error:
-        pytest.skip(str(error))
-
-    assert list(classifier.placement) == ["CUDAExecutionProvider"]
-    cpu = Classifier("lenet", device="cpu").logits(pixels)
-    np.testing.assert_allclose(classifier.logits(pixels), cpu, atol=1e-4)
-
-
 def broken(tmp_path: Path, change: Any) -> Path:
     model = onnx.load(WEIGHTS / "lenet" / "model.onnx")
     change(model)
