@@ -42,6 +42,8 @@ FULL = Recipe(
 RECIPES = {
     "adamw": FULL,
     "momentum": FULL.override(optimizer="sgd", momentum=0.9, lr=0.05),
+    "cutmix": FULL.override(cutmix=0.5),
+    "mixup": FULL.override(mixup=0.5, erase=0.0),
     "plain": Recipe(name="d2l", epochs=3, batch_size=64, lr=0.1, normalize=False),
     "no last batch": FULL.override(batch_size=123),
 }

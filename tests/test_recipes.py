@@ -44,6 +44,10 @@ def test_an_unknown_recipe_lists_the_known_ones() -> None:
         ("label_smoothing", 1.0),
         ("shift", 15),
         ("erase", 1.5),
+        ("erase_side", 1),
+        ("erase_side", 29),
+        ("mixup", 0.6),
+        ("cutmix", 1.1),
         ("ema", 1.0),
         ("optimizer", "adam"),
         ("schedule", "step"),
@@ -52,6 +56,11 @@ def test_an_unknown_recipe_lists_the_known_ones() -> None:
 def test_a_value_that_makes_no_sense_is_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(UsageError, match=field):
         recipe_for("lenet").override(**{field: value})
+
+
+def test_images_are_mixed_one_way_at_a_time() -> None:
+    with pytest.raises(UsageError, match=r"mixup must be 0 where cutmix is used, not 0\.5"):
+        recipe_for("lenet").override(mixup=0.5, cutmix=1.0)
 
 
 def test_a_recipe_survives_the_way_through_json_and_cannot_be_changed() -> None:
@@ -64,7 +73,7 @@ def test_a_recipe_survives_the_way_through_json_and_cannot_be_changed() -> None:
 
 def test_a_recipe_of_another_version_is_refused() -> None:
     with pytest.raises(UsageError, match="not one of this version"):
-        Recipe.from_dict(recipe_for("lenet").as_dict() | {"cutmix": 1.0})
+        Recipe.from_dict(recipe_for("lenet").as_dict() | {"dropblock": 1.0})
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_nothing() -> None:

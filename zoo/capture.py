@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from runtime.errors import FashionZooError
+from zoo.augmentation import Draw
 from zoo.average import Average
-from zoo.data import Draw, Epochs
+from zoo.data import Epochs
 from zoo.gradients import Gradients
 from zoo.meter import Meter
 

@@ -108,7 +108,8 @@ class Gradients:
         with rough if self._bf16 else contextlib.nullcontext():
             logits = self._model(images)
             loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=self._label_smoothing)
-        return loss, (logits.detach().argmax(1) == labels).sum()
+        truth = labels if labels.dim() == 1 else labels.argmax(1)  # of mixed images, the one that is shown most
+        return loss, (logits.detach().argmax(1) == truth).sum()
 
     def _shrink(self, batch: int) -> None:
         if self._world.size > 1:  # the others are in the middle of this batch: it cannot be begun again
