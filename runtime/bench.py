@@ -1,33 +1,24 @@
-"""How fast a model is on this machine: a cold start in its parts, then latency and throughput by batch size.
-
-Every run after the warm-up counts; none is dropped as an outlier, since the slow ones are what a user waits for.
-"""
+"""How fast a model is on this machine: a cold start in its parts, then latency and throughput by batch size."""
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from runtime.classifier import Classifier
-from runtime.contract import SIDE
 from runtime.errors import FashionZooError, UsageError
-from runtime.threads import available_cpus, explain_threads
+from runtime.timing import WARM_UP_RUNS, conditions, figures, load_average, random_pixels, timed
 
 BATCH_SIZES = (1, 8, 64, 256)
-WARM_UP_RUNS = 10
 COLD_STARTS = 3
-PERCENTILES = (50, 90, 95, 99)
 # Runs in a process of its own. Every part is what a user waits for, so Python's own start counts as well.
 _COLD_START = """
 import json, sys, time
@@ -36,7 +27,7 @@ import numpy, onnxruntime
 from runtime.classifier import Classifier
 imported = time.perf_counter()
 request = json.loads(sys.argv[1])
-classifier = Classifier(request["model"], device=request["device"], threads=request["threads"])
+classifier = Classifier(request.pop("model"), **request)
 opened = time.perf_counter()
 classifier.logits(numpy.zeros((1, 1, 28, 28), numpy.uint8))
 ran = time.perf_counter()
@@ -66,20 +57,20 @@ def measure_bench(
         UsageError: a number makes no sense.
         FashionZooError: a fresh process could not open the model.
     """
-    if not batch_sizes or min(batch_sizes) < 1 or min_runs < 1 or not 0 <= min_seconds <= 3600:
-        raise UsageError(
-            f"batch sizes {tuple(batch_sizes)}, {min_runs} runs, {min_seconds} s: expected at least one batch size, "
-            "each at least 1, at least 1 run and from 0 to 3600 seconds"
-        )
+    check_measuring(batch_sizes, min_seconds, min_runs)
     tell = progress or (lambda _: None)
-    load = _load()
+    load = load_average()
     starts = []
     for _ in range(COLD_STARTS):
-        starts.append(_cold_start(str(classifier.path), classifier.device, threads))
+        starts.append(_cold_start(classifier, threads))
         tell(1)
     rows = []
     for batch_size in batch_sizes:
-        rows.append(_steady(classifier, batch_size, min_seconds, min_runs))
+        pixels = random_pixels(batch_size)
+        for _ in range(WARM_UP_RUNS):
+            classifier.logits(pixels, batch_size)
+        run = partial(classifier.logits, pixels, batch_size)
+        rows.append(figures(batch_size, timed(run, min_seconds, min_runs)))
         tell(1)
     return {
         "model": classifier.name,
@@ -88,36 +79,35 @@ def measure_bench(
         "providers": classifier.providers,
         "cold_start_ms": {part: round(statistics.median(start[part] for start in starts), 2) for part in starts[0]},
         "batches": rows,
-        "conditions": {
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "pixels": "random uint8, seed 0",
+        "conditions": conditions(threads)
+        | {
             "call": "Classifier.logits, one caller, run after run",
             "cold_start": f"median of {COLD_STARTS} fresh processes, files in the system's cache",
             "warm_up_runs": WARM_UP_RUNS,
             "min_seconds": min_seconds,
             "min_runs": min_runs,
-            "outliers": "none dropped",
-            "threads": threads or available_cpus(),
-            "threads_why": explain_threads() if threads is None else "asked for",
-            "load_average": {"before": load, "after": _load()},
-            "processor": _processor(),
-            "system": f"{platform.system()} {platform.machine()}",
-            "python": platform.python_version(),
-            "onnxruntime": _onnxruntime_version(),
-            "numpy": np.__version__,
+            "load_average": {"before": load, "after": load_average()},
+            "gpu": classifier.info()["gpu"],
         },
     }
 
 
-def _cold_start(model: str, device: str, threads: int | None) -> dict[str, float]:
+def check_measuring(batch_sizes: Sequence[int], min_seconds: float, min_runs: int) -> None:
+    """Raise UsageError unless the numbers make sense."""
+    if not batch_sizes or min(batch_sizes) < 1 or min_runs < 1 or not 0 <= min_seconds <= 3600:
+        raise UsageError(
+            f"batch sizes {tuple(batch_sizes)}, {min_runs} runs, {min_seconds} s: expected at least one batch size, "
+            "each at least 1, at least 1 run and from 0 to 3600 seconds"
+        )
+
+
+def _cold_start(classifier: Classifier, threads: int | None) -> dict[str, float]:
     """Return the milliseconds that a fresh process spends on each part, and `total`, which adds Python's own start."""
-    request = json.dumps({"model": model, "device": device, "threads": threads})
-    command = [sys.executable, "-c", _COLD_START, request]
-    # The child must import this very package, however this process found it.
-    paths = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    model = str(classifier.path)
+    request = {"model": model, "device": classifier.device, "threads": threads, "tf32": classifier.tf32}
+    command = [sys.executable, "-c", _COLD_START, json.dumps(request)]
     began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=same_package(), check=False)
     total = time.perf_counter() - began
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
@@ -126,42 +116,7 @@ def _cold_start(model: str, device: str, threads: int | None) -> dict[str, float
     return {part: 1000 * seconds for part, seconds in (parts | {"total": total}).items()}
 
 
-def _steady(classifier: Classifier, batch_size: int, min_seconds: float, min_runs: int) -> dict[str, Any]:
-    pixels = np.random.default_rng(0).integers(0, 256, (batch_size, 1, SIDE, SIDE), dtype=np.uint8)
-    for _ in range(WARM_UP_RUNS):
-        classifier.logits(pixels, batch_size)
-    nanoseconds: list[int] = []
-    began = time.perf_counter()
-    while len(nanoseconds) < min_runs or time.perf_counter() - began < min_seconds:
-        started = time.perf_counter_ns()
-        classifier.logits(pixels, batch_size)
-        nanoseconds.append(time.perf_counter_ns() - started)
-    milliseconds = np.array(nanoseconds) / 1e6
-    latency = {f"p{percent}": float(np.percentile(milliseconds, percent)) for percent in PERCENTILES}
-    latency |= {"mean": float(milliseconds.mean()), "max": float(milliseconds.max())}
-    return {
-        "batch_size": batch_size,
-        "runs": len(nanoseconds),
-        "latency_ms": {name: round(value, 4) for name, value in latency.items()},
-        "images_per_second": round(batch_size * len(nanoseconds) / (milliseconds.sum() / 1000), 1),
-    }
-
-
-def _load() -> list[float] | None:
-    """The load averages of 1, 5 and 15 minutes: figures taken on a busy machine should show it."""
-    return [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
-
-
-def _onnxruntime_version() -> str:
-    import onnxruntime
-
-    return str(onnxruntime.__version__)
+def same_package() -> dict[str, str]:
+    """Return an environment in which a child imports this very package, however this process found it."""
+    paths = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}

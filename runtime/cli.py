@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from runtime.cli_bench import bench
 from runtime.cli_doctor import doctor
-from runtime.cli_measure import accuracy, bench, parity
+from runtime.cli_measure import accuracy, parity
 from runtime.cli_predict import predict
 from runtime.console import CONTEXT_SETTINGS, Command, Group, emit, emit_json, emit_table, json_option
 from runtime.options import device_option, model_option

@@ -1,4 +1,4 @@
-"""`runtime accuracy`, `parity` and `bench`: parse, make one library call, print."""
+"""`runtime accuracy` and `parity`: parse, make one library call, print."""
 
 from __future__ import annotations
 
@@ -100,11 +100,12 @@ def taken_for(report: Any, index: int) -> str:
 
 @click.command(cls=Command)
 @model_option
+@click.option("--live", is_flag=True, help="Compare with the PyTorch network, run here; needs the zoo extra.")
 @device_option
 @tf32_option
 @threads_option
 @json_option
-def parity(model: str | None, device: str, tf32: bool, threads: int | None, as_json: bool) -> None:
+def parity(model: str | None, live: bool, device: str, tf32: bool, threads: int | None, as_json: bool) -> None:
     """Check that this machine's device gives the answers of the PyTorch network the model was made from.
 
     The network's answers to 16 pictures travel with the model; how far a right device may be from them follows from
@@ -114,11 +115,18 @@ def parity(model: str | None, device: str, tf32: bool, threads: int | None, as_j
     Example: runtime parity -m lenet --device cuda --json
     """
     from runtime.classifier import Classifier
-    from runtime.parity import measure_parity
+    from runtime.parity import LIVE_IMAGES, measure_live_parity, measure_parity
 
     classifier = Classifier(model, device=device, threads=threads, tf32=tf32)
     say_device(classifier)
-    report = measure_parity(classifier)
+    if live:
+        from runtime import fashion_mnist
+        from runtime.fetch import fetch_with_bar
+
+        fetch_with_bar("test")
+        report = measure_live_parity(classifier, fashion_mnist.load("test")[0][:LIVE_IMAGES])
+    else:
+        report = measure_parity(classifier)
     if as_json:
         emit_json(report.as_dict())
     else:
@@ -133,69 +141,3 @@ def parity(model: str | None, device: str, tf32: bool, threads: int | None, as_j
         verdict = "passed" if report.passed else "FAILED"
         emit(f"{report.model} on {report.device}: {verdict}, {report.flips} of {report.images} pictures change class")
     report.require()
-
-
-@click.command(cls=Command)
-@model_option
-@click.option(
-    "--batch-size",
-    "-b",
-    "batch_sizes",
-    type=click.IntRange(1),
-    multiple=True,
-    default=(1, 8, 64, 256),
-    show_default=True,
-    help="Images at once; may be given several times.",
-)
-@click.option(
-    "--min-seconds", type=click.FloatRange(0, 3600), default=1.0, show_default=True, help="Time a batch size."
-)
-@click.option("--min-runs", type=click.IntRange(1), default=100, show_default=True, help="Runs a batch size.")
-@device_option
-@tf32_option
-@threads_option
-@json_option
-def bench(
-    model: str | None,
-    batch_sizes: tuple[int, ...],
-    min_seconds: float,
-    min_runs: int,
-    device: str,
-    tf32: bool,
-    threads: int | None,
-    as_json: bool,
-) -> None:
-    """Measure a cold start in its parts, then latency and throughput by batch size; no outlier is dropped.
-
-    \b
-    Example: runtime bench -m lenet -b 1 -b 256 --json
-    """
-    from runtime.bench import COLD_STARTS, measure_bench
-    from runtime.classifier import Classifier
-
-    classifier = Classifier(model, device=device, threads=threads, tf32=tf32)
-    say_device(classifier)
-    with Bar(f"measuring {classifier.name}", COLD_STARTS + len(batch_sizes)) as bar:
-        report = measure_bench(
-            classifier,
-            threads=threads,
-            batch_sizes=batch_sizes,
-            min_seconds=min_seconds,
-            min_runs=min_runs,
-            progress=bar.advance,
-        )
-    if as_json:
-        emit_json(report)
-        return
-    parts = ", ".join(f"{part.replace('_', ' ')} {value:,.1f}" for part, value in report["cold_start_ms"].items())
-    emit(f"{report['model']} on {report['device']}, {report['conditions']['threads']} threads")
-    emit(f"cold start, ms: {parts}")
-    names = list(report["batches"][0]["latency_ms"])
-    emit_table(
-        ["batch", "runs", *(f"{name} ms" for name in names), "images/s"],
-        [
-            [row["batch_size"], row["runs"], *row["latency_ms"].values(), f"{row['images_per_second']:,.0f}"]
-            for row in report["batches"]
-        ],
-        right=["batch", "runs", *(f"{name} ms" for name in names), "images/s"],
-    )

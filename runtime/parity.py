@@ -32,6 +32,8 @@ REPORT = "verification.json"
 INPUT_FILE = f"{FOLDER}/input_0.pb"
 OUTPUT_FILES = {contract.LOGITS: f"{FOLDER}/output_0.pb", contract.PROBABILITIES: f"{FOLDER}/output_1.pb"}
 TF32_ROUNDING = 2.0**13  # unit roundoff of TF32, 2**-11, over that of float32, 2**-24
+GOLDEN, LIVE = "the golden answers", "the PyTorch network, run here"
+LIVE_IMAGES = 512
 _HINT = "`zoo export` and `zoo publish` write it beside the model"
 
 
@@ -72,6 +74,7 @@ class ParityReport:
     outputs: tuple[OutputParity, ...]
     seconds: float
     tf32: bool = False
+    reference: str = GOLDEN
 
     @property
     def passed(self) -> bool:
@@ -93,7 +96,9 @@ class ParityReport:
             "file": self.file,
             "sha256": self.sha256,
             "seconds": round(self.seconds, 4),
-        } | ({} if self.device == "cpu" else {"tf32": self.tf32})
+            **({} if self.device == "cpu" else {"tf32": self.tf32}),
+            **({} if self.reference == GOLDEN else {"reference": self.reference}),
+        }
 
     def require(self) -> None:
         """Raise ParityFailed, with the worst output named, unless the answers agree."""
@@ -142,6 +147,45 @@ def measure_parity(classifier: Classifier) -> ParityReport:
         tuple(OutputParity(name, _difference(found[name], golden[name]), tolerances[name]) for name in golden),
         seconds,
         classifier.tf32,
+    )
+
+
+def measure_live_parity(classifier: Classifier, images: npt.NDArray[np.uint8]) -> ParityReport:
+    """Run the PyTorch network itself on the CPU, in a process of its own, and compare its logits on these pictures.
+
+    Args:
+        classifier: a model of the zoo, with its checkpoint beside it.
+        images: uint8 (N, 1, 28, 28).
+
+    Raises:
+        ModelNotFound: there is no checkpoint or no verification report beside the model.
+        ContestantFailed: PyTorch is not installed, or the network cannot be run.
+    """
+    from runtime.contest import CHECKPOINT, Contestant
+
+    folder = classifier.path.parent
+    checkpoint = folder / CHECKPOINT
+    if not checkpoint.is_file():
+        raise ModelNotFound(f"live parity needs the weights in {checkpoint}, which is missing; {_HINT}")
+    digest = hashlib.sha256(classifier.path.read_bytes()).hexdigest()
+    tolerance = read_tolerances(folder, digest, tf32=classifier.tf32)[contract.LOGITS]
+    with Contestant("torch", classifier.path, "cpu", network=classifier.name, checkpoint=checkpoint) as network:
+        expected = np.concatenate([network.logits(images[start : start + 64]) for start in range(0, len(images), 64)])
+    started = time.perf_counter()
+    found = classifier.logits(images)
+    seconds = time.perf_counter() - started
+    return ParityReport(
+        classifier.name,
+        str(classifier.path),
+        digest,
+        classifier.device,
+        classifier.providers,
+        len(images),
+        int(np.count_nonzero(found.argmax(axis=1) != expected.argmax(axis=1))),
+        (OutputParity(contract.LOGITS, _difference(found, expected), tolerance),),
+        seconds,
+        classifier.tf32,
+        LIVE,
     )
 
 

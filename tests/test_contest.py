@@ -1,0 +1,147 @@
+"""`runtime bench --compare` and `--sweep`: the same answers from every way, timed in turn; what cannot run is said."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from click.testing import CliRunner
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from runtime import Classifier, UsageError
+from runtime.cli import runtime
+from runtime.contest import CHECKPOINT, OURS, WAYS, Contestant, ContestantFailed, compare, take_turns
+from zoo.contestant import WAYS as KNOWN_WAYS
+
+LENET = Path(__file__).resolve().parents[1] / "weights" / "lenet"
+
+
+def contestant(way: str, file: Path = LENET / "model.onnx") -> Contestant:
+    checkpoint = LENET / CHECKPOINT if way.startswith("torch") else None
+    return Contestant(way, file, "cpu", threads=1, network="lenet", checkpoint=checkpoint)
+
+
+def test_both_sides_know_the_same_ways() -> None:
+    assert set(WAYS) == set(KNOWN_WAYS)
+
+
+@pytest.mark.parametrize("way", ["onnxruntime", "torch", "openvino"])
+def test_another_way_gives_the_same_answers(way: str, test_images: npt.NDArray[np.uint8]) -> None:
+    if way == "openvino":
+        pytest.importorskip("openvino")
+    pixels = test_images[:20, None].copy()
+    with contestant(way) as other, Classifier(LENET, device="cpu") as classifier:
+        np.testing.assert_allclose(other.logits(pixels), classifier.logits(pixels), atol=1e-4)
+        assert set(other.cold_start_ms) == {"import", "session", "first_run", "total"}
+        assert other.version[0].isdigit()
+
+
+def test_live_parity_runs_the_network_itself_and_finds_another_network_out(tmp_path: Path) -> None:
+    arguments = ["parity", "--device", "cpu", "--live", "--json", "-m"]
+    result = CliRunner().invoke(runtime, [*arguments, str(LENET)])
+    document = json.loads(result.stdout)
+
+    assert (result.exit_code, document["passed"], document["flips"]) == (0, True, 0)
+    assert (document["reference"], document["images"]) == ("the PyTorch network, run here", 512)
+    assert 0 < document["max_abs_diff"] < document["tolerance"]
+
+    other = shutil.copytree(LENET, tmp_path / "lenet")
+    weights = load_file(other / CHECKPOINT)
+    with safe_open(other / CHECKPOINT, "numpy") as file:
+        header = file.metadata()
+    weights["network.11.bias"][3] += 0.01
+    save_file(weights, other / CHECKPOINT, header)
+    result = CliRunner().invoke(runtime, [*arguments, str(other)])
+    assert result.exit_code == 3
+    assert json.loads(result.stdout)["max_abs_diff"] == pytest.approx(0.01, rel=0.1)
+
+
+def test_live_parity_without_the_weights_names_them(tmp_path: Path) -> None:
+    shutil.copytree(LENET, tmp_path / "lenet")
+    (tmp_path / "lenet" / CHECKPOINT).unlink()
+    result = CliRunner().invoke(runtime, ["parity", "--device", "cpu", "--live", "-m", str(tmp_path / "lenet")])
+
+    assert result.exit_code == 1
+    assert "live parity needs the weights in " in result.stderr
+
+
+def test_ways_are_timed_in_turn_with_all_their_runs_and_the_first_is_the_measure() -> None:
+    with contestant(OURS) as ours, contestant("onnxruntime") as other:
+        rows = take_turns([ours, other], 4, 0, 10, rounds=5)
+
+    assert list(rows) == [OURS, "onnxruntime"]
+    assert rows[OURS]["times_ours"] == 1.0
+    for row in rows.values():
+        assert (row["batch_size"], row["runs"], row["device_mib"]) == (4, 10, None)
+        assert 0 < row["latency_ms"]["p50"] <= row["latency_ms"]["p99"]
+        assert row["resident_mib"] > 20
+
+
+def test_a_way_that_ends_leaves_the_others_running() -> None:
+    with contestant(OURS) as ours, contestant("onnxruntime") as other:
+        other._process.kill()
+        rows = take_turns([ours, other], 1, 0, 5)
+
+    assert rows["onnxruntime"]["error"].startswith("onnxruntime ended: ")
+    assert rows[OURS]["runs"] == 5
+
+
+def test_a_way_that_cannot_run_is_a_sentence() -> None:
+    with pytest.raises(ContestantFailed, match="torch-graph: only a GPU replays graphs"):
+        contestant("torch-graph")
+    with pytest.raises(ContestantFailed, match=r"onnxruntime: .*nowhere"):
+        contestant("onnxruntime", Path("nowhere.onnx"))
+
+
+def test_a_way_without_weights_or_library_is_said_and_not_run(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes((LENET / "model.onnx").read_bytes())
+    report = compare(
+        ["torch"], file, "cpu", threads=1, tf32=False, network="lenet", batch_sizes=[1], min_seconds=0, min_runs=5
+    )
+
+    assert list(report["ways"]) == [OURS]
+    assert report["not_run"]["torch"].startswith("torch needs the weights in ")
+
+
+def test_an_unknown_way_is_a_usage_error_that_lists_the_known() -> None:
+    with pytest.raises(UsageError, match="called tensorflow; known are onnxruntime, torch, torch-compile"):
+        compare(
+            ["tensorflow"], LENET, "cpu", threads=1, tf32=False, network="x", batch_sizes=[1], min_seconds=0, min_runs=1
+        )
+
+
+def test_bench_compares_on_the_command_line() -> None:
+    arguments = ["bench", "-m", str(LENET), "--device", "cpu", "-b", "2", "--min-seconds", "0", "--min-runs", "5"]
+    result = CliRunner().invoke(runtime, [*arguments, "--compare", "onnxruntime", "--json"])
+    compared = json.loads(result.stdout)["compared"]
+
+    assert result.exit_code == 0
+    assert set(compared["batches"][0]) == {"runtime", "onnxruntime"}
+    text = CliRunner().invoke(runtime, [*arguments, "--compare", "onnxruntime,torch-graph"])
+    assert "times ours" in text.stdout
+    assert "not run: torch-graph: only a GPU" in text.stderr
+
+
+def test_a_sweep_measures_every_setting_and_prefers_the_default_unless_another_is_faster() -> None:
+    arguments = ["-m", str(LENET), "--device", "cpu", "--threads", "2", "-b", "1", "-b", "8"]
+    result = CliRunner().invoke(
+        runtime, ["bench", *arguments, "--min-seconds", "0", "--min-runs", "6", "--sweep", "--json"]
+    )
+    report = json.loads(result.stdout)
+    settings = [tuple(row["settings"].values()) for row in report["rows"]]
+
+    assert result.exit_code == 0
+    assert settings == [(2, False), (2, True), (1, False), (1, True)]
+    assert report["rows"][0]["times_default"] == 1.0
+    assert all(set(row["images_per_second"]) == {"1", "8"} for row in report["rows"])
+    best = next(row for row in report["rows"] if row["settings"] == report["best"])
+    assert best["times_default"] == 1.0 or best["times_default"] == max(row["times_default"] for row in report["rows"])
+    assert report["remembered"] is None
+
+
+def test_compare_and_sweep_exclude_each_other() -> None:
+    assert CliRunner().invoke(runtime, ["bench", "--sweep", "--compare", "torch"]).exit_code == 2

@@ -1,0 +1,261 @@
+"""One way of running a model, in a process of its own, timed on request: the other side of `runtime.contest`.
+
+    python -m zoo.contestant '{"way": "torch", "file": ..., "device": "cpu", ...}'
+
+Requests come as JSON, one a line, on stdin; answers go to stdout. Every way gets numpy pixels and gives numpy logits,
+as an app has and wants them, so copies to a GPU and back are part of its time. Libraries are imported only by the way
+that needs them, and what they print goes to stderr.
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8]
+Run = Callable[[Pixels], Any]
+Request = dict[str, Any]
+
+
+def open_runtime(request: Request) -> Run:
+    from runtime import Classifier
+
+    classifier = Classifier(
+        request["file"],
+        device=request["device"],
+        threads=request["threads"],
+        tf32=request["precision"] == "tf32",
+    )
+    return lambda pixels: classifier.logits(pixels, len(pixels))
+
+
+def open_onnxruntime(request: Request) -> Run:
+    """As people write it; TF32 alone, which is on by default, follows the precision, to compare like with like."""
+    import onnxruntime
+
+    kind, _, index = request["device"].partition(":")
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if kind == "cuda":
+        onnxruntime.preload_dlls()
+        options = {"device_id": int(index or 0), "use_tf32": int(request["precision"] != "fp32")}
+        providers = [("CUDAExecutionProvider", options)]
+    session = onnxruntime.InferenceSession(request["file"], providers=providers)
+    return lambda pixels: session.run(["logits"], {"image": pixels})[0]
+
+
+def open_openvino(request: Request) -> Run:
+    """Compiled for each batch size, which is OpenVINO's best: of a dynamic one it knows less."""
+    import openvino
+
+    core, compiled = openvino.Core(), {}
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    if request["threads"]:
+        settings["INFERENCE_NUM_THREADS"] = request["threads"]
+
+    def run(pixels: Pixels) -> Any:
+        if len(pixels) not in compiled:
+            model = core.read_model(request["file"])
+            model.reshape([len(pixels), *pixels.shape[1:]])
+            compiled[len(pixels)] = core.compile_model(model, "CPU", settings).create_infer_request()
+        return compiled[len(pixels)].infer([pixels], share_inputs=True)["logits"]
+
+    return run
+
+
+def _torch_network(request: Request) -> tuple[Any, Any]:
+    """The network on its device in its precision, and the device."""
+    import torch
+
+    from zoo.checkpoint import load
+    from zoo.models import create_model
+
+    device = torch.device(request["device"])
+    if request["threads"]:
+        torch.set_num_threads(request["threads"])
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = request["precision"] == "tf32"
+    torch.backends.cudnn.benchmark = True
+    torch.manual_seed(0)
+    network = create_model(request["network"])
+    if request["checkpoint"]:
+        load(Path(request["checkpoint"]), model=request["network"]).load_into(network)
+    network = network.eval().to(device)
+    if request["precision"] == "fp16":
+        network = network.half()
+    if device.type == "cuda":
+        network = network.to(memory_format=torch.channels_last)  # as NVIDIA advises for tensor cores
+    return network, device
+
+
+def open_torch(request: Request) -> Run:
+    import torch
+
+    network, device = _torch_network(request)
+
+    def run(pixels: Pixels) -> Any:
+        with torch.inference_mode():
+            return network(torch.from_numpy(pixels).to(device)).float().cpu().numpy()
+
+    return run
+
+
+def open_torch_compile(request: Request) -> Run:
+    import torch
+
+    network, device = _torch_network(request)
+    mode = "max-autotune" if device.type == "cuda" else None
+    compiled: Any = torch.compile(network, mode=mode, dynamic=False)  # one for each batch size, which is its best
+
+    def run(pixels: Pixels) -> Any:
+        with torch.inference_mode():
+            return compiled(torch.from_numpy(pixels).to(device)).float().cpu().numpy()
+
+    return run
+
+
+def open_torch_graph(request: Request, *, bare: bool = False) -> Run:
+    """PyTorch's eager kernels as one CUDA graph: what is left when nothing but the GPU takes time.
+
+    `bare` leaves the copies out and returns the answers to whatever was copied last: a floor, not a way to predict.
+    """
+    import torch
+
+    network, device = _torch_network(request)
+    if device.type != "cuda":
+        raise RuntimeError("only a GPU replays graphs")
+    graphs: dict[int, tuple[Any, Any, Any]] = {}
+
+    def capture(count: int) -> tuple[Any, Any, Any]:
+        image = torch.zeros((count, 1, 28, 28), dtype=torch.uint8, device=device)
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                network(image)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            logits = network(image).float()
+        return graph, image, logits
+
+    def run(pixels: Pixels) -> Any:
+        with torch.inference_mode():
+            first = len(pixels) not in graphs
+            if first:
+                graphs[len(pixels)] = capture(len(pixels))
+            graph, image, logits = graphs[len(pixels)]
+            if first or not bare:
+                image.copy_(torch.from_numpy(pixels))
+            graph.replay()
+            if not bare:
+                return logits.cpu().numpy()
+            torch.cuda.synchronize()
+            return logits
+
+    return run
+
+
+def open_torch_graph_bare(request: Request) -> Run:
+    return open_torch_graph(request, bare=True)
+
+
+WAYS: dict[str, tuple[str, str, Callable[[Request], Run]]] = {  # way: module, distribution, how it is opened
+    "runtime": ("onnxruntime", "fashion-zoo", open_runtime),
+    "onnxruntime": ("onnxruntime", "onnxruntime", open_onnxruntime),
+    "torch": ("torch", "torch", open_torch),
+    "torch-compile": ("torch", "torch", open_torch_compile),
+    "torch-graph": ("torch", "torch", open_torch_graph),
+    "torch-graph-bare": ("torch", "torch", open_torch_graph_bare),
+    "openvino": ("openvino", "openvino", open_openvino),
+}
+
+
+def main() -> None:
+    """Open the way that the first argument asks for, then answer requests until stdin ends."""
+    began = time.perf_counter()
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(document: dict[str, Any]) -> None:
+        answers.write(json.dumps(document) + "\n")
+        answers.flush()
+
+    from runtime.gpus import memory_used
+    from runtime.timing import WARM_UP_RUNS, random_pixels, timed
+
+    request = json.loads(sys.argv[1])
+    kind, _, index = request["device"].partition(":")
+    gpu = int(index or 0) if kind == "cuda" else None
+
+    def used() -> int:
+        return 0 if gpu is None else memory_used(gpu) or 0
+
+    held = -used()  # only one contestant acts at a time, so what its own actions add is its own
+    module, distribution, open_way = WAYS[request["way"]]
+    try:
+        try:
+            __import__(module)
+        except ImportError:
+            answer({"error": f"{module} is not installed here: pip install {distribution}"})
+            return
+        imported = time.perf_counter()
+        run = open_way(request)
+        opened = time.perf_counter()
+        run(random_pixels(1))
+        ran = time.perf_counter()
+        held += used()
+        parts = {"import": imported - began, "session": opened - imported, "first_run": ran - opened}
+        parts["total"] = ran - began
+        answer(
+            {
+                "cold_start_ms": {part: round(1000 * seconds, 2) for part, seconds in parts.items()},
+                "version": _version(distribution) or getattr(sys.modules[module], "__version__", "unknown"),
+            }
+        )
+        for line in sys.stdin:
+            asked = json.loads(line)
+            if "answer" in asked:
+                files = asked["answer"]
+                np.save(files["logits"], np.asarray(run(np.load(files["pixels"]))))
+                answer({})
+                continue
+            wanted = asked["time"]
+            pixels = random_pixels(wanted["batch_size"])
+            held -= used()
+            for _ in range(min(WARM_UP_RUNS, wanted["min_runs"])):
+                run(pixels)
+            nanoseconds = timed(partial(run, pixels), wanted["min_seconds"], wanted["min_runs"])
+            held += used()
+            answer(
+                {
+                    "nanoseconds": nanoseconds,
+                    "resident_mib": _peak_resident_mib(),
+                    "device_mib": None if gpu is None else round(held / 2**20, 1),
+                }
+            )
+    except Exception as error:  # whatever a library throws: the other side turns it into a sentence
+        answer({"error": " ".join(str(error).split()) or type(error).__name__})
+
+
+def _peak_resident_mib() -> float:
+    import resource
+
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def _version(distribution: str) -> str | None:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(distribution)
+    return None
+
+
+if __name__ == "__main__":
+    main()
