@@ -134,15 +134,27 @@ def data(offline: bool, as_json: bool) -> None:
 @model_argument
 @click.option("--checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="The weights; else the last run's.")
 @click.option("--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Folder of the artifacts.")
+@click.option(
+    "--layout",
+    type=click.Choice(["web", "triton"]),
+    help="Also write it into -o as a static folder that predicts in the browser, or a Triton model repository.",
+)
 @json_option
-def export(model: str, checkpoint: Path | None, output: Path | None, as_json: bool) -> None:
+def export(model: str, checkpoint: Path | None, output: Path | None, layout: str | None, as_json: bool) -> None:
     """Freeze a trained MODEL into one ONNX file, verified before it is written.
 
-    From then on `-m MODEL` means this file; `runtime info` says so.
+    From then on `-m MODEL` means this file; `runtime info` says so. With --layout, an export of the same weights is
+    used as it is.
 
     \b
     Example: zoo export lenet
+             zoo export lenet --layout web -o site
     """
+    if layout is not None:
+        if output is None:
+            raise click.UsageError("--layout needs -o, the folder to write")
+        _export_layout(model, layout, output, checkpoint, as_json)
+        return
     from runtime.fetch import fetch_with_bar
     from zoo.publishing import export_trained
     from zoo.trained import load_trained
@@ -158,6 +170,17 @@ def export(model: str, checkpoint: Path | None, output: Path | None, as_json: bo
         f"{folder / 'model.onnx'}  {entry['bytes']:,} bytes, opset {entry['opset']}, "
         f"test accuracy {entry['accuracy']['top1']:.4f}, {len(entry['verified']['checks'])} gates passed"
     )
+
+
+def _export_layout(model: str, layout: str, output: Path, checkpoint: Path | None, as_json: bool) -> None:
+    from zoo.layouts import export_layout
+
+    with Bar(f"exporting {model}", total=None):
+        written = export_layout(model, layout, output, checkpoint)
+    if as_json:
+        emit_json(written)
+    else:
+        emit(f"{written['folder']}  {layout} layout of {written['model']}; {written['next']}")
 
 
 @zoo.command()

@@ -1,0 +1,55 @@
+// The model of this folder, run inside the browser by onnxruntime-web (WebAssembly).
+//
+// Everything is beside this file: `model.onnx`, `model.json` (what the model says of itself) and `onnxruntime/`.
+
+import * as ort from "./onnxruntime/ort.js";
+
+const here = (file) => new URL(file, import.meta.url).href;
+
+// One thread: more of them need headers (COOP and COEP) that a plain static server does not send.
+ort.env.wasm.numThreads = 1;
+ort.env.wasm.wasmPaths = { wasm: here("onnxruntime/ort.wasm") };
+
+export const DEVICE = "this browser, WebAssembly";
+
+/** What the model says of itself: the metadata of the ONNX file, and its golden answers. Fetched once. */
+export const description = once(async () => (await fetched("model.json")).json());
+
+/** Open the session, once; answers after this are not slowed by it. */
+export const ready = once(async () => {
+  const content = new Uint8Array(await (await fetched("model.onnx")).arrayBuffer());
+  const opened = await ort.InferenceSession.create(content, { executionProviders: ["wasm"] });
+  const { shape } = (await description()).metadata.input;
+  await evaluate(opened, new Uint8Array(shape[2] * shape[3])); // the first run prepares buffers; nobody should wait for it
+  return opened;
+});
+
+/**
+ * Run the network.
+ * @param {Uint8Array} pixels N x 784 levels: grey, a light garment on black.
+ * @returns {Promise<{logits: Float32Array, probabilities: Float32Array}>} N x K each, row by row.
+ */
+export async function run(pixels) {
+  return evaluate(await ready(), pixels);
+}
+
+async function evaluate(opened, pixels) {
+  const { name, shape } = (await description()).metadata.input;
+  const [, channels, height, width] = shape;
+  const batch = pixels.length / (channels * height * width);
+  const image = new ort.Tensor("uint8", pixels, [batch, channels, height, width]);
+  const { logits, probabilities } = await opened.run({ [name]: image });
+  return { logits: logits.data, probabilities: probabilities.data };
+}
+
+async function fetched(file) {
+  const response = await fetch(here(file)).catch(() => null);
+  if (!response?.ok) throw new Error(`${file} cannot be loaded (${response?.status ?? "no answer"}); serve the whole folder.`);
+  return response;
+}
+
+/** Do the work at the first call and share its result; after a failure, the next call tries again. */
+function once(work) {
+  let result = null;
+  return () => (result ??= work().catch((error) => { result = null; throw error; }));
+}

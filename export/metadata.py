@@ -1,0 +1,20 @@
+"""What a file says of itself, read from its bytes."""
+
+import onnx
+
+from runtime import contract
+from runtime.contract import Metadata
+from runtime.errors import ModelInvalid
+
+
+def metadata_of(content: bytes, what: str) -> Metadata:
+    """Return the checked metadata of a model's bytes; `what` names the file in messages.
+
+    Raises:
+        ModelInvalid: it is absent, malformed or of another format.
+    """
+    try:
+        model = onnx.load_from_string(content)
+    except Exception as error:  # protobuf's own kind, which it keeps in a private module
+        raise ModelInvalid(f"{what} is no ONNX file, or a damaged one: {error}") from error
+    return contract.parse_metadata({prop.key: prop.value for prop in model.metadata_props}, what)

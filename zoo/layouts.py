@@ -1,0 +1,72 @@
+"""From a trained network to a layout: what `zoo export --layout` calls."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from export.artifact import CHECKPOINT_FILE
+from export.layouts.triton import write_triton
+from export.layouts.web import find_onnxruntime_web, write_web
+from runtime.errors import ModelNotFound
+from runtime.fetch import fetch_with_bar
+from runtime.store import StoredModel, find_model
+from zoo.checkpoint import CheckpointError
+from zoo.models import canonical_name
+from zoo.publishing import export_trained
+from zoo.trained import load_trained
+
+
+def _web(stored: StoredModel, folder: Path) -> dict[str, Any]:
+    written = write_web(stored, folder)
+    return {"folder": str(written), "next": f"serve it with any static server: python -m http.server -d {written}"}
+
+
+def _triton(stored: StoredModel, folder: Path) -> dict[str, Any]:
+    version = write_triton(stored, folder)
+    done = f"version {version.number}" + ("" if version.new else ", which was there already")
+    return {
+        "folder": str(version.folder.parent),
+        "version": version.number,
+        "new": version.new,
+        "next": f"{done}; serve it with tritonserver --model-repository={folder}",
+    }
+
+
+LAYOUTS: dict[str, Callable[[StoredModel, Path], dict[str, Any]]] = {"web": _web, "triton": _triton}
+
+
+def export_layout(model: str, layout: str, folder: Path, checkpoint: Path | None = None) -> dict[str, Any]:
+    """Write a model in a layout; return what was written where.
+
+    The weights are those that `zoo export` takes. Where that export exists already it is used as it is; else it is made
+    and proved first. A machine without any weights, as one with the wheel alone, uses the file that the name means.
+
+    Raises:
+        LayoutRefused: something the layout needs is missing, or something else is in its place.
+        VerificationFailed: a gate failed; nothing was written.
+        CheckpointError, ModelNotFound: there are no such weights.
+    """
+    if layout == "web":
+        find_onnxruntime_web(Path.cwd())  # before the minutes that a proof may take
+    stored = exported(model, checkpoint)
+    return {"model": stored.name, "layout": layout, "file": str(stored.path)} | LAYOUTS[layout](stored, folder)
+
+
+def exported(model: str, checkpoint: Path | None = None) -> StoredModel:
+    """Return the export of these weights: the file that the name means, if it was made from them, else a new one."""
+    name = canonical_name(model)
+    try:
+        trained = load_trained(name, checkpoint)
+    except CheckpointError:
+        if checkpoint is not None:
+            raise
+        return find_model(name)
+    made_from = {"file": CHECKPOINT_FILE, "sha256": trained.checkpoint.sha256()}
+    with contextlib.suppress(ModelNotFound):
+        stored = find_model(name)
+        if stored.entry and stored.entry.get("checkpoint") == made_from:
+            return stored
+    fetch_with_bar()
+    export_trained(trained)
+    return find_model(name)
