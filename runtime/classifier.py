@@ -17,7 +17,7 @@ from runtime.errors import ImageError, UsageError
 from runtime.images import Fit, Invert, Pixels, to_pixels
 from runtime.live import LiveSession
 from runtime.overlap import decoded_batches
-from runtime.prediction import Candidate, Prediction
+from runtime.prediction import Prediction, ranked
 from runtime.tuning import Tuning
 
 DEFAULT_BATCH_SIZE = 256
@@ -144,13 +144,20 @@ class Classifier:
         Raises:
             ImageError: the array is of another type or shape; `.kind` is "array".
         """
-        return self._run(contract.LOGITS, _checked(pixels), batch_size)
+        return self._run([contract.LOGITS], _checked(pixels), batch_size)[0]
 
     def probabilities(
         self, pixels: npt.NDArray[np.uint8], batch_size: int = DEFAULT_BATCH_SIZE
     ) -> npt.NDArray[np.float32]:
         """Return the softmax of the logits: pixels: uint8 (N, 1, 28, 28) -> float32 (N, K). Raises as `logits`."""
-        return self._run(contract.PROBABILITIES, _checked(pixels), batch_size)
+        return self._run([contract.PROBABILITIES], _checked(pixels), batch_size)[0]
+
+    def outputs(
+        self, pixels: npt.NDArray[np.uint8], batch_size: int = DEFAULT_BATCH_SIZE
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return logits and probabilities of one run, each float32 (N, K). Takes and raises what `logits` does."""
+        logits, probabilities = self._run([contract.LOGITS, contract.PROBABILITIES], _checked(pixels), batch_size)
+        return logits, probabilities
 
     def predict(self, source: Source, *, topk: int = 5, invert: Invert = "auto", fit: Fit = "auto") -> Prediction:
         """Classify one picture: a path, bytes, a PIL image or an array.
@@ -238,33 +245,25 @@ class Classifier:
                     raise answer
             arrays = [picture.array for picture in seen]
             pixels = np.stack(arrays)[:, None] if arrays else np.empty((0, 1, SIDE, SIDE), np.uint8)
-            rows = iter(self._run(contract.PROBABILITIES, pixels, batch_size))
+            rows = iter(self._run([contract.PROBABILITIES], pixels, batch_size)[0])
             for answer in batch:
                 if isinstance(answer, ImageError):
                     yield answer
                 else:
-                    yield self._prediction(next(rows), answer.inverted, topk)
+                    yield ranked(self.labels, next(rows), answer.inverted, topk)
 
-    def _prediction(self, probabilities: npt.NDArray[np.float32], inverted: bool, topk: int) -> Prediction:
-        # Stable, so that a tie goes to the lower index, as with argmax.
-        order = np.argsort(-probabilities, kind="stable")[:topk]
-        return Prediction(
-            tuple(Candidate(self.labels[i], i, float(probabilities[i])) for i in order.tolist()), inverted
-        )
-
-    def _run(self, output: str, pixels: npt.NDArray[np.uint8], batch_size: int) -> npt.NDArray[np.float32]:
+    def _run(self, outputs: list[str], pixels: npt.NDArray[np.uint8], batch_size: int) -> list[npt.NDArray[np.float32]]:
         session = self._live.session or self._live.reopened()
         _check_batch_size(batch_size)
         if self._live.bound is not None:
-            return self._live.bound.run(output, pixels, batch_size)
+            return [self._live.bound.run(output, pixels, batch_size) for output in outputs]
         if len(pixels) <= batch_size:
-            (result,) = session.run([output], {contract.INPUT: pixels})
-            return result  # type: ignore[no-any-return]
+            return session.run(outputs, {contract.INPUT: pixels})  # type: ignore[no-any-return]
         parts = [
-            session.run([output], {contract.INPUT: pixels[start : start + batch_size]})[0]
+            session.run(outputs, {contract.INPUT: pixels[start : start + batch_size]})
             for start in range(0, len(pixels), batch_size)
         ]
-        return np.concatenate(parts)
+        return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
 def _reopened(

@@ -8,6 +8,7 @@ from runtime.cli_bench import bench
 from runtime.cli_doctor import doctor
 from runtime.cli_measure import accuracy, parity
 from runtime.cli_predict import predict
+from runtime.cli_serve import serve
 from runtime.console import CONTEXT_SETTINGS, Command, Group, emit, emit_json, emit_table, json_option
 from runtime.options import device_option, model_option
 
@@ -25,10 +26,11 @@ def runtime() -> None:
     runtime parity -m lenet        is it the network it was made from, on this device
     runtime bench -m lenet         how fast it starts and runs here
     runtime doctor --selftest      what this machine can do, and whether it computes rightly
+    runtime serve                  answer over HTTP, with a page for people at /
     """
 
 
-for command in (predict, accuracy, parity, bench, doctor):
+for command in (predict, accuracy, parity, bench, doctor, serve):
     runtime.add_command(command)
 
 

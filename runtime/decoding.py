@@ -59,15 +59,19 @@ TURNS = {
 _warnings_lock = threading.Lock()
 
 
-def decode_grey(source: Source) -> tuple[Image.Image, str]:
+def decode_grey(source: Source, max_pixels: int | None = None) -> tuple[Image.Image, str]:
     """Return the source as a Pillow picture of mode L, upright, and what messages call it.
+
+    Args:
+        source: what `runtime.images.to_pixels` takes.
+        max_pixels: how large the picture may be; by default MAX_PIXELS.
 
     Raises:
         ImageError: it cannot be read; every kind but `size`.
     """
     name = _name(source)
     with _image_errors(name):
-        picture = _picture(source, name)
+        picture = _picture(source, name, max_pixels or MAX_PIXELS)
         return _upright(_grey(picture, name), picture.info.get("exif")), name
 
 
@@ -78,19 +82,19 @@ def _name(source: Source) -> str:
     return "the array" if isinstance(source, np.ndarray) else "the picture"
 
 
-def _picture(source: Source, name: str) -> Image.Image:
+def _picture(source: Source, name: str, max_pixels: int) -> Image.Image:
     """The source as a decoded Pillow picture of a bearable size."""
     if isinstance(source, np.ndarray):
-        return _from_array(source)
+        return _from_array(source, max_pixels)
     if isinstance(source, Image.Image):
-        _check_size(source, name)
+        _check_size(source, name, max_pixels)
         source.load()
         return source
     if isinstance(source, str | os.PathLike):
-        return _decoded(_file_bytes(source, name), name)
+        return _decoded(_file_bytes(source, name), name, max_pixels)
     data = source.read(MAX_FILE_BYTES + 1) if hasattr(source, "read") else source
     if isinstance(data, bytes | bytearray | memoryview):
-        return _decoded(bytes(data), name)
+        return _decoded(bytes(data), name, max_pixels)
     expected = "a path, bytes, a binary stream, a Pillow picture or an array"
     raise ImageError("not_an_image", f"expected {expected}, found {type(data).__name__}")
 
@@ -115,7 +119,7 @@ def _file_bytes(path: str | os.PathLike[str], name: str) -> bytes:
     raise ImageError("not_a_file", f"{name} is {found}; expected a regular file")
 
 
-def _from_array(array: NDArray[Any]) -> Image.Image:
+def _from_array(array: NDArray[Any], max_pixels: int) -> Image.Image:
     found, shape = f"{array.dtype} {array.shape}", array.shape
     if len(shape) == 3 and shape[0] == 1 and shape[2] not in (1, 3, 4):
         shape = shape[1:]
@@ -124,12 +128,12 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
     if array.dtype != np.uint8 or len(shape) < 2 or shape[2:] not in ((), (3,), (4,)) or not array.size:
         expected = "uint8 (H, W), (1, H, W), (H, W, 1), (H, W, 3) or (H, W, 4), none of them 0"
         raise ImageError("array", f"expected an array of {expected}; found {found}")
-    if shape[0] * shape[1] > MAX_PIXELS:
-        raise ImageError("too_large", f"the array is {found}; at most {MAX_PIXELS} pixels are allowed")
+    if shape[0] * shape[1] > max_pixels:
+        raise ImageError("too_large", f"the array is {found}; at most {max_pixels} pixels are allowed")
     return Image.fromarray(np.ascontiguousarray(array.reshape(shape)))
 
 
-def _decoded(data: bytes, name: str) -> Image.Image:
+def _decoded(data: bytes, name: str, max_pixels: int) -> Image.Image:
     """Decode a whole file. The header is parsed first, and decoding goes on only if the size it states is bearable."""
     if not data:
         raise ImageError("empty", f"{name} is empty: 0 bytes")
@@ -144,7 +148,7 @@ def _decoded(data: bytes, name: str) -> Image.Image:
         return plain
     with _hushed(kind in ("TIFF", "AVIF") or (kind == "PNG" and b"acTL" in data)):
         picture = _plugin(FORMATS[kind][2])(io.BytesIO(data))
-        _check_size(picture, name)
+        _check_size(picture, name, max_pixels)
         picture.load()
     return picture
 
@@ -205,12 +209,12 @@ def _image_errors(name: str) -> Iterator[None]:
         raise ImageError(kind, f"{name} is {kind} and cannot be decoded: {reason}") from error
 
 
-def _check_size(picture: Image.Image, name: str) -> None:
+def _check_size(picture: Image.Image, name: str, max_pixels: int) -> None:
     width, height = picture.size
     if not width * height:
         raise ImageError("empty", f"{name} has no pixels: it is {width}x{height}")
-    if width * height > MAX_PIXELS:
-        raise ImageError("too_large", f"{name} is {width}x{height}; at most {MAX_PIXELS} pixels are allowed")
+    if width * height > max_pixels:
+        raise ImageError("too_large", f"{name} is {width}x{height}; at most {max_pixels} pixels are allowed")
 
 
 def _grey(picture: Image.Image, name: str) -> Image.Image:

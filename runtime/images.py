@@ -61,7 +61,7 @@ class Pixels:
     fit: Fitted
 
 
-def to_pixels(source: Source, *, invert: Invert = "auto", fit: Fit = "auto") -> Pixels:
+def to_pixels(source: Source, *, invert: Invert = "auto", fit: Fit = "auto", max_pixels: int | None = None) -> Pixels:
     """Turn any picture into what the network sees, by the steps at the top of this file.
 
     Args:
@@ -70,13 +70,14 @@ def to_pixels(source: Source, *, invert: Invert = "auto", fit: Fit = "auto") -> 
         invert: whether to exchange light and dark; `auto` does where the garment is darker than its background.
         fit: `auto` is step 7. `exact` refuses any size but 28x28. `catalogue` repeats what the makers of Fashion-MNIST
             did to their photographs, also to a picture of 28x28: trim, reduce, sharpen, centre.
+        max_pixels: how large the picture may be; by default `runtime.decoding.MAX_PIXELS`.
 
     Raises:
         ImageError: the picture cannot be read, or `fit="exact"` and it has another size.
     """
     if invert not in get_args(Invert) or fit not in get_args(Fit):
         raise UsageError(f"invert={invert!r}, fit={fit!r}: expected one of {get_args(Invert)} and of {get_args(Fit)}")
-    grey, name = decode_grey(source)
+    grey, name = decode_grey(source, max_pixels)
     if fit == "exact" and grey.size != (SIDE, SIDE):
         found = "x".join(map(str, grey.size))
         raise ImageError("size", f"{name} is {found} pixels, but fit='exact' takes 28x28 only; fit='auto' resizes it")

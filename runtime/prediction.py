@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +50,10 @@ class Prediction:
             "inverted": self.inverted,
             "top": [candidate.as_dict() for candidate in self.top],
         }
+
+
+def ranked(labels: Sequence[str], probabilities: npt.NDArray[np.float32], inverted: bool, topk: int) -> Prediction:
+    """Return the `topk` most probable of K classes; labels: K names; probabilities: float32 (K,)."""
+    # Stable, so that a tie goes to the lower index, as with argmax.
+    order = np.argsort(-probabilities, kind="stable")[:topk]
+    return Prediction(tuple(Candidate(labels[i], i, float(probabilities[i])) for i in order.tolist()), inverted)

@@ -132,7 +132,7 @@ def find_model(model: str | os.PathLike[str] | None = None) -> StoredModel:
         ModelInvalid: an index is damaged.
     """
     if model is None:
-        return _default_model()
+        return shipped_models()[0]
     text = os.fspath(model)
     if _looks_like_path(text):
         return _model_at(Path(text).expanduser())
@@ -148,7 +148,13 @@ def find_model(model: str | os.PathLike[str] | None = None) -> StoredModel:
     raise ModelNotFound(f"there is no model {text!r} on this machine: {hint}Models here: {have}")
 
 
-def _default_model() -> StoredModel:
+def shipped_models() -> list[StoredModel]:
+    """Return the models that travel with the package, the most accurate first.
+
+    Raises:
+        ModelNotFound: this installation carries none.
+        ModelInvalid: an index is damaged.
+    """
     for origin, folder in reversed(folders()):
         entries = read_index(folder) if origin != "user" else {}
         shipped = [
@@ -157,7 +163,7 @@ def _default_model() -> StoredModel:
             if name in entries
         ]
         if shipped:
-            return max(shipped, key=lambda stored: stored.accuracy or 0.0)
+            return sorted(shipped, key=lambda stored: stored.accuracy or 0.0, reverse=True)
     raise ModelNotFound("this installation carries no model; name one with --model, or give the path of a .onnx file")
 
 

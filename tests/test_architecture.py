@@ -8,14 +8,24 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FLOORS = {  # package: what of the project and of the heavy libraries it may import
+FLOORS = {  # folder: what of the project and of the heavy libraries it may import; an inner folder has rules of its own
     "runtime": {"runtime", "numpy", "PIL", "click", "rich", "onnxruntime"},
+    "runtime/serving": {
+        "runtime",
+        "numpy",
+        "starlette",
+        "uvicorn",
+        "httptools",
+        "prometheus_client",
+        "python_multipart",
+    },
     "export": {"runtime", "export", "numpy", "torch", "onnx", "onnxruntime", "filelock"},
     "zoo": {"runtime", "export", "zoo", "numpy", "torch", "safetensors", "matplotlib", "filelock", "click"},
 }
 # Beside that: the one file that runs what the runtime is compared with, each in a process of its own.
 BESIDE = {"zoo/contestant.py": {"onnxruntime", "openvino"}}
-HEAVY = ("torch", "torchvision", "onnx", "onnxscript", "safetensors", "matplotlib", "zoo", "export")
+SERVING = ("starlette", "uvicorn", "httptools", "prometheus_client", "python_multipart")
+HEAVY = ("torch", "torchvision", "onnx", "onnxscript", "safetensors", "matplotlib", "zoo", "export", *SERVING)
 
 
 def imports_of(path: Path) -> set[str]:
@@ -29,12 +39,18 @@ def imports_of(path: Path) -> set[str]:
     return names - set(sys.stdlib_module_names)
 
 
+def floor_of(path: Path) -> str:
+    """The innermost folder of the matrix that a file is in."""
+    return max((folder for folder in FLOORS if path.is_relative_to(ROOT / folder)), key=len)
+
+
 @pytest.mark.parametrize("package", FLOORS)
 def test_a_floor_imports_only_what_the_matrix_allows(package: str) -> None:
     strays = {}
     for path in (ROOT / package).rglob("*.py"):
         name = path.relative_to(ROOT).as_posix()
-        strays[name] = sorted(imports_of(path) - FLOORS[package] - BESIDE.get(name, set()))
+        if floor_of(path) == package:
+            strays[name] = sorted(imports_of(path) - FLOORS[package] - BESIDE.get(name, set()))
 
     assert {name: imports for name, imports in strays.items() if imports} == {}
 
@@ -44,6 +60,16 @@ def test_the_import_reader_sees_imports_inside_functions(tmp_path: Path) -> None
     source.write_text("def f():\n    from torch.nn import Module\n    import zoo.models as z\n")
 
     assert imports_of(source) == {"torch", "zoo"}
+
+
+def test_only_the_serve_command_knows_the_server() -> None:
+    knowing = {
+        path.name
+        for path in (ROOT / "runtime").rglob("*.py")
+        if floor_of(path) == "runtime" and "runtime.serving" in path.read_text()
+    }
+
+    assert knowing == {"cli_serve.py"}
 
 
 def run_blocked(program: str) -> subprocess.CompletedProcess[str]:
@@ -103,4 +129,19 @@ def test_zoo_without_its_extra_names_the_install_line() -> None:
     assert done.returncode == 1
     assert done.stderr == (
         "Error: the zoo command needs torch, onnx, which the base install leaves out: pip install 'fashion-zoo[zoo]'\n"
+    )
+
+
+def test_serve_without_its_extra_names_the_install_line() -> None:
+    program = (
+        "import importlib.util as u\nfind = u.find_spec\n"
+        f"u.find_spec = lambda name, *rest: None if name in {SERVING!r} else find(name, *rest)\n"
+        "from runtime.cli import runtime\nruntime(['serve'])"
+    )
+    done = run_blocked(program)
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: runtime serve needs httptools, prometheus_client, python_multipart, starlette, uvicorn, which the base "
+        "install leaves out: pip install 'fashion-zoo[serve]'\n"
     )

@@ -1,0 +1,134 @@
+"""Jobs that wait at the same time become one batch. Knows nothing of pictures, networks or HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, Protocol, TypeVar
+
+from runtime.serving.refusal import Disconnected
+
+
+class Job(Protocol):
+    """What a batcher needs to know of a job."""
+
+    @property
+    def rows(self) -> int:
+        """How much of a batch it fills."""
+
+    def gone(self) -> bool:
+        """Whether nobody waits for it any more."""
+
+
+J = TypeVar("J", bound=Job)
+R = TypeVar("R")
+
+
+class Batcher(Generic[J, R]):
+    """Runs jobs in a thread, in batches, one batch at a time, in the order in which they came.
+
+    A batch is closed when it is full, or when its first job has waited for `max_wait` seconds, or at once where a wait
+    is not worth it: where the batch before was of one job. So a lone client never waits, and a busy server fills its
+    batches. What arrives while a batch runs is the next one. All methods belong to the event loop's thread.
+
+    Args:
+        run: computes a batch, in the thread: a result or an exception for each job.
+        max_rows: the most rows in a batch; a larger job is a batch of its own.
+        max_wait: seconds.
+        on_batch: told of each batch that is sent off: its rows, and how many jobs were dropped since the last.
+        name: the thread's.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[J]], Sequence[R | Exception]],
+        *,
+        max_rows: int,
+        max_wait: float,
+        on_batch: Callable[[int, int], None],
+        name: str,
+    ) -> None:
+        self._run = run
+        self._max_rows, self._max_wait = max_rows, max_wait
+        self._on_batch = on_batch
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._waiting: deque[tuple[J, asyncio.Future[R], float]] = deque()
+        self._rows = 0
+        self._running = False
+        self._company = False  # whether jobs have come together lately
+        self._timer: asyncio.Handle | None = None
+        self._closing_batch = False  # the timer is about to fire, and cannot fire sooner
+
+    async def ask(self, job: J) -> R:
+        """Return the job's result, or raise what it raised.
+
+        Raises:
+            Disconnected: `job.gone()` when its turn came; it was not computed.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+        self._waiting.append((job, future, loop.time()))
+        self._rows += job.rows
+        self._consider(loop)
+        return await future
+
+    def close(self) -> None:
+        """Take no more batches; one that is running is not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _consider(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See to it that the next batch is sent off when it should be."""
+        if self._running or self._closing_batch or not self._waiting:
+            return
+        if self._rows >= self._max_rows or not self._company or not self._max_wait:
+            if self._timer is not None:
+                self._timer.cancel()
+            # Not this instant: what else has arrived in this turn of the loop comes along.
+            self._timer, self._closing_batch = loop.call_soon(self._send_off), True
+        elif self._timer is None:
+            self._timer = loop.call_at(self._waiting[0][2] + self._max_wait, self._send_off)
+
+    def _send_off(self) -> None:
+        self._timer, self._closing_batch = None, False
+        batch: list[tuple[J, asyncio.Future[R]]] = []
+        rows = dropped = 0
+        while self._waiting and (not batch or rows + self._waiting[0][0].rows <= self._max_rows):
+            job, future, _ = self._waiting.popleft()
+            self._rows -= job.rows
+            if future.done():  # cancelled: the server is being stopped
+                continue
+            if job.gone():
+                dropped += 1
+                future.set_exception(Disconnected())
+                continue
+            batch.append((job, future))
+            rows += job.rows
+        self._on_batch(rows, dropped)
+        if batch:
+            self._running = True
+            self._pool.submit(self._compute, asyncio.get_running_loop(), batch)
+
+    def _compute(self, loop: asyncio.AbstractEventLoop, batch: list[tuple[J, asyncio.Future[R]]]) -> None:
+        """In the thread."""
+        results: Sequence[R | Exception]
+        try:
+            results = self._run([job for job, _ in batch])
+        except Exception as error:
+            results = [error] * len(batch)
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile, and nobody waits any more
+            loop.call_soon_threadsafe(self._deliver, batch, results)
+
+    def _deliver(self, batch: list[tuple[J, asyncio.Future[R]]], results: Sequence[R | Exception]) -> None:
+        self._running = False
+        self._company = len(batch) > 1
+        for (_, future), result in zip(batch, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+        self._consider(asyncio.get_running_loop())

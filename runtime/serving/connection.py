@@ -1,0 +1,194 @@
+"""One connection: uvicorn's HTTP protocol, which here distrusts the client.
+
+Added to it: limits on the length and the duration of a request's head and body, on the number of connections, JSON for
+what is refused before it is a request, an answer to whoever has only closed their half, and, once the server stops, a
+moment in which requests that are already on their way are still answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from runtime.serving.refusal import Refusal
+from runtime.serving.service import Service
+
+LINGER_SECONDS = 1.0  # for how long a refused client may go on sending; closed sooner, it would miss the answer
+LAST_CALL_SECONDS = 0.3  # for how long an idle connection stays open once the server stops
+
+
+class Connection(HttpToolsProtocol):
+    """What uvicorn makes for each connection; `app` is a `runtime.serving.app.App`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._service: Service = self.app.service
+        self._limits = self._service.limits
+        self._in_head = True  # or before it
+        self._begun = False
+        self._head_bytes = 0
+        self._in_body = False
+        self._refusal: Refusal | None = None
+        self._lingering = False
+        self._half_closed: socket.socket | None = None
+        self._stopping = False
+        self._deadline: asyncio.TimerHandle | None = None
+
+    # What the app asks
+
+    def gone(self) -> bool:
+        """Whether the client has left. May be asked from any thread."""
+        if self.transport.is_closing():
+            return True
+        if self._half_closed is None:
+            return False
+        try:  # nothing is read from here any more, but the socket has noted if the other end does not exist
+            return self._half_closed.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+        except OSError:
+            return True
+
+    def abandon(self) -> None:
+        """Close, since nobody is there to be answered."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+        self.transport.close()
+
+    # What the transport tells
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self._limits.max_connections:
+            self._refuse(Refusal(503, f"{self._limits.max_connections} connections are open already; try again"))
+        else:
+            self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        # A head may end in the same piece of data in which a long body begins; the whole piece is counted only if not.
+        if self._in_head and self._head_bytes > self._limits.max_head:
+            self._refuse(self._head_too_long())
+        else:
+            self._watch()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        if self._lingering or self.transport.is_closing():
+            return None
+        if self._in_head and self._begun:
+            self._refuse(Refusal(400, "the connection was closed before the end of the request's headers"))
+            return True
+        if self.cycle is None or self.cycle.response_complete:
+            return None
+        if self._in_body:
+            self._refuse(Refusal(400, "the connection was closed before the end of the body"))
+            return True
+        # Closed or half-closed look the same from here. A closed one answers whatever it is sent with a reset, by which
+        # `gone` knows it, and a half-closed one takes this for what it is: "go on".
+        self.cycle.keep_alive = False
+        if self.scope["http_version"] == "1.1" and not self.cycle.response_started:
+            self._half_closed = socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self._half_closed is not None:
+            self._half_closed.close()
+        super().connection_lost(exc)
+
+    # What the parser tells
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = self._begun = True
+
+    def on_headers_complete(self) -> None:
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > self._limits.max_head:
+            self._refusal = self._head_too_long()
+            raise httptools.HttpParserError("the head is too long")
+        self._in_head, self._begun, self._head_bytes, self._in_body = False, False, 0, True
+        super().on_headers_complete()
+        self.scope["state"]["connection"] = self
+        if self._stopping:
+            self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Called by uvicorn where the parser gave up."""
+        self._refuse(self._refusal or Refusal(400, "this is not a valid HTTP/1.1 request"))
+
+    # What the server tells
+
+    def shutdown(self) -> None:
+        """Answer what has been sent and what is on its way, then close."""
+        self._stopping = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+        else:
+            self.loop.call_later(LAST_CALL_SECONDS, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+
+    # Refusing
+
+    def _head_too_long(self) -> Refusal:
+        return Refusal(431, f"the request's headers are too long: at most {self._limits.max_head} bytes are taken")
+
+    def _watch(self) -> None:
+        """Start the clock when the client owes something, stop it when it does not."""
+        if self._lingering or not (self._in_head or self._in_body):
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(self._limits.read_seconds, self._too_slow)
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        asked = self._begun if self._in_head else not self.cycle.response_complete
+        if not asked:  # or answered already: nothing is left to be said
+            self.transport.close()
+            return
+        what = "headers" if self._in_head else "body"
+        self._refuse(Refusal(408, f"the request's {what} took longer than {self._limits.read_seconds:g} seconds"))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer here, without the app; then read on for a moment, and close."""
+        if self._lingering or self.transport.is_closing():
+            return
+        self._lingering = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if self.cycle.response_started:  # half an answer cannot be taken back
+                self.transport.close()
+                return
+        body = refusal.body()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+            *refusal.headers,
+        ]
+        head = b"".join(b"%s: %s\r\n" % header for header in headers)
+        self.transport.write(STATUS_LINE[refusal.status] + head + b"\r\n" + body)
+        self._service.metrics.refused(refusal.status)
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)

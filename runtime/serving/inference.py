@@ -1,0 +1,224 @@
+"""`POST /v2/models/M/infer`: the Open Inference Protocol's tensors, as JSON or, by Triton's extensions, as bytes.
+
+Sources: the protocol (github.com/kserve/open-inference-protocol, `specification/protocol/inference_rest.md`), and the
+binary tensor data and classification extensions of NVIDIA Triton (its server's `docs/protocol`). The body of a binary
+request is JSON, as long as the header `Inference-Header-Content-Length` says, with the tensors' bytes behind it.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.contract import INPUT, LOGITS, PROBABILITIES, SIDE
+from runtime.serving.refusal import Refusal
+from runtime.serving.reply import Reply
+
+HEADER_LENGTH = "inference-header-content-length"
+EXTENSIONS = ("binary_tensor_data", "classification")
+VERSION = "1"  # every name has one version: the file that it means
+_IMAGE_BYTES = SIDE * SIDE
+
+
+@dataclass(frozen=True, slots=True)
+class WantedOutput:
+    """One output, and in what form: as bytes or JSON, as numbers or as the names of the `classes` highest."""
+
+    name: str
+    binary: bool
+    classes: int
+
+
+@dataclass(slots=True, eq=False)
+class TensorJob:
+    """One infer request on its way through a batch: pixels: uint8 (N, 1, 28, 28)."""
+
+    pixels: npt.NDArray[np.uint8]
+    wanted: list[WantedOutput]
+    identity: str | None
+    model: str
+    labels: tuple[str, ...]
+    gone: Callable[[], bool]
+
+    @property
+    def rows(self) -> int:
+        return len(self.pixels)
+
+    def images(self) -> npt.NDArray[np.uint8]:
+        return self.pixels
+
+    def answer(self, logits: npt.NDArray[np.float32], probabilities: npt.NDArray[np.float32]) -> Reply:
+        """Return the reply; each array float32 (N, K)."""
+        tensors = {LOGITS: logits, PROBABILITIES: probabilities}
+        outputs, buffers = [], []
+        for want in self.wanted:
+            description, buffer = _output(want, tensors[want.name], self.labels)
+            outputs.append(description)
+            buffers.append(buffer)
+        document: dict[str, Any] = {"model_name": self.model, "model_version": VERSION}
+        if self.identity is not None:
+            document["id"] = self.identity
+        header = json.dumps(document | {"outputs": outputs}).encode()
+        if not any(want.binary for want in self.wanted):
+            return Reply(header)
+        lengths = [(HEADER_LENGTH.encode(), b"%d" % len(header))]
+        return Reply(b"".join([header, *buffers]), content_type=b"application/octet-stream", headers=lengths)
+
+
+def _output(
+    want: WantedOutput, tensor: npt.NDArray[np.float32], labels: tuple[str, ...]
+) -> tuple[dict[str, Any], bytes]:
+    if want.classes:
+        highest = np.argsort(-tensor, axis=1, kind="stable")[:, : want.classes]
+        named = [f"{tensor[row, k]:f}:{k}:{labels[k]}" for row, ks in enumerate(highest) for k in ks]
+        description = {"name": want.name, "datatype": "BYTES", "shape": list(highest.shape)}
+        buffer = b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in named)
+        data: list[Any] = named
+    else:
+        description = {"name": want.name, "datatype": "FP32", "shape": list(tensor.shape)}
+        buffer = tensor.astype("<f4", copy=False).tobytes() if want.binary else b""
+        data = [] if want.binary else tensor.ravel().tolist()
+    if want.binary:
+        return description | {"parameters": {"binary_data_size": len(buffer)}}, buffer
+    return description | {"data": data}, b""
+
+
+def read_inference(
+    body: bytes, header_length: str | None, max_images: int
+) -> tuple[npt.NDArray[np.uint8], list[WantedOutput], str | None]:
+    """Return a request's pixels, uint8 (N, 1, 28, 28), the outputs it wants, and its id.
+
+    Args:
+        body: the whole body.
+        header_length: the value of `Inference-Header-Content-Length`, or None where all of the body is JSON.
+        max_images: the largest N.
+
+    Raises:
+        Refusal: 400, and what is wrong with it.
+    """
+    document, behind = _split(body, header_length)
+    if not isinstance(document, dict):
+        raise Refusal(400, f"the request should be a JSON object, not {_kind(document)}")
+    identity = document.get("id")
+    if identity is not None and not isinstance(identity, str):
+        raise Refusal(400, f"the id should be a string, not {_kind(identity)}")
+    parameters = _parameters(document, "the request")
+    pixels = _image(document.get("inputs"), behind, max_images)
+    return pixels, _wanted(document.get("outputs"), parameters.get("binary_data_output") is True), identity
+
+
+def _split(body: bytes, header_length: str | None) -> tuple[Any, bytes]:
+    if header_length is None:
+        header, behind = body, b""
+    else:
+        # Not int() alone, which also takes signs, spaces and underscores.
+        if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 10):
+            raise Refusal(400, f"{HEADER_LENGTH} should be a number of bytes, not {header_length[:40]!r}")
+        length = int(header_length)
+        if not 0 < length <= len(body):
+            raise Refusal(400, f"{HEADER_LENGTH} says {length} bytes of JSON, in a body of {len(body)}")
+        header, behind = body[:length], body[length:]
+    try:
+        return json.loads(header), behind
+    except RecursionError:
+        raise Refusal(400, "the request is not JSON that can be read: it is nested too deeply") from None
+    except ValueError as error:  # JSON, UTF-8, and numbers of thousands of digits
+        raise Refusal(400, f"the request is not JSON: {error}") from error
+
+
+def _image(inputs: Any, behind: bytes, max_images: int) -> npt.NDArray[np.uint8]:
+    if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
+        found = f"{len(inputs)} of them" if isinstance(inputs, list) else _kind(inputs)
+        raise Refusal(400, f"inputs should be a list of one object, the tensor {INPUT!r}; found {found}")
+    tensor = inputs[0]
+    if tensor.get("name") != INPUT:
+        raise Refusal(400, f"there is no input {str(tensor.get('name'))[:40]!r}; expected {INPUT!r}")
+    if tensor.get("datatype") != "UINT8":
+        raise Refusal(400, f"the datatype of {INPUT} is UINT8, not {str(tensor.get('datatype'))[:40]!r}")
+    shape = tensor.get("shape")
+    if not (
+        isinstance(shape, list)
+        and all(type(size) is int for size in shape)
+        and shape[1:] == [1, SIDE, SIDE]
+        and shape[0] >= 1
+    ):
+        raise Refusal(400, f"the shape of {INPUT} is [N, 1, {SIDE}, {SIDE}] with N from 1, not {str(shape)[:60]}")
+    if shape[0] > max_images:
+        raise Refusal(400, f"at most {max_images} images are taken at once, not {shape[0]}; send them in parts")
+    expected = shape[0] * _IMAGE_BYTES
+    parameters = _parameters(tensor, INPUT)
+    size = parameters.get("binary_data_size")
+    if size is None:
+        if behind:
+            raise Refusal(400, f"{len(behind)} bytes follow the JSON, but {INPUT} states no binary_data_size")
+        return _from_json(tensor.get("data"), shape, expected)
+    if "data" in tensor:
+        raise Refusal(400, f"{INPUT} has both data and binary_data_size; expected one of them")
+    if type(size) is not int or size != expected or len(behind) != expected:
+        raise Refusal(
+            400,
+            f"{INPUT} of shape {shape} takes {expected} bytes; binary_data_size says {str(size)[:40]}, "
+            f"and {len(behind)} bytes follow the JSON",
+        )
+    return np.frombuffer(behind, np.uint8).reshape(shape)
+
+
+def _from_json(data: Any, shape: list[int], expected: int) -> npt.NDArray[np.uint8]:
+    wrong = Refusal(
+        400, f"the data of {INPUT} should be {expected} whole numbers from 0 to 255, in one list or nested as {shape}"
+    )
+    if not isinstance(data, list) or not data:
+        raise wrong
+    try:
+        array = np.array(data)
+    except (ValueError, OverflowError, RecursionError):  # ragged or nested too deeply
+        raise wrong from None
+    if array.dtype.kind not in "iu" or array.size != expected or array.min() < 0 or array.max() > 255:
+        raise wrong
+    if array.ndim != 1 and list(array.shape) != shape:
+        raise wrong
+    return array.astype(np.uint8).reshape(shape)
+
+
+def _wanted(outputs: Any, binary_default: bool) -> list[WantedOutput]:
+    if outputs is None or outputs == []:
+        return [WantedOutput(name, binary_default, 0) for name in (LOGITS, PROBABILITIES)]
+    if not isinstance(outputs, list):
+        raise Refusal(400, f"outputs should be a list of objects, not {_kind(outputs)}")
+    wanted: dict[str, WantedOutput] = {}
+    for output in outputs:
+        name = output.get("name") if isinstance(output, dict) else None
+        if name not in (LOGITS, PROBABILITIES) or name in wanted:
+            raise Refusal(
+                400, f"outputs may name {LOGITS!r} and {PROBABILITIES!r}, each once; found {str(output)[:60]}"
+            )
+        parameters = _parameters(output, name)
+        binary = parameters.get("binary_data", binary_default)
+        classes = parameters.get("classification", 0)
+        if not isinstance(binary, bool):
+            raise Refusal(400, f"binary_data of {name} should be true or false, not {_kind(binary)}")
+        if type(classes) is not int or not 0 <= classes < 2**31:
+            raise Refusal(400, f"classification of {name} should be a number of classes, not {str(classes)[:40]}")
+        wanted[name] = WantedOutput(name, binary, classes)
+    return list(wanted.values())
+
+
+def _parameters(holder: dict[str, Any], what: str) -> dict[str, Any]:
+    parameters = holder.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise Refusal(400, f"the parameters of {what} should be an object, not {_kind(parameters)}")
+    if "shared_memory_region" in parameters:
+        raise Refusal(400, f"{what} names a shared memory region, which this server does not offer; send the data")
+    return parameters
+
+
+def _kind(value: Any) -> str:
+    """JSON's word for a value."""
+    words = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+    return words.get(type(value), "a number")
