@@ -1,14 +1,17 @@
 """Fixtures that several tests share."""
 
 import gzip
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from running_server import RunningServer
 
 from runtime import fashion_mnist, fashion_mnist_download
+from runtime.cli_serve import NEEDED
 from runtime.errors import DatasetError
 
 
@@ -73,3 +76,18 @@ def bare_machine(fashion_mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.delenv(variable, raising=False)
     for module in (fashion_mnist, fashion_mnist_download):
         monkeypatch.setattr(module, "SYSTEM_FOLDER", tmp_path / "usr" / "share" / "datasets" / "fashion-mnist")
+
+
+@pytest.fixture(scope="session")
+def server(own_home: None) -> Iterator[RunningServer]:
+    """A server of both models that ship, for all tests that leave it as it was."""
+    require_serve()
+    with RunningServer("-m", "lenet", "-m", "lenet-modern", "--max-body", "1", "--read-timeout", "1.5") as running:
+        yield running
+
+
+def require_serve() -> None:
+    """Skip where the extra is not installed."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"the extra serve is not installed: no {', '.join(missing)}")

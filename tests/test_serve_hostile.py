@@ -1,0 +1,288 @@
+"""Clients that lie, stall, leave or flood: each gets 4xx or 503 with a sentence, or nothing; the server lives."""
+
+import contextlib
+import http.client
+import json
+import random
+import socket
+import time
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+from running_server import Answer, RunningServer, many_connections, predict_request, read_answer
+from test_serve_predict import encoded
+
+Images = npt.NDArray[np.uint8]
+SEED = 8
+
+
+@pytest.fixture(scope="module")
+def boot(test_images: Images) -> bytes:
+    return encoded(Image.fromarray(test_images[0]))
+
+
+def talk(server: RunningServer, sent: bytes, *, close_writing: bool = False) -> Answer:
+    with server.connect() as connection:
+        connection.sendall(sent)
+        if close_writing:
+            connection.shutdown(socket.SHUT_WR)
+        return read_answer(connection)
+
+
+def refused(answer: Answer, status: int, *words: str) -> None:
+    assert answer.status == status
+    document = answer.json()
+    assert set(document) <= {"error", "kind"}
+    for word in words:
+        assert word in document["error"]
+
+
+class Mutator:
+    """Makes wrong requests from right ones: bytes changed, cut, doubled, or fields of the JSON replaced."""
+
+    def __init__(self, seed: int, picture: bytes) -> None:
+        self.random = random.Random(seed)
+        self.picture = picture
+        self.strange = [
+            None, True, -1, 0, 1.5, 1e308, 2**63, 2**64, 10**400, "", "\0", "\ud800", "image", "logits", "UINT8", "NaN",
+            [], {}, [[]], [None], {"a": {}}, [1, 1, 28, 28], [2**62, 1, 28, 28], [1, 1, 28, "28"], "A" * 5000,
+        ]  # fmt: skip
+
+    def request(self) -> tuple[str, str, bytes, dict[str, str]]:
+        make = self.random.choice([self.document, self.document, self.scrambled, self.file, self.form, self.nonsense])
+        return make()
+
+    def document(self) -> tuple[str, str, bytes, dict[str, str]]:
+        tensor = {"name": "image", "datatype": "UINT8", "shape": [1, 1, 28, 28], "data": [0] * 784}
+        document = {"id": "1", "parameters": {}, "inputs": [tensor], "outputs": [{"name": "logits", "parameters": {}}]}
+        for _ in range(self.random.randint(1, 3)):
+            target = self.random.choice([document, tensor, document["outputs"][0], document["parameters"]])
+            if isinstance(target, dict):
+                key = self.random.choice([*target, "binary_data_size", "binary_data", "classification", "data", "x"])
+                target[key] = self.random.choice(self.strange)
+            document["outputs"] = document["outputs"] if isinstance(document.get("outputs"), list) else [{}]
+            document["outputs"] = document["outputs"] or [{}]
+            document["parameters"] = document.get("parameters") or {}
+        length = self.random.choice([{}, {}, {"Inference-Header-Content-Length": self.word()}])
+        return "POST", "/v2/models/lenet/infer", json.dumps(document).encode(), length
+
+    def scrambled(self) -> tuple[str, str, bytes, dict[str, str]]:
+        method, path, body, headers = self.document()
+        return method, path, self.damaged(body), headers
+
+    def file(self) -> tuple[str, str, bytes, dict[str, str]]:
+        query = self.random.choice(["", "", f"?topk={self.word()}", f"?{self.word()}={self.word()}", "?%", "?="])
+        return "POST", f"/predict{query}", self.damaged(self.picture), {}
+
+    def form(self) -> tuple[str, str, bytes, dict[str, str]]:
+        part = (
+            b'--b\r\nContent-Disposition: form-data; name="f"; filename="x.png"\r\n\r\n'
+            + self.picture
+            + b"\r\n--b--\r\n"
+        )
+        return "POST", "/predict", self.damaged(part), {"Content-Type": "multipart/form-data; boundary=b"}
+
+    def nonsense(self) -> tuple[str, str, bytes, dict[str, str]]:
+        method = self.random.choice(["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "POST", "HEAD"])
+        path = "/" + "/".join(
+            self.random.choice(["v2", "models", "lenet", "infer", "..", "%00", self.word()]) for _ in "12345"
+        )
+        headers = {"Content-Encoding": self.random.choice(["gzip", "deflate", "br", self.word()])}
+        return method, path, self.random.randbytes(self.random.randint(0, 300)), headers
+
+    def word(self) -> str:
+        return self.random.choice(
+            ["0", "-1", "1", "9" * 50, "NaN", "lenet", "a" * 300, "%ff%fe", "%2e%2e", "1_0", "0x10"]
+        )
+
+    def damaged(self, content: bytes) -> bytes:
+        data = bytearray(content)
+        for _ in range(self.random.randint(1, 8)):
+            at = self.random.randrange(len(data)) if data else 0
+            action = self.random.randrange(4)
+            if action == 0 and data:
+                data[at] = self.random.randrange(256)
+            elif action == 1:
+                del data[at : at + self.random.randint(1, 40)]
+            elif action == 2:
+                data[at:at] = data[at : at + self.random.randint(1, 40)]
+            else:
+                data[at:at] = self.random.randbytes(self.random.randint(1, 10))
+        return bytes(data)
+
+
+def test_a_thousand_malformed_requests_get_4xx_with_a_sentence_and_the_server_lives(
+    server: RunningServer, boot: bytes
+) -> None:
+    mutator = Mutator(SEED, boot)
+    statuses: dict[int, int] = {}
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    with contextlib.closing(connection):
+        for number in range(1000):
+            method, path, body, headers = mutator.request()
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            content = response.read()
+            statuses[response.status] = statuses.get(response.status, 0) + 1
+            what = f"request {number}: {method} {path} {headers} {body[:200]!r} was answered {content[:300]!r}"
+
+            # Some changes change nothing that matters: those are answered.
+            assert response.status == 200 or 400 <= response.status < 500, what
+            assert b"Traceback" not in content, what
+            assert b".py" not in content, what
+            if response.status != 200 and method != "HEAD":
+                sentence = json.loads(content)["error"]
+                assert 10 < len(sentence) < 400, what
+                assert "\n" not in sentence, what
+
+    assert sum(count for status, count in statuses.items() if status != 200) > 800, statuses
+    assert server.alive()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"hello\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),  # TLS, spoken to a plain port
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1e3\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 40 + b"\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n",
+        b"POST /predict HTTP/1.1\r\nHost : x\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"CONNECT example.org:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_gets_400_in_json(server: RunningServer, sent: bytes) -> None:
+    refused(talk(server, sent), 400, "not a valid HTTP/1.1 request")
+    assert server.alive()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 1_000_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X-Many: 1\r\n" * 50_000 + b"\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-Endless: " + b"a" * 500_000,
+    ],
+)
+def test_huge_headers_get_431_and_are_not_kept(server: RunningServer, head: bytes) -> None:
+    refused(talk(server, head), 431, "headers are too long: at most 16384 bytes")
+    assert server.alive()
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_body_over_the_limit_gets_413_whether_or_not_it_says_its_length(server: RunningServer, chunked: bool) -> None:
+    size = 3 * 2**20
+    if chunked:
+        piece = b"10000\r\n" + bytes(2**16) + b"\r\n"
+        sent = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + piece * (size // 2**16)
+        sent += b"0\r\n\r\n"
+    else:
+        sent = predict_request(bytes(size))
+    refused(talk(server, sent), 413, "at most 1048576 bytes")
+    assert server.alive()
+
+
+def test_who_asks_before_sending_too_much_is_told_not_to(server: RunningServer, boot: bytes) -> None:
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: "
+    refused(talk(server, head + b"99999999999\r\n\r\n"), 413, "the body is too long")
+    with server.connect() as connection:
+        connection.sendall(head + str(len(boot)).encode() + b"\r\n\r\n")
+        assert connection.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(boot)
+        assert read_answer(connection).json()["label"] == "Ankle boot"
+
+
+@pytest.mark.parametrize(
+    ("drips", "what"),
+    [
+        ([b"POST /pre", b"dict HT", b"TP/1.1\r\nHo"], "headers"),
+        ([b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", b"a", b"b", b"c"], "body"),
+    ],
+)
+def test_a_slow_request_gets_408_however_steadily_it_drips(
+    server: RunningServer, drips: list[bytes], what: str
+) -> None:
+    began = time.monotonic()
+    with server.connect() as connection:
+        for drip in drips:
+            connection.sendall(drip)
+            time.sleep(0.3)
+        answer = read_answer(connection)
+
+    refused(answer, 408, f"the request's {what} took longer than 1.5 seconds")
+    assert 1.3 < time.monotonic() - began < 15
+
+
+def test_a_connection_that_says_nothing_is_closed(server: RunningServer) -> None:
+    with server.connect() as connection:
+        assert connection.recv(1) == b""
+
+
+def test_a_body_that_never_comes_costs_no_stray_answer(server: RunningServer) -> None:
+    """The answer came before the body; what is late is dropped, and no second answer is written."""
+    with server.connect() as connection:
+        connection.sendall(b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        refused(read_answer(connection), 405)
+        assert connection.recv(1) == b""
+
+
+def test_whoever_closes_only_their_half_is_still_answered(server: RunningServer, boot: bytes) -> None:
+    assert talk(server, predict_request(boot), close_writing=True).json()["label"] == "Ankle boot"
+
+
+@pytest.mark.parametrize(
+    ("sent", "what"),
+    [
+        (b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc", "the end of the body"),
+        (b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", "the end of the body"),
+        (b"POST /predict HTTP/1.1\r\nHo", "the end of the request's headers"),
+    ],
+)
+def test_half_a_request_gets_400_where_there_is_someone_to_get_it(
+    server: RunningServer, sent: bytes, what: str
+) -> None:
+    refused(talk(server, sent, close_writing=True), 400, f"closed before {what}")
+    assert server.alive()
+
+
+def test_clients_that_come_and_go_leave_nothing_behind(server: RunningServer, boot: bytes) -> None:
+    whole = predict_request(boot)
+    for number in range(300):
+        with server.connect() as connection:
+            connection.sendall(whole[: number * len(whole) // 300])
+    deadline = time.monotonic() + 20
+    while server.metric("fashion_zoo_connections") > 1 and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+    assert server.metric("fashion_zoo_connections") == 1  # the one that asks
+    assert server.metric("fashion_zoo_queue_pictures") == 0
+    assert server.alive()
+
+
+def test_requests_of_clients_that_have_left_are_not_computed(boot: bytes, own_home: None) -> None:
+    from conftest import require_serve
+
+    require_serve()
+    with RunningServer("-m", "lenet", "-b", "1") as running:  # one by one, so that a queue forms
+        computed = running.metric("fashion_zoo_batch_pictures_sum", model="lenet")
+        with many_connections(running, 200) as connections:
+            for connection in connections:
+                connection.sendall(predict_request(boot))
+        deadline = time.monotonic() + 20
+        while running.metric("fashion_zoo_queue_pictures") > 0 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        computed = running.metric("fashion_zoo_batch_pictures_sum", model="lenet") - computed
+        dropped = running.metric("fashion_zoo_dropped_requests_total", model="lenet")
+
+        assert computed + dropped <= 200
+        assert dropped > 50
+        assert running.alive()

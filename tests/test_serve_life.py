@@ -1,0 +1,204 @@
+"""A server from its start to its end: the port, readiness, a full queue, and a stop under load."""
+
+import asyncio
+import socket
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from click.testing import CliRunner
+from conftest import require_serve
+from PIL import Image
+from running_server import Answer, RunningServer, many_connections, predict_request, read_answer
+from test_serve_predict import encoded
+
+from runtime import Classifier
+from runtime.cli import runtime
+
+
+@pytest.fixture(scope="module")
+def boot(test_images: npt.NDArray[np.uint8]) -> bytes:
+    require_serve()
+    return encoded(Image.fromarray(test_images[0]))
+
+
+def test_the_server_listens_on_this_machine_only(server: RunningServer) -> None:
+    assert server.url.startswith("http://127.0.0.1:")
+
+
+def test_a_taken_port_is_one_sentence_and_exit_1(server: RunningServer) -> None:
+    done = CliRunner().invoke(runtime, ["serve", "-m", "lenet", "--device", "cpu", "--port", str(server.port)])
+
+    assert done.exit_code == 1
+    assert done.stderr == (
+        f"Error: cannot listen on 127.0.0.1, port {server.port}: Address already in use; stop what uses it, or choose "
+        "another with --port\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--host", "192.0.2.1"], 1, "cannot listen on 192.0.2.1"),
+        (["--host", "no.such.host.invalid"], 1, "cannot listen on no.such.host.invalid"),
+        (["-m", "lenett"], 1, "did you mean 'lenet'?"),
+        (["-m", "lenet", "-m", "lenet"], 2, "two models are called 'lenet'"),
+        (["--port", "70000"], 2, "70000 is not in the range"),
+    ],
+)
+def test_what_cannot_be_served_is_one_sentence(boot: bytes, arguments: list[str], code: int, words: str) -> None:
+    done = CliRunner().invoke(runtime, ["serve", "--port", "0", "--device", "cpu", *arguments])
+
+    assert done.exit_code == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_nothing_is_ready_before_it_is_warm(boot: bytes) -> None:
+    from runtime.serving.app import App
+    from runtime.serving.limits import Limits
+    from runtime.serving.service import Service
+
+    service = Service([Classifier("lenet", device="cpu")], Limits())
+    app = App(service)
+
+    class Client:
+        """Stands for the connection."""
+
+        def gone(self) -> bool:
+            return False
+
+    async def ask(method: str, path: str) -> tuple[int, dict[bytes, bytes]]:
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": boot, "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "query_string": b"",
+            "headers": [],
+            "state": {"connection": Client()},
+        }
+        await app(scope, receive, send)
+        return sent[0]["status"], dict(sent[0]["headers"])
+
+    async def statuses() -> list[int]:
+        asked = [
+            ("GET", "/v2/health/live"),
+            ("GET", "/v2/health/ready"),
+            ("GET", "/v2/models/lenet/ready"),
+            ("POST", "/predict"),
+        ]
+        return [(await ask(*question))[0] for question in asked]
+
+    assert asyncio.run(statuses()) == [200, 503, 503, 503]
+    assert asyncio.run(ask("POST", "/predict"))[1][b"retry-after"] == b"1"
+    service.warm_up()
+    assert asyncio.run(statuses()) == [200, 200, 200, 200]
+    service.stopping = True
+    assert asyncio.run(statuses()) == [200, 503, 200, 200]  # sent elsewhere by whoever asks, still answered
+    service.close()
+
+
+def test_below_the_limit_all_are_answered_and_above_it_503_says_when_to_come_back(boot: bytes) -> None:
+    with RunningServer("-m", "lenet", "--max-queue", "16") as running:
+        for connections, refusals in ((16, False), (200, True)):
+            statuses: dict[int, int] = {}
+            for _ in range(3):
+                with many_connections(running, connections) as clients:
+                    for client in clients:
+                        client.sendall(predict_request(boot))
+                    for client in clients:
+                        answer = read_answer(client)
+                        statuses[answer.status] = statuses.get(answer.status, 0) + 1
+                        if answer.status == 503:
+                            assert answer.headers["retry-after"] == "1"
+                            assert "the queue is full" in answer.json()["error"]
+
+            assert set(statuses) == ({200, 503} if refusals else {200})
+            assert sum(statuses.values()) == 3 * connections
+        assert running.metric("fashion_zoo_queue_pictures") == 0
+        assert running.alive()
+
+
+class Load(threading.Thread):
+    """One client that asks again and again, and remembers what came of each request."""
+
+    def __init__(self, server: RunningServer, request: bytes) -> None:
+        super().__init__()
+        self.server, self.sent = server, request
+        self.answers: list[Answer] = []
+        self.unanswered: list[str] = []
+
+    def run(self) -> None:
+        while True:
+            try:
+                connection = self.server.connect()
+            except ConnectionError:
+                return  # the door is closed: nothing was accepted
+            with connection:
+                while True:
+                    try:
+                        connection.sendall(self.sent)
+                        self.answers.append(read_answer(connection))
+                    except (ConnectionError, TimeoutError) as error:
+                        self.unanswered.append(repr(error))
+                        return
+                    if self.answers[-1].headers.get("connection") == "close":
+                        break
+
+
+@pytest.mark.parametrize("model", ["lenet"])
+def test_a_stop_under_load_answers_every_accepted_request_and_exits_0_within_5_seconds(boot: bytes, model: str) -> None:
+    running = RunningServer("-m", model)
+    with running:
+        clients = [Load(running, predict_request(boot)) for _ in range(32)]
+        for client in clients:
+            client.start()
+        time.sleep(1.0)
+        code, seconds = running.stop()
+        for client in clients:
+            client.join(30)
+
+        assert code == 0
+        assert seconds < 5
+        assert [client.unanswered for client in clients if client.unanswered] == []
+        assert {answer.status for client in clients for answer in client.answers} == {200}
+        assert all(client.answers[-1].headers["connection"] == "close" for client in clients)
+        assert running.process.stderr is not None
+        assert "Traceback" not in running.process.stderr.read()
+
+
+def test_a_stop_waits_for_what_is_still_being_sent_but_not_for_ever(boot: bytes) -> None:
+    with RunningServer("-m", "lenet", "--read-timeout", "60") as running:
+        late, never = running.connect(), running.connect()
+        with late, never:
+            request = predict_request(boot)
+            late.sendall(request[:-20])
+            never.sendall(request[:-20])
+            time.sleep(0.3)
+            stopping = threading.Thread(target=lambda: outcome.append(running.stop()))
+            outcome: list[tuple[int, float]] = []
+            stopping.start()
+            time.sleep(0.6)
+            with pytest.raises(OSError, match="refused"):
+                socket.create_connection(("127.0.0.1", running.port), timeout=5)
+            late.sendall(request[-20:])
+
+            assert read_answer(late).json()["label"] == "Ankle boot"
+            answer = read_answer(never)
+            assert (answer.status, answer.json()["error"]) == (503, "the server has been stopped; try again")
+            stopping.join(30)
+
+        ((code, seconds),) = outcome
+        assert code == 0
+        assert 3 < seconds < 5
