@@ -3,6 +3,7 @@
 #   make demo    train, export, verify and use LeNet
 #   make test    the tests
 #   make check   format, lint, types
+#   make gpu-train   on a machine with an NVIDIA GPU: search, train and measure everything, into .zoo/gpu
 #   make clean   remove what these made
 
 VENV ?= .venv
@@ -16,7 +17,7 @@ export GOMP_SPINCOUNT ?= 100000
 INSTALLED := $(VENV)/.installed
 BIN := $(VENV)/bin
 
-.PHONY: setup data demo test check format clean
+.PHONY: setup data demo test check format clean gpu-train
 
 setup: $(INSTALLED)
 
@@ -40,6 +41,9 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+gpu-train: data
+	$(BIN)/python benchmarks/gpu_train.py --output $(ZOO_HOME)/gpu
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

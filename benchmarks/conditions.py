@@ -31,10 +31,10 @@ def conditions() -> dict[str, Any]:
     }
 
 
-def save(name: str, figures: dict[str, Any]) -> Path:
-    """Write `results/<name>.json` and return its path."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+def save(name: str, figures: dict[str, Any], folder: Path = RESULTS) -> Path:
+    """Write `<name>.json` into the folder of results and return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
     path.write_text(json.dumps({"conditions": conditions()} | figures, indent=2) + "\n")
     return path
 

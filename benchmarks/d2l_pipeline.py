@@ -73,7 +73,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="lenet")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--images", type=int, default=60_000, help="images of the epoch")
+    parser.add_argument("--images", type=int, default=60_000, help="images of an epoch")
+    parser.add_argument("--epochs", type=int, default=1, help="the last one is measured, the others warm up")
     arguments = parser.parse_args()
     recipe = recipe_for(arguments.model, "d2l")
     found = fashion_mnist.find()
@@ -83,7 +84,8 @@ def main() -> None:
         batches = loader(root, ARCHITECTURES[arguments.model].input_size, arguments.images, recipe.batch_size)
         network = create_model(arguments.model).network
         device = choose_device(arguments.device)
-        print(json.dumps(images_per_second(network, batches, recipe.lr, device)))
+        rates = [images_per_second(network, batches, recipe.lr, device) for _ in range(arguments.epochs)]
+        print(json.dumps(rates[-1]))
 
 
 if __name__ == "__main__":
