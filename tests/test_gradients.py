@@ -1,6 +1,7 @@
 """Gradients in pieces: what a short memory changes is the size of the pieces, never the sums."""
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,15 @@ class Normed(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.layers(images.to(self.layers[0].weight.dtype) / 255)
         return logits
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Pieces are for GPUs; on several cores of a CPU a batch is shared among threads instead, see test_shares."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """`zoo` and `python -m zoo`."""
 
 import importlib.util
-import os
 import sys
 
 NEEDED = ("torch", "onnx", "onnxscript", "safetensors", "matplotlib", "filelock")
@@ -17,9 +16,9 @@ def main() -> None:
             file=sys.stderr,
         )
         raise SystemExit(1)
-    # Idle threads give their core away sooner than OpenMP's 300,000 turns: beside other work on the machine, spinning
-    # slows training down several times over. OpenMP reads this when PyTorch is imported.
-    os.environ.setdefault("GOMP_SPINCOUNT", "100000")
+    from zoo.memory import keep_freed_memory
+
+    keep_freed_memory()
     from zoo.cli import zoo
 
     zoo(prog_name="zoo")

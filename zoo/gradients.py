@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from runtime.errors import FashionZooError
 from zoo.distributed import ALONE, World
+from zoo.shares import Shares, divisible
 
 Precision = Literal["fp32", "bf16"]
 
@@ -56,9 +58,16 @@ class Gradients:
         self._world = world
         self._notice = notice
         self._piece: int | None = None
+        alone_on_cpu = self._device.type == "cpu" and world.size == 1 and not compile_for
+        self._shares = Shares() if alone_on_cpu and torch.get_num_threads() > 1 and divisible(model) else None
         norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
         self._statistics = [buffer for norm in norms for buffer in norm.buffers()]
         self._kept = [buffer.clone() for buffer in self._statistics]
+
+    @property
+    def at_work(self) -> contextlib.AbstractContextManager[None]:
+        """A context for many calls of `compute`, in which the calling thread keeps to the cores that these leave it."""
+        return self._shares.at_work() if self._shares is not None else contextlib.nullcontext()
 
     def compute(self, images: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Set the gradients of the mean loss over a batch of `count` images, of which this process has these.
@@ -69,6 +78,11 @@ class Gradients:
         Raises:
             OutOfMemory: not even one image fits, or the run has several processes.
         """
+        if self._shares is not None:
+            loss, right, gradients = self._shares.compute(partial(self._differentiate, count=count), images, labels)
+            for parameter, gradient in zip(self._parameters, gradients, strict=True):
+                parameter.grad = gradient
+            return loss, right
         while True:
             before = self._remember()
             with contextlib.suppress(torch.OutOfMemoryError):
@@ -100,6 +114,10 @@ class Gradients:
         if len(losses) == 1:
             return losses[0], right[0]
         return torch.stack(losses).sum(), torch.stack(right).sum()
+
+    def _differentiate(self, images: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor, list[Tensor]]:
+        loss, correct = self._measure(images, labels)
+        return loss.detach(), correct, list(torch.autograd.grad(loss / count, self._parameters))
 
     def _measure(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sum of the losses, and how many answers are right."""

@@ -128,15 +128,16 @@ class Trainer:
         recorded = range(0 if before else 1, self._images // size if self._whole else 0)
         if self._whole is not None:
             self._whole.begin(draw, rates, recorded.start)
-        for number, lr in enumerate(rates):
-            start, stop = number * size, min((number + 1) * size, self._images)
-            if self._whole is not None and number in recorded:
-                self._whole.run()
-            else:
-                images, labels = self._epochs.batch(draw, self._world.share(start, stop))
-                self._take_step(images, labels, stop - start, lr, meter)
-            if on_batch is not None:
-                on_batch(stop - start, meter)
+        with self._gradients.at_work:
+            for number, lr in enumerate(rates):
+                start, stop = number * size, min((number + 1) * size, self._images)
+                if self._whole is not None and number in recorded:
+                    self._whole.run()
+                else:
+                    images, labels = self._epochs.batch(draw, self._world.share(start, stop))
+                    self._take_step(images, labels, stop - start, lr, meter)
+                if on_batch is not None:
+                    on_batch(stop - start, meter)
         meter.reduce(self._world)
         loss = meter.loss  # waits for the device, so it comes before the clock is read
         seconds = time.perf_counter() - started
