@@ -25,7 +25,11 @@ from runtime.errors import FashionZooError, UsageError
 from runtime.timing import figures
 
 OURS = "runtime"
-WAYS = (OURS, "onnxruntime", "torch", "torch-compile", "torch-graph", "torch-graph-bare", "openvino")
+WAYS = (
+    OURS,
+    *("runtime-no-graph", "runtime-nhwc", "runtime-exhaustive", "runtime-spinning"),  # with another `runtime.tuning`
+    *("onnxruntime", "torch", "torch-compile", "torch-graph", "torch-graph-bare", "openvino"),
+)
 ROUNDS = 5
 START_SECONDS = 900  # max-autotune compiles for minutes
 CHECKPOINT = "checkpoint.safetensors"
@@ -203,9 +207,7 @@ def compare(
         ContestantFailed: this runtime itself cannot run the model.
     """
     if unknown := [way for way in ways if way not in WAYS]:
-        raise UsageError(
-            f"there is nothing to compare with called {', '.join(unknown)}; known are {', '.join(WAYS[1:])}"
-        )
+        raise UsageError(f"there is nothing to compare with called {', '.join(unknown)}; known are {', '.join(WAYS)}")
     check_measuring(batch_sizes, min_seconds, min_runs)
     checkpoint = file.parent / CHECKPOINT
     contestants: list[Contestant] = []

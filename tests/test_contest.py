@@ -108,7 +108,7 @@ def test_a_way_without_weights_or_library_is_said_and_not_run(tmp_path: Path) ->
 
 
 def test_an_unknown_way_is_a_usage_error_that_lists_the_known() -> None:
-    with pytest.raises(UsageError, match="called tensorflow; known are onnxruntime, torch, torch-compile"):
+    with pytest.raises(UsageError, match="called tensorflow; known are runtime, runtime-no-graph"):
         compare(
             ["tensorflow"], LENET, "cpu", threads=1, tf32=False, network="x", batch_sizes=[1], min_seconds=0, min_runs=1
         )

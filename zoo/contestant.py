@@ -26,14 +26,17 @@ Run = Callable[[Pixels], Any]
 Request = dict[str, Any]
 
 
-def open_runtime(request: Request) -> Run:
+def open_runtime(request: Request, **settings: Any) -> Run:
+    """This runtime; with `settings` of `runtime.tuning` in place of those that it would choose."""
     from runtime import Classifier
+    from runtime.tuning import Tuning
 
     classifier = Classifier(
         request["file"],
         device=request["device"],
         threads=request["threads"],
         tf32=request["precision"] == "tf32",
+        tuning=Tuning(**settings) if settings else None,
     )
     return lambda pixels: classifier.logits(pixels, len(pixels))
 
@@ -169,6 +172,10 @@ def open_torch_graph_bare(request: Request) -> Run:
 
 WAYS: dict[str, tuple[str, str, Callable[[Request], Run]]] = {  # way: module, distribution, how it is opened
     "runtime": ("onnxruntime", "fashion-zoo", open_runtime),
+    "runtime-no-graph": ("onnxruntime", "fashion-zoo", partial(open_runtime, graphs=False)),
+    "runtime-nhwc": ("onnxruntime", "fashion-zoo", partial(open_runtime, nhwc=True)),
+    "runtime-exhaustive": ("onnxruntime", "fashion-zoo", partial(open_runtime, algorithms="EXHAUSTIVE")),
+    "runtime-spinning": ("onnxruntime", "fashion-zoo", partial(open_runtime, spinning=True)),
     "onnxruntime": ("onnxruntime", "onnxruntime", open_onnxruntime),
     "torch": ("torch", "torch", open_torch),
     "torch-compile": ("torch", "torch", open_torch_compile),

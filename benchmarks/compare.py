@@ -1,0 +1,187 @@
+"""The runtime against PyTorch, torch.compile, a CUDA graph, plain onnxruntime and OpenVINO, in turn, beside limits.
+
+    python benchmarks/compare.py --device cpu
+    python benchmarks/compare.py --device cuda --precisions fp32 tf32 fp16 --minutes 20
+
+Weights are those of seed 0: the speed does not depend on them. Every cell (model, precision, batch size) is saved when
+it is done; started again, the script goes on where it stopped. A way that is not installed, or that breaks, is said.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout that is not installed
+
+import conditions
+import limits
+import numpy as np
+import onnx
+import torch
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+from export.description import Description
+from export.graph import build_graph
+from runtime import fashion_mnist
+from runtime.atomic import write_bytes
+from runtime.contest import OURS, Contestant, ContestantFailed, take_turns
+from runtime.device import Device, device_problem
+from runtime.timing import load_average, random_pixels
+from zoo.models import create_model
+from zoo.summary import summarize
+
+MODELS = ("lenet", "resnet18", "vgg11")
+BATCH_SIZES = (1, 8, 64, 256, 1024)
+WAYS = {
+    "cpu": (OURS, "runtime-spinning", "onnxruntime", "torch", "torch-compile", "openvino"),
+    "cuda": (
+        *(OURS, "runtime-no-graph", "runtime-nhwc", "runtime-exhaustive", "onnxruntime"),
+        *("torch", "torch-graph", "torch-graph-bare", "torch-compile"),
+    ),
+}
+SLOW_MS = 20_000  # a batch expected to take longer than this is left out: it is measured in minutes, and tells nothing
+
+
+def model_file(model: str, precision: str, folder: Path) -> Path:
+    """Export the network of seed 0, in half precision for fp16, unless it is there already."""
+    path = folder / f"{model}-{'fp16' if precision == 'fp16' else 'fp32'}" / "model.onnx"
+    if not path.exists():
+        torch.manual_seed(0)
+        described = Description(name=model, labels=fashion_mnist.LABELS)
+        graph = build_graph(create_model(model), described.metadata(None))
+        if precision == "fp16":
+            half = convert_float_to_float16(onnx.load_from_string(graph), keep_io_types=True)
+            graph = half.SerializeToString()
+        write_bytes(path, graph)
+    return path
+
+
+def limit_ms(model: str, precision: str, batch_size: int, best: dict[str, Any]) -> dict[str, float]:
+    """The least time by arithmetic, and by what must move: weights once, pixels in, logits out."""
+    summary = summarize(model)
+    width = 2 if precision == "fp16" else 4
+    moved = summary.parameters * width + batch_size * (784 + 40)
+    return {
+        "arithmetic": round(1000 * summary.flops * batch_size / best["flop_per_second"][precision], 5),
+        "memory": round(1000 * moved / best["bytes_per_second"], 5),
+    }
+
+
+def start(ways: tuple[str, ...], file: Path, device: str, precision: str, model: str) -> tuple[list[Contestant], Any]:
+    """Start the contestants one after the other; return those that run, and what each said."""
+    contestants, said = [], {}
+    for way in ways:
+        try:
+            contestant = Contestant(way, file, device, precision=precision, network=model)
+        except ContestantFailed as error:
+            said[way] = {"error": str(error)}
+            continue
+        contestants.append(contestant)
+        said[way] = {"version": contestant.version, "cold_start_ms": contestant.cold_start_ms}
+    return contestants, said
+
+
+def agreement(contestants: list[Contestant]) -> dict[str, Any]:
+    """How far each is from the first on the same pictures: what is compared must be the same function."""
+    pixels = random_pixels(64)
+    ours = contestants[0].logits(pixels)
+    found = {}
+    for contestant in contestants[1:]:
+        if contestant.way == "torch-graph-bare":  # answers to no pictures of ours
+            continue
+        logits = contestant.logits(pixels)
+        flips = int(np.count_nonzero(logits.argmax(axis=1) != ours.argmax(axis=1)))
+        found[contestant.way] = {"max_abs_diff": float(np.abs(logits - ours).max()), "other_class": flips}
+    return found
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    ends = time.monotonic() + 60 * arguments.minutes
+    kind = arguments.device.partition(":")[0]
+    output: Path = arguments.output
+    document: dict[str, Any] = {"conditions": conditions.conditions(), "starts": {}, "cells": {}}
+    if output.exists():
+        document = json.loads(output.read_text())
+
+    def save() -> None:
+        write_bytes(output, (json.dumps(document, indent=2) + "\n").encode())
+
+    if "limits" not in document:
+        command = [sys.executable, limits.__file__, kind]
+        document["limits"] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+        document["what"] = f"one caller, numpy pixels in, numpy logits out, in turn; {arguments.min_seconds} s a way"
+        save()
+    for model in arguments.models:
+        for precision in arguments.precisions:
+            group = f"{model}/{precision}"
+            todo = [size for size in arguments.batch_sizes if f"{group}/{size}" not in document["cells"]]
+            if not todo or time.monotonic() > ends:
+                continue
+            file = model_file(model, precision, output.parent / "models")
+            contestants, said = start(tuple(arguments.ways or WAYS[kind]), file, arguments.device, precision, model)
+            try:
+                if not contestants or contestants[0].way != OURS:
+                    raise SystemExit(f"the runtime itself cannot run {file}: {said[OURS]['error']}")
+                document["starts"][group] = said | {"agreement": agreement(contestants)}
+                save()
+                for size in todo:
+                    least = limit_ms(model, precision, size, document["limits"])
+                    if time.monotonic() > ends or max(least.values()) * 10 > SLOW_MS:
+                        continue
+                    load = load_average()
+                    rows = take_turns(contestants, size, arguments.min_seconds, arguments.min_runs)
+                    for row in rows.values():
+                        if "error" not in row:
+                            row["share_of_limit"] = round(max(least.values()) / row["latency_ms"]["p50"], 4)
+                    document["cells"][f"{group}/{size}"] = {"limit_ms": least, "load_average": load, "ways": rows}
+                    save()
+                    print(line(f"{group}/{size}", rows), flush=True)
+            finally:
+                for contestant in contestants:
+                    contestant.__exit__(None, None, None)
+    return document
+
+
+def line(cell: str, rows: dict[str, Any]) -> str:
+    """One line for people: each way's median, and how many times ours it is."""
+    parts = (
+        f"{way} {row['error'][:60]}"
+        if "error" in row
+        else f"{way} {row['latency_ms']['p50']:.3f} ms ({row['times_ours']})"
+        for way, row in rows.items()
+    )
+    return f"{cell}: {', '.join(parts)}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--precisions", nargs="+", choices=limits.PRECISIONS["cuda"])
+    parser.add_argument("--batch-sizes", nargs="+", type=int, default=BATCH_SIZES)
+    parser.add_argument("--ways", nargs="+", help="by default all that the device has")
+    parser.add_argument("--min-seconds", type=float, default=1.0, help="for each way in each cell")
+    parser.add_argument("--min-runs", type=int, default=20)
+    parser.add_argument("--minutes", type=float, default=60.0, help="start no cell later than this")
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    kind = arguments.device.partition(":")[0]
+    if kind not in WAYS:
+        parser.error(f"--device {arguments.device}: expected cpu, cuda or cuda:N")
+    index = arguments.device.partition(":")[2]
+    if kind == "cuda" and (problem := device_problem(Device("cuda", int(index or 0)))):
+        raise SystemExit(f"cannot measure on {arguments.device}: {problem}")
+    arguments.precisions = arguments.precisions or limits.PRECISIONS[kind]
+    if kind == "cpu" and set(arguments.precisions) != {"fp32"}:
+        parser.error("on the CPU there is fp32 alone")
+    arguments.output = arguments.output or conditions.RESULTS / f"compare_{kind}.json"
+    run(arguments)
+    print(arguments.output)
+
+
+if __name__ == "__main__":
+    main()
