@@ -79,7 +79,7 @@ def soak(classifier: Classifier, seconds: float, threads: int) -> dict[str, Any]
         for kind in ("resident_mib", "device_mib")
     }
     return {
-        "what": f"{threads} threads, {SIZES} pictures a call in random order; memory at the end over that after warm-up",
+        "what": f"{threads} threads, {SIZES} pictures a call at random; memory at the end over that after warm-up",
         "model": classifier.name,
         "device": classifier.device,
         "seconds": round(time.monotonic() - began, 1),
