@@ -29,6 +29,7 @@ from runtime.options import batch_size_option, device_option, model_option, say_
     show_default=True,
     help="How a picture becomes 28x28 pixels.",
 )
+@click.option("--show", type=click.Path(dir_okay=False), metavar="OUT.png", help="Write what the network saw.")
 @click.option("--jsonl", is_flag=True, help="Print one JSON object a line, as results come.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, as results come.")
 @batch_size_option
@@ -43,6 +44,7 @@ def predict(
     topk: int,
     invert: Any,
     fit: Any,
+    show: str | None,
     jsonl: bool,
     as_csv: bool,
     batch_size: int,
@@ -57,6 +59,7 @@ def predict(
 
     \b
     Example: runtime predict shoe.png photos/ --json
+             runtime predict shoe.png --show seen.png
     """
     if as_json + jsonl + as_csv > 1:
         raise click.UsageError("--json, --jsonl and --csv exclude each other")
@@ -69,9 +72,14 @@ def predict(
     classifier = Classifier(model, device=device, threads=threads, tf32=tf32)
     say_device(classifier)
     documents, failures = [], 0
+    seen: list[Any] = []
     if as_csv:
         emit(answers.as_csv(answers.CSV_COLUMNS))
-    pictures = (read_stdin() if name == STDIN else name for name in names)
+    pictures: Any = (read_stdin() if name == STDIN else name for name in names)
+    if show is not None:
+        from runtime.sheet import recorded
+
+        pictures = recorded(pictures, seen, invert, fit)
     stream = classifier.stream(pictures, batch_size, topk=topk, invert=invert, fit=fit, return_errors=True)
     with Bar("predicting", len(names) if len(names) > batch_size else None) as bar:
         for name, answer in zip(names, stream, strict=True):
@@ -90,6 +98,10 @@ def predict(
                 emit(answers.as_line(name, answer))
     if as_json:
         emit_json(documents)
+    if show is not None:
+        from runtime.sheet import write_sheet
+
+        note(write_sheet(seen, show))
     if failures:
         if len(names) > 1:
             note(f"{failures} of {len(names)} pictures could not be read")
