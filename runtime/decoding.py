@@ -224,7 +224,7 @@ def _grey(picture: Image.Image, name: str) -> Image.Image:
     if picture.mode == "LAB":
         return picture.getchannel("L")  # Pillow converts LAB only with a colour profile, and L is lightness already
     if not picture.has_transparency_data:
-        return picture.convert("L")
+        return picture if picture.mode == "L" else picture.convert("L")  # Pillow would copy it; nothing here writes
     if picture.mode not in ("LA", "RGBA"):
         picture = picture.convert("LA" if picture.mode == "La" else "RGBA")
     page = Image.new("L", picture.size, 255)

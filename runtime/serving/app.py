@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from runtime.errors import ImageError
 from runtime.serving import describe
-from runtime.serving.bodies import decompressed, read_body
+from runtime.serving.bodies import decompressed, header, read_body
 from runtime.serving.forms import FORM, uploaded_file
 from runtime.serving.inference import HEADER_LENGTH, VERSION, TensorJob, read_inference
 from runtime.serving.pagefiles import PageFiles
@@ -118,7 +118,7 @@ class App:
             wish = read_wish(request.scope["query_string"])
             model = service.warm_model(wish.model)
             source = "picture"
-            content_type = request.headers.get("content-type", "")
+            content_type = header(request, b"content-type") or ""
             if content_type.lower().startswith(FORM):
                 body, source = await service.aside(uploaded_file, content_type, body)
             job = PictureJob(
@@ -141,7 +141,7 @@ class App:
         with self._holding() as hold:
             model = service.warm_model(_path_model(request))
             body = await self._body(request, hold)
-            arguments = body, request.headers.get(HEADER_LENGTH), service.limits.max_queue
+            arguments = body, header(request, HEADER_LENGTH), service.limits.max_queue
             is_long = arguments[1] is None and len(body) > LONG_JSON
             pixels, wanted, identity = (
                 await service.aside(read_inference, *arguments) if is_long else read_inference(*arguments)
@@ -154,7 +154,7 @@ class App:
     async def _body(self, request: Request, hold: Callable[[int], None]) -> bytes:
         limits = self.service.limits
         body = await read_body(request, limits, hold)
-        encoding = request.headers.get("content-encoding")
+        encoding = header(request, b"content-encoding")
         if encoding is None:
             return body
         plain = await self.service.aside(decompressed, body, encoding, limits.max_body)

@@ -15,6 +15,11 @@ DISCARD_SECONDS = 1.0  # for how long what is too long is still read
 _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
+def header(request: Request, name: bytes) -> str | None:
+    """Return the first header of that name, in lower case; Starlette's own look-up decodes all of them."""
+    return next((value.decode("latin-1") for key, value in request.scope["headers"] if key == name), None)
+
+
 async def read_body(request: Request, limits: Limits, hold: Callable[[int], None]) -> bytes:
     """Return the whole body; `hold` is told of its bytes as they come, and may refuse them.
 
@@ -24,7 +29,7 @@ async def read_body(request: Request, limits: Limits, hold: Callable[[int], None
         Refusal: 413, it is too long.
         Disconnected: the client left before its end.
     """
-    stated = request.headers.get("content-length")
+    stated = header(request, b"content-length")
     if stated is not None and int(stated) > limits.max_body:
         raise await _too_long(request, limits)
     message = await request.receive()
@@ -48,7 +53,7 @@ async def _too_long(request: Request, limits: Limits) -> Refusal:
     """Read on for a moment, so that a client that is still sending will see the answer, and return the refusal."""
     refusal = Refusal(413, f"the body is too long: at most {limits.max_body} bytes are taken")
     refusal.headers.append((b"connection", b"close"))
-    if "expect" not in request.headers:  # who asks first has sent nothing, and is not told to go on
+    if header(request, b"expect") is None:  # who asks first has sent nothing, and is not told to go on
         until = time.monotonic() + DISCARD_SECONDS
         message = await request.receive()
         while message["type"] == "http.request" and message["more_body"] and time.monotonic() < until:

@@ -20,7 +20,7 @@ from runtime.contract import INPUT, LOGITS, PROBABILITIES, SIDE
 from runtime.serving.refusal import Refusal
 from runtime.serving.reply import Reply
 
-HEADER_LENGTH = "inference-header-content-length"
+HEADER_LENGTH = b"inference-header-content-length"
 EXTENSIONS = ("binary_tensor_data", "classification")
 VERSION = "1"  # every name has one version: the file that it means
 _IMAGE_BYTES = SIDE * SIDE
@@ -67,7 +67,7 @@ class TensorJob:
         header = json.dumps(document | {"outputs": outputs}).encode()
         if not any(want.binary for want in self.wanted):
             return Reply(header)
-        lengths = [(HEADER_LENGTH.encode(), b"%d" % len(header))]
+        lengths = [(HEADER_LENGTH, b"%d" % len(header))]
         return Reply(b"".join([header, *buffers]), content_type=b"application/octet-stream", headers=lengths)
 
 
@@ -119,10 +119,10 @@ def _split(body: bytes, header_length: str | None) -> tuple[Any, bytes]:
     else:
         # Not int() alone, which also takes signs, spaces and underscores.
         if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 10):
-            raise Refusal(400, f"{HEADER_LENGTH} should be a number of bytes, not {header_length[:40]!r}")
+            raise Refusal(400, f"{HEADER_LENGTH.decode()} should be a number of bytes, not {header_length[:40]!r}")
         length = int(header_length)
         if not 0 < length <= len(body):
-            raise Refusal(400, f"{HEADER_LENGTH} says {length} bytes of JSON, in a body of {len(body)}")
+            raise Refusal(400, f"{HEADER_LENGTH.decode()} says {length} bytes of JSON, in a body of {len(body)}")
         header, behind = body[:length], body[length:]
     try:
         return json.loads(header), behind

@@ -1,0 +1,200 @@
+"""`runtime serve` under load: 64 connections, one PNG each; batches against answers one by one, in turn.
+
+python benchmarks/serve_load.py [SECONDS] [ROUNDS]     60 seconds a server, in 3 parts
+
+Every connection sends its next request when it has its answer. One by one is the same server with `--batch-size 1`: the
+same code, queue and thread, but each picture is decoded, run and answered by itself. It is measured with all threads
+and with one, since a single picture gains nothing from a second. The client shares the cores; every answer is checked.
+"""
+
+import asyncio
+import contextlib
+import io
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import conditions
+import numpy as np
+from PIL import Image
+
+from runtime import Classifier, fashion_mnist
+
+MODEL = "lenet"
+CONNECTIONS = 64
+PICTURES = 1000
+SERVERS = {
+    "batches": [],
+    "one_by_one": ["--batch-size", "1"],
+    "one_by_one_one_thread": ["--batch-size", "1", "--threads", "1"],
+}
+SMALL_QUEUE = 32  # half of the connections find no place in it
+
+
+@dataclass
+class Tally:
+    """What the client saw: seconds of each answer, and answers by status."""
+
+    seconds: list[float] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+    wrong: int = 0
+    broken: int = 0
+
+
+class Client(asyncio.Protocol):
+    """One connection. Python's own HTTP clients cost several times what the server does, so this one is bare."""
+
+    def __init__(self, requests: list[tuple[bytes, bytes]], start: int, until: float, tally: Tally) -> None:
+        self.requests, self.next, self.until, self.tally = requests, start, until, tally
+        self.received = b""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.ask()
+
+    def ask(self) -> None:
+        request, self.expected = self.requests[self.next % len(self.requests)]
+        self.next += CONNECTIONS
+        self.began = time.perf_counter()
+        self.transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        head, found, body = self.received.partition(b"\r\n\r\n")
+        if not found or len(body) < int(re.search(rb"content-length: (\d+)", head)[1]):  # type: ignore[index]
+            return
+        now = time.perf_counter()
+        status = int(head[9:12])
+        self.tally.statuses[status] += 1
+        self.tally.seconds.append(now - self.began)
+        self.tally.wrong += status == 200 and self.expected not in body
+        self.received = b""
+        if now < self.until:
+            self.ask()
+        else:
+            self.expected = b""
+            self.transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.tally.broken += bool(self.expected)
+
+
+@contextlib.contextmanager
+def server(*arguments: str) -> Iterator[str]:
+    """Run one, and return its address; at the end it must exit with 0."""
+    command = [sys.executable, "-m", "runtime", "serve", "-m", MODEL, "--device", "cpu", "--port", "0", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.send_signal(signal.SIGTERM)
+        if process.wait(10):
+            raise SystemExit(f"the server exited with {process.returncode}")
+
+
+def load(url: str, requests: list[tuple[bytes, bytes]], seconds: float) -> Tally:
+    """Ask for so long on all connections."""
+    tally = Tally()
+    port = int(url.rpartition(":")[2])
+
+    async def clients() -> None:
+        loop = asyncio.get_running_loop()
+        until = time.perf_counter() + seconds
+        for start in range(CONNECTIONS):
+            await loop.create_connection(lambda start=start: Client(requests, start, until, tally), "127.0.0.1", port)
+        await asyncio.sleep(seconds + 1)
+
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(clients())
+    else:
+        uvloop.run(clients())
+    return tally
+
+
+def resident_mib(url: str) -> float:
+    text = urllib.request.urlopen(f"{url}/metrics").read().decode()
+    found = re.search(r"^process_resident_memory_bytes (\S+)", text, re.MULTILINE)
+    assert found
+    return float(found[1]) / 2**20
+
+
+def measure(requests: list[tuple[bytes, bytes]], seconds: float, *arguments: str) -> dict[str, Any]:
+    """Start a server, let it settle, load it, and stop it."""
+    with server(*arguments) as url:
+        load(url, requests, min(2.0, seconds))
+        before = resident_mib(url)
+        tally = load(url, requests, seconds)
+        after = resident_mib(url)
+    milliseconds = 1000 * np.array(tally.seconds)
+    return {
+        "requests_per_second": round(len(milliseconds) / seconds, 1),
+        "p50_ms": round(float(np.percentile(milliseconds, 50)), 2),
+        "p99_ms": round(float(np.percentile(milliseconds, 99)), 2),
+        "slowest_ms": round(float(milliseconds.max()), 2),
+        "statuses": dict(sorted(tally.statuses.items())),
+        "wrong_answers": tally.wrong,
+        "broken_connections": tally.broken,
+        "resident_mib": [round(before, 1), round(after, 1)],
+    }
+
+
+def requests_and_answers() -> list[tuple[bytes, bytes]]:
+    """Return requests of one test picture each, and what the answer to it must hold."""
+    images = fashion_mnist.load("test")[0][:PICTURES]
+    requests = []
+    with Classifier(MODEL, device="cpu") as classifier:
+        for image, index in zip(images[:, 0], classifier.logits(images).argmax(axis=1), strict=True):
+            file = io.BytesIO()
+            Image.fromarray(image).save(file, "PNG")
+            picture = file.getvalue()
+            head = f"POST /predict HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(picture)}\r\n\r\n"
+            requests.append((head.encode() + picture, f'"index": {index}, "confidence"'.encode()))
+    return requests
+
+
+def main() -> None:
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    requests = requests_and_answers()
+    parts: dict[str, list[dict[str, Any]]] = {name: [] for name in SERVERS}
+    for turn in range(rounds):
+        for name in sorted(SERVERS, reverse=bool(turn % 2)):
+            parts[name].append(measure(requests, seconds / rounds, *SERVERS[name]))
+            print(name, parts[name][-1], file=sys.stderr)
+    full = measure(requests, min(10.0, seconds), "--max-queue", str(SMALL_QUEUE))
+
+    def ratio(name: str) -> float:
+        pairs = zip(parts["batches"], parts[name], strict=True)
+        return round(statistics.median(a["requests_per_second"] / b["requests_per_second"] for a, b in pairs), 2)
+
+    figures = {
+        "what": f"runtime serve, {MODEL}, {CONNECTIONS} connections, single PNGs of 28x28, client on the same cores",
+        "seconds_a_server": seconds,
+        "rounds": rounds,
+        "load_average_at_the_end": os.getloadavg()[0],
+        "requests_per_second": {
+            name: round(statistics.median(part["requests_per_second"] for part in rows), 1)
+            for name, rows in parts.items()
+        },
+        "median_ratio": ratio("one_by_one"),
+        "median_ratio_to_one_thread": ratio("one_by_one_one_thread"),
+        "servers": {name: {"arguments": SERVERS[name], "parts": rows} for name, rows in parts.items()},
+        "over_the_limit": {"arguments": ["--max-queue", str(SMALL_QUEUE)], **full},
+    }
+    print(json.dumps({key: value for key, value in figures.items() if key != "servers"}, indent=2))
+    print(conditions.save("serve_load", figures))
+
+
+if __name__ == "__main__":
+    main()
