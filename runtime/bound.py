@@ -130,7 +130,7 @@ class BoundSession:
             answers = self._buffers[bucket].run(output, pixels)
         except Exception as error:  # onnxruntime's errors share no base class
             reason = " ".join(str(error).split())
-            self._buffers.pop(bucket, None)
+            # The buffers stay: a captured graph goes on reading and writing them, whoever asks for it again.
             if not self.graphs or graph in self._proved:
                 raise DeviceUnavailable(
                     f"{self._what} failed on {self._device} in a batch of {bucket}: {reason}; where memory is short, "
@@ -145,7 +145,6 @@ class BoundSession:
     def _give_graphs_up(self, bucket: int, reason: str) -> None:
         """Go on without graphs: the stream of a session whose capture failed stays unusable."""
         self._buffers.clear()
-        self._session = None  # its memory is needed for the next
         self._session = self._without_graphs()
         self.graphs = False
         self.notice = f"without CUDA graphs, since a batch of {bucket} could not be captured: {reason}"

@@ -136,7 +136,7 @@ class Classifier:
         if bound is None:
             return None
         settings = {"tf32": self.tf32} | self._live.tuning.as_dict() | {"graphs": bound.graphs}
-        return settings | {"batch sizes": bound.captured, "notice": self._live.notice}
+        return settings | {"batch_sizes": bound.captured, "notice": self._live.notice}
 
     def logits(self, pixels: npt.NDArray[np.uint8], batch_size: int = DEFAULT_BATCH_SIZE) -> npt.NDArray[np.float32]:
         """Return the raw scores: pixels: uint8 (N, 1, 28, 28), light garment on black -> float32 (N, K).

@@ -221,7 +221,7 @@ def compare(
                 contestant = Contestant(
                     way,
                     file,
-                    device,
+                    device if way == OURS else device.replace("tensorrt", "cuda"),  # the same GPU
                     threads=threads,
                     precision="tf32" if tf32 else "fp32",
                     network=network,

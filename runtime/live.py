@@ -68,9 +68,8 @@ class LiveSession:
         from runtime.bound import BoundSession
 
         def without_graphs() -> Any:
-            tuning = replace(self.tuning, graphs=False)
-            self.session = None  # frees its memory on the device first
-            self.session = self._open_again(self.stored.read(), tuning)
+            # The one that failed is replaced, never absent: other threads may be asking for it.
+            self.session = self._open_again(self.stored.read(), replace(self.tuning, graphs=False))
             return self.session
 
         self.bound = BoundSession(

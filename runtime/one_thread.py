@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from runtime.errors import FashionZooError
+
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -25,10 +27,17 @@ class OneThread:
         self._lock = threading.Lock()
         self._first: threading.Thread | None = None
         self._worker: ThreadPoolExecutor | None = None
+        self._closed = False
 
     def call(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what `work` returns, or raise what it raises."""
+        """Return what `work` returns, or raise what it raises.
+
+        Raises:
+            FashionZooError: it has been closed.
+        """
         with self._lock:
+            if self._closed:
+                raise FashionZooError("this session has been closed, by another thread")
             if self._worker is None:
                 caller = threading.current_thread()
                 if self._first is None or self._first is caller:
@@ -43,5 +52,6 @@ class OneThread:
     def close(self) -> None:
         """End the worker, after what it was given; nothing can be called afterwards."""
         with self._lock:
+            self._closed = True
             if self._worker is not None:
                 self._worker.shutdown()

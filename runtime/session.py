@@ -69,7 +69,7 @@ def open_session(
     Raises:
         UsageError: no such device.
         DeviceUnavailable: the device asked for cannot run every node; the sentence names the cause.
-        ModelInvalid: onnxruntime does not take the file.
+        ModelInvalid: onnxruntime takes the file on no device.
     """
     asked = parse_device(device)
     if asked == CPU:
@@ -100,6 +100,7 @@ def _open_on_gpu(
         _run_once(opened.session, device, what)
         return opened
     except DeviceUnavailable as error:
+        _open(model, CPU, threads, what, False, UNBOUND)  # a file that is no model is refused as such
         if not tuning.graphs:
             raise
         opened = _open(model, device, threads, what, tf32, replace(tuning, graphs=False))

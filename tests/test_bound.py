@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from runtime import Classifier, DeviceUnavailable
+from runtime import Classifier, DeviceUnavailable, FashionZooError
 from runtime.bound import BoundSession
 from runtime.buckets import BUCKETS, bucket_for, pieces
 from runtime.contract import LOGITS, PROBABILITIES
@@ -161,8 +161,22 @@ def test_a_replay_that_fails_after_it_worked_is_an_error_and_no_reason_to_open_a
     bound.run(LOGITS, pixels[:3], 256)
     broken.append(True)
 
+    buffers = bound._buffers[8]
     with pytest.raises(DeviceUnavailable, match="in a batch of 8"):
         bound.run(LOGITS, pixels[:3], 256)
+    assert bound._buffers[8] is buffers  # its graph reads and writes these addresses
+
+
+def test_a_session_that_another_thread_closed_says_so_and_is_not_opened_again(pixels: Pixels) -> None:
+    direct, shared = bound_over(Recorder()), bound_over(Recorder())
+    direct.run(LOGITS, pixels[:3], 256)
+    shared.run(LOGITS, pixels[:3], 256)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(shared.run, LOGITS, pixels[:3], 256).result()
+    for bound in (direct, shared):
+        bound.close()
+        with pytest.raises(FashionZooError, match="has been closed"):
+            bound.run(LOGITS, pixels[:3], 256)
 
 
 def test_one_thread_runs_the_session_itself_and_several_share_one_worker(plain: Classifier, pixels: Pixels) -> None:
@@ -220,7 +234,7 @@ def test_a_whole_classifier_answers_through_bound_buffers_as_it_does_without(
         )
         assert classifier.info()["gpu"] == {
             **{"tf32": False, "algorithms": "HEURISTIC", "graphs": True, "nhwc": False, "spinning": False},
-            **{"batch sizes": [64, 32], "notice": None},
+            **{"batch_sizes": [64, 32], "notice": None},
         }
 
 

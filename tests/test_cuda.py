@@ -78,7 +78,7 @@ def test_batches_are_replayed_as_graphs_one_for_each_size(lenet: Classifier, tes
         lenet.logits(test_images[:count, None])
     gpu = lenet.info()["gpu"]
 
-    assert (gpu["graphs"], gpu["notice"], gpu["batch sizes"]) == (True, None, [1, 8, 128])
+    assert (gpu["graphs"], gpu["notice"], gpu["batch_sizes"]) == (True, None, [1, 8, 128])
 
 
 def test_mixed_batch_sizes_give_what_an_uncaptured_session_gives(model: Path, test_images: Pixels) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import onnxruntime
 import pytest
 
-from runtime import Classifier, DeviceUnavailable, UsageError, device, gpus, session, tuning
+from runtime import Classifier, DeviceUnavailable, ModelInvalid, UsageError, device, gpus, session, tuning
 from runtime.device import TENSORRT_LIBRARIES, Device, device_problem
 from runtime.session import open_session
 from runtime.tuning import Tuning, remember, remembered
@@ -111,6 +111,13 @@ def test_a_gpu_whose_first_run_fails_is_refused_by_name_and_left_by_auto_with_th
         open_session(MODEL, "cuda", what="lenet", graphs=True)
     opened = open_session(MODEL, "auto", graphs=True)
     assert (str(opened.device), opened.reason) == ("cpu", "CUDNN failure 1001: CUDNN_STATUS_NOT_INITIALIZED")
+
+
+def test_a_file_that_is_no_model_is_not_blamed_on_the_gpu(machine: Machine) -> None:
+    machine.cannot_run = True
+
+    with pytest.raises(ModelInvalid, match="is not a model that onnxruntime can open"):
+        open_session(b"junk", "cuda", graphs=True)
 
 
 def test_a_node_that_is_not_on_the_gpu_is_named(machine: Machine) -> None:

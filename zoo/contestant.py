@@ -59,6 +59,8 @@ def open_openvino(request: Request) -> Run:
     """Compiled for each batch size, which is OpenVINO's best: of a dynamic one it knows less."""
     import openvino
 
+    if request["device"] != "cpu":
+        raise RuntimeError("OpenVINO does not run on NVIDIA's GPUs")
     core, compiled = openvino.Core(), {}
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     if request["threads"]:
