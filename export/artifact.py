@@ -22,6 +22,8 @@ from export.description import Description
 from export.golden import golden_tensors
 from export.graph import build_graph
 from export.index import add_entry
+from export.movement import Movement
+from export.precision import Precision
 from export.report import Report
 from export.subject import Pixels, Subject
 from export.verifier import verify
@@ -45,8 +47,10 @@ def export_network(
     *,
     images: Pixels,
     labels: npt.NDArray[Any],
-    checkpoint: Path | None = None,
+    checkpoint: Path | bytes | None = None,
     device: str = "cpu",
+    dtype: str = "fp32",
+    storage: str = "fp32",
 ) -> Report:
     """Freeze a network into `weights/<name>/`, prove it, and enter it in `weights/index.json`.
 
@@ -56,26 +60,32 @@ def export_network(
         description: what the file will say of itself.
         images: real test pictures, uint8 (N, 1, 28, 28): the declared accuracy is measured on them.
         labels: their classes, int (N,).
-        checkpoint: the safetensors file that the weights came from, to be copied beside the graph.
+        checkpoint: the safetensors file that the weights came from, or its bytes, to be copied beside the graph.
         device: where the graph is run to be verified.
+        dtype: what the file computes in, fp32 or fp16; inputs and outputs are the same.
+        storage: what it keeps kernels and matrices in, fp32 or fp16; see `export.precision`.
 
     Returns:
         The report, in which every gate has passed.
 
     Raises:
         VerificationFailed: a gate failed; nothing was written.
+        UsageError: there is no such dtype or storage, or a weight is beyond it.
         FolderBusy: another process is writing there.
         OSError: nothing can be written; an older artifact is whole.
     """
-    if checkpoint is not None:
-        digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    description = dataclasses.replace(description, precision=Precision(dtype, storage))
+    weights_file = checkpoint.read_bytes() if isinstance(checkpoint, Path) else checkpoint
+    if weights_file is not None:
+        digest = hashlib.sha256(weights_file).hexdigest()
         description = dataclasses.replace(description, checkpoint={"file": CHECKPOINT_FILE, "sha256": digest})
     content, subject = _frozen(network, description, images, labels, device)
-    report = verify(network, content, images=images, labels=labels, expected=expectations(description), device=device)
+    expected = expectations(description) | description.precision.as_dict()
+    report = verify(network, content, images=images, labels=labels, expected=expected, device=device)
     report.require()
     files = {MODEL_FILE: content, REPORT_FILE: _json(report.as_dict())} | golden_tensors(subject)
-    if checkpoint is not None:
-        files[CHECKPOINT_FILE] = checkpoint.read_bytes()
+    if weights_file is not None:
+        files[CHECKPOINT_FILE] = weights_file
     write_artifact(weights, index_entry(network, content, description, report), files)
     return report
 
@@ -109,6 +119,8 @@ def index_entry(network: nn.Module, content: bytes, description: Description, re
         "ir_version": model.ir_version,
         "inputs": [spec.as_dict() for spec in contract.input_specs()],
         "outputs": [spec.as_dict() for spec in contract.output_specs(len(metadata.labels))],
+        "dtype": metadata.fields["dtype"],
+        "storage": metadata.fields["storage"],
         "labels": list(metadata.labels),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "flops": count_flops(network),
@@ -119,8 +131,15 @@ def index_entry(network: nn.Module, content: bytes, description: Description, re
         "trained_on": description.trained_on,
         "checkpoint": description.checkpoint,
         "license": description.license,
+        "rounding": _movement(report).as_dict() if Precision.of(metadata.fields).rounds else None,
         "verified": {"date": report.conditions["date"], "checks": [check.name for check in report.checks]},
     }
+
+
+def _movement(report: Report) -> Movement:
+    """Return what the decisions gate saw of the network's and the file's answers."""
+    (measures,) = (check.measures for check in report.checks if check.name == "decisions")
+    return Movement(measures["images"], measures["flips"], measures["lost"], measures["gained"])
 
 
 def count_flops(network: nn.Module) -> int:

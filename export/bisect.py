@@ -40,16 +40,16 @@ class Departure:
 
 
 def first_departure(subject: Subject, images: Pixels, noise_multiple: float) -> Departure | None:
-    """Compare every layer that can be told in the file with the network's, on the same pictures.
+    """Compare every layer that can be told in the file, read as float32, with the network's, on the same pictures.
 
     The tolerance of a layer is derived as that of the outputs is: PyTorch's own float32 error in this very place.
     """
-    exact = _results(subject.double.network, subject.double, images)
-    own = _results(subject.network, subject.network, images)
+    exact = _results(subject.double_rounded.network, subject.double_rounded, images)
+    own = _results(subject.rounded, subject.rounded, images)
     ran = [(name, subject.network.get_submodule(name)) for name in exact]
-    values = values_of_modules(ran, subject.model.graph, subject.provenance.places)
+    values = values_of_modules(ran, subject.plain.graph, subject.provenance.places)
     merged = set(subject.provenance.folded.values())  # a layer that a batch norm was folded into has no result
-    order = in_order(subject.model.graph)
+    order = in_order(subject.plain.graph)
     told = sorted((order[value], name) for name, value in values.items() if name not in merged and value in order)
     found = _values(subject, images, [values[name] for _, name in told])
     before, error_before = None, 0.0
@@ -59,7 +59,7 @@ def first_departure(subject: Subject, images: Pixels, noise_multiple: float) -> 
         tolerance = noise_multiple * max(float(np.abs(own[name] - reference).max()), rounding)
         error = float(np.abs(value - reference).max()) if value.shape == reference.shape else float("inf")
         if not error <= tolerance:
-            node = subject.model.graph.node[position]
+            node = subject.plain.graph.node[position]
             return Departure(name, node.name or values[name], error, tolerance, before, error_before)
         before, error_before = name, error
     return None
@@ -89,7 +89,7 @@ def _results(network: nn.Module, call: Callable[..., Any], images: Pixels) -> di
 def _values(subject: Subject, images: Pixels, names: list[str]) -> dict[str, Floats]:
     """Run the file with these inner values as outputs too."""
     model = onnx.ModelProto()
-    model.CopyFrom(subject.model)
+    model.CopyFrom(subject.plain)
     known = {output.name for output in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in known)
     session = open_session(model.SerializeToString(), subject.device, what="the file").session

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from export.movement import Movement
+from export.precision import Precision
+
 
 def model_card(entry: dict[str, Any]) -> str:
     """Return the card of an index entry as Markdown."""
@@ -23,6 +26,7 @@ def model_card(entry: dict[str, Any]) -> str:
         "work per image": f"{entry['flops']:,} floating-point operations",
         "inputs": "; ".join(_tensor(spec) for spec in entry["inputs"]),
         "outputs": "; ".join(_tensor(spec) for spec in entry["outputs"]),
+        "precision": _precision(entry),
         "test accuracy": _accuracy(entry["accuracy"]),
         "training": _training(entry),
         "weights from": _checkpoint(entry["checkpoint"]),
@@ -60,6 +64,11 @@ def model_card(entry: dict[str, Any]) -> str:
 
 def _tensor(spec: dict[str, Any]) -> str:
     return f"`{spec['name']}` {spec['datatype']} [{', '.join(map(str, spec['shape']))}]"
+
+
+def _precision(entry: dict[str, Any]) -> str:
+    precision, rounding = Precision.of(entry), entry.get("rounding")
+    return f"{precision}; {Movement(**rounding)}" if rounding else str(precision)
 
 
 def _accuracy(accuracy: dict[str, Any] | None) -> str:

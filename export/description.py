@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from export.precision import FULL, Precision
 from runtime.errors import UsageError
 
 _VERSIONED = ("torch", "onnx", "onnxscript")
@@ -22,6 +23,7 @@ class Description:
         seed, epochs: of that training.
         trained_on: device, torch and seconds of that training.
         checkpoint: `{"file", "sha256"}` of the weights it came from.
+        precision: what the file computes in and keeps its weights in.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Description:
     epochs: int | None = None
     trained_on: dict[str, Any] | None = None
     checkpoint: dict[str, str] | None = None
+    precision: Precision = FULL
 
     def __post_init__(self) -> None:
         if not self.name or any(character in self.name for character in "/\\\0") or self.name.startswith("."):
@@ -51,7 +54,7 @@ class Description:
             "checkpoint": self.checkpoint,
             "versions": library_versions(),
             "license": self.license,
-        }
+        } | self.precision.as_dict()
 
 
 def library_versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 
-from export.subject import Pixels, Subject
+from export.subject import Pixels, Subject, run_network
 from runtime import contract
 
 FOLDER = "test_data_set_0"
@@ -16,9 +16,13 @@ IMAGES = 16
 
 
 def golden_tensors(subject: Subject) -> dict[str, bytes]:
-    """Return the files of `test_data_set_0` by name: one input, and PyTorch's float32 outputs for it."""
+    """Return the files of `test_data_set_0` by name: one input, and PyTorch's float32 outputs for it.
+
+    A file that computes in float32 from weights kept as float16 answers for these weights, as the checkpoint beside it.
+    """
     images: Pixels = subject.images[:IMAGES]
-    logits, probabilities = subject.run_network(images)
+    network = subject.rounded if subject.precision.dtype == "fp32" else subject.network
+    logits, probabilities = run_network(network, images)
     arrays: dict[str, tuple[str, np.ndarray[Any, Any]]] = {
         "input_0.pb": (contract.INPUT, images),
         "output_0.pb": (contract.LOGITS, logits.astype(np.float32)),

@@ -16,12 +16,15 @@ import onnx.numpy_helper
 import torch
 from torch import Tensor, nn
 
+from export.halving import compute_in_half, store_in_half
 from export.opset import lower_opset
+from export.precision import Precision
 from runtime import contract
 
 EXPORT_OPSET = 18  # what the exporter is written for; lowered afterwards
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _WRAPPED = "classifier"
+_BARRIER = "fashion_zoo::Barrier"  # stands in a graph only while the exporter works on it
 
 
 class _WithProbabilities(nn.Module):
@@ -41,12 +44,18 @@ def build_graph(network: nn.Module, metadata: dict[str, Any]) -> bytes:
 
     Args:
         network: images: uint8 (N, 1, 28, 28) -> logits: float32 (N, K), in any mode; it is left as it was.
-        metadata: the description that goes inside, see `Description.metadata`.
+        metadata: the description that goes inside, see `Description.metadata`; it says in which precision.
 
     Returns:
         A serialised ModelProto. It has not been verified.
+
+    Raises:
+        UsageError: a weight is beyond the range of the precision asked for.
     """
-    wrapped = _WithProbabilities(copy.deepcopy(network).to("cpu")).eval()
+    precision = Precision.of(metadata)
+    wrapped = _WithProbabilities(precision.rounded(copy.deepcopy(network).to("cpu"))).eval()
+    if precision.rounds:
+        _keep_batch_norms(wrapped)
     # Two images: with one, the exporter would take the batch for a constant.
     example = torch.zeros(2, 1, contract.SIDE, contract.SIDE, dtype=torch.uint8)
     exporter_log = logging.getLogger("torch.onnx")
@@ -71,6 +80,7 @@ def build_graph(network: nn.Module, metadata: dict[str, Any]) -> bytes:
         exporter_log.setLevel(level)
     assert program is not None
     model: onnx.ModelProto = program.model_proto
+    _drop_barriers(model.graph)
     _name_nodes(model.graph)
     _name_weights(model.graph)
     _fix_resize_scales(model.graph)
@@ -78,10 +88,42 @@ def build_graph(network: nn.Module, metadata: dict[str, Any]) -> bytes:
     _use_global_average_pool(model.graph)
     _drop_unused(model.graph)
     _strip(model)
+    if precision.dtype == "fp16":
+        compute_in_half(model)
+    elif precision.rounds:
+        store_in_half(model)
     lower_opset(model)
     onnx.helper.set_model_props(model, contract.encode_metadata(metadata))
     content: bytes = model.SerializeToString(deterministic=True)
     return content
+
+
+def _keep_batch_norms(network: nn.Module) -> None:
+    """Keep the exporter from folding batch norms into the layers in front of them.
+
+    A fold of rounded weights is no longer rounded, and rounding the fold would give another network than the one whose
+    weights were rounded. Runtimes fold by themselves when they load.
+    """
+
+    def barrier(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        value = inputs[0]
+        passed = torch.onnx.ops.symbolic(_BARRIER, (value,), dtype=value.dtype, shape=value.shape, version=1)
+        return (passed, *inputs[1:])
+
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.register_forward_pre_hook(barrier)
+
+
+def _drop_barriers(graph: onnx.GraphProto) -> None:
+    domain, _, operator = _BARRIER.partition("::")
+    passed = {n.output[0]: n.input[0] for n in graph.node if (n.domain, n.op_type) == (domain, operator)}
+    kept = [node for node in graph.node if node.output[0] not in passed]
+    for node in kept:
+        node.input[:] = [passed.get(name, name) for name in node.input]
+    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:

@@ -1,21 +1,31 @@
 """Which number of the file is which number of the network: by name where names agree, else by value."""
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-import onnx.numpy_helper
 from torch import nn
 
 from export.origins import Origins, fold, origins_of, scale_and_shift
+from export.precision import Precision
+from export.stored import (
+    FLOATS,
+    Array,
+    Stored,
+    called,
+    difference,
+    digest,
+    digests,
+    dims,
+    read_by,
+    same,
+    size_of,
+    stored_in,
+    without_bias,
+)
 
-Array = npt.NDArray[Any]
-_FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE}
 MAX_SHAPE = 16  # integers in a tensor of sizes, axes or pads
 
 
@@ -39,26 +49,23 @@ class Provenance:
     held: int = 0
 
 
-def provenance(network: nn.Module, model: onnx.ModelProto) -> Provenance:
-    """Match every stored tensor of a graph with the network, and every parameter of the network with the graph."""
-    return _Matching(network, model).run()
+def provenance(network: nn.Module, model: onnx.ModelProto, precision: Precision) -> Provenance:
+    """Match every stored tensor of a graph with the network, and every parameter of the network with the graph.
 
-
-@dataclass
-class _Stored:
-    name: str
-    array: Array
-    readers: list[tuple[onnx.NodeProto, int, bool]]  # node, which input, whether turned over on the way
+    Args:
+        network: its weights are already rounded as `precision` does; the numbers of its code are not.
+    """
+    return _Matching(network, model, precision).run()
 
 
 class _Matching:
-    def __init__(self, network: nn.Module, model: onnx.ModelProto) -> None:
-        self.network, self.model = network, model
+    def __init__(self, network: nn.Module, model: onnx.ModelProto, precision: Precision) -> None:
+        self.network, self.model, self.precision = network, model, precision
         self.origins: Origins = origins_of(network)
-        self.stored = {stored.name: stored for stored in _stored(model.graph)}
+        self.stored = {stored.name: stored for stored in stored_in(model.graph)}
         self.by_value: dict[bytes, list[str]] = defaultdict(list)
         for stored in self.stored.values():
-            for key in _keys(stored.array):
+            for key in digests(stored.array):
                 self.by_value[key].append(stored.name)
         self.found: dict[str, list[str]] = {}  # parameter -> tensors of the file that hold it
         # BatchNorm counts its batches while it trains; nothing depends on it.
@@ -78,7 +85,7 @@ class _Matching:
         self._place()
         self.result.held = len(self.found)
         self.result.problems += [
-            f"{name} {_size(array)}: expected in the file, but no tensor holds it{self._nearest(name, array)}"
+            f"{name} {size_of(array)}: expected in the file, but no tensor holds it{self._nearest(name, array)}"
             for name, array in self.origins.tensors.items()
             if name not in self.found
         ]
@@ -86,17 +93,17 @@ class _Matching:
 
     def _match_parameter(self, name: str, array: Array) -> None:
         namesake = self.stored.get(name)
-        if namesake is not None and not _same(namesake.array, array):
-            self.result.problems.insert(0, f"{name}: {_difference(namesake, array)}")
+        if namesake is not None and not same(namesake.array, array):
+            self.result.problems.insert(0, f"{name}: {difference(namesake, array)}")
             self._note(name, namesake, "differs from")
             return
-        holders = [namesake.name] if namesake else self.by_value.get(_key(array), [])
+        holders = [namesake.name] if namesake else self.by_value.get(digest(array), [])
         beside = self.found.get(f"{name.removesuffix('.bias')}.weight", [])
         if (
             not holders
             and name.endswith(".bias")
             and not array.any()
-            and any(map(_without_bias, map(self.stored.get, beside)))
+            and any(map(without_bias, map(self.stored.get, beside)))
         ):
             self.found[name] = beside  # exporters leave out a bias of zeros
         for holder in holders:
@@ -105,7 +112,7 @@ class _Matching:
                 self.result.problems.append(problem)
             self._note(name, stored, "is")
 
-    def _orientation_problem(self, name: str, stored: _Stored, array: Array) -> str | None:
+    def _orientation_problem(self, name: str, stored: Stored, array: Array) -> str | None:
         """A linear layer's weight must lie the way that the node which reads it takes it."""
         owner = self.network.get_submodule(name.rpartition(".")[0])
         if not isinstance(owner, nn.Linear) or array.ndim != 2:
@@ -116,7 +123,7 @@ class _Matching:
             inner = next((a.i for a in node.attribute if a.name == "transB"), 0)
             wanted = array if bool(inner) != turned else array.T
             if stored.array.shape != wanted.shape or not np.array_equal(stored.array, wanted):
-                return f"{name}: node {_called(node)} needs it {_size(wanted)}, but {stored.name!r} is turned over"
+                return f"{name}: node {called(node)} needs it {size_of(wanted)}, but {stored.name!r} is turned over"
         return None
 
     def _match_fold(self, norm: str, layer: str) -> None:
@@ -130,7 +137,7 @@ class _Matching:
         self.result.folded[norm] = layer
         bias = self._close(merged.bias, merged.bias_room, f"{layer}.bias", beside=weight)
         words = f"{layer} with {norm} folded in"
-        if bias is None and not ((np.abs(merged.bias) <= merged.bias_room).all() and _without_bias(weight)):
+        if bias is None and not ((np.abs(merged.bias) <= merged.bias_room).all() and without_bias(weight)):
             self.result.problems.insert(
                 0, f"{words}: the weights are there, but no tensor is the bias that goes with them"
             )
@@ -144,7 +151,8 @@ class _Matching:
         """A batch norm that no layer precedes may have become a product and a sum."""
         if module.running_mean is None or f"{norm}.running_var" not in self.origins.tensors:
             return
-        if f"{norm}.running_var" in self.stored or self.by_value.get(_key(self.origins.tensors[f"{norm}.running_var"])):
+        variance = f"{norm}.running_var"
+        if variance in self.stored or self.by_value.get(digest(self.origins.tensors[variance])):
             return
         scale, shift, room = scale_and_shift(module)
         product, total = self._close(scale, np.abs(scale) * 1e-6, ""), self._close(shift, room, "")
@@ -154,39 +162,39 @@ class _Matching:
             self.found[f"{norm}.{kind}"] = [product.name, total.name]
         self.result.sources |= {product.name: f"scale of {norm}", total.name: f"shift of {norm}"}
 
-    def _close(self, wanted: Array, room: Array, name: str, beside: _Stored | None = None) -> _Stored | None:
+    def _close(self, wanted: Array, room: Array, name: str, beside: Stored | None = None) -> Stored | None:
         candidates = [self.stored[name]] if name in self.stored else list(self.stored.values())
         if beside is not None and beside.readers:
             inputs = set(beside.readers[0][0].input)
             candidates = [stored for stored in candidates if stored.name in inputs] or candidates
         for stored in candidates:
             for array, limit in ((wanted, room), (wanted.T, room.T)):
-                if stored.array.size == array.size and _dims(stored.array) == _dims(array):
+                if stored.array.size == array.size and dims(stored.array) == dims(array):
                     error = np.abs(stored.array.reshape(array.shape).astype(np.float64) - array)
                     if (error <= limit).all():
                         return stored
         return None
 
     def _explain_the_rest(self) -> None:
-        constants = {key for array in self.origins.constants for key in _keys(array)}
-        scalars = {float(np.float32(number)) for number in self.origins.scalars}
+        constants = {key for array in self.origins.constants for key in digests(self.precision.of_numbers(array))}
+        scalars = set(self.precision.of_numbers(np.array(sorted(self.origins.scalars))).tolist())
         for name, stored in self.stored.items():
             if name in self.result.sources:
                 continue
             if any(node.op_type == "Resize" and index in (1, 2) for node, index, _ in stored.readers):
                 self.result.sources[name] = "scales of a resize"
-            elif _key(stored.array) in constants:
+            elif digest(stored.array) in constants:
                 self.result.sources[name] = "a constant of the network's code"
             elif stored.array.size == 1 and float(stored.array.reshape(())) in scalars:
                 self.result.sources[name] = "a number of the network's code"
             else:
                 self.result.problems.append(
-                    f"tensor {name!r} {_size(stored.array)}{_read_by(stored)} comes from nowhere: "
+                    f"tensor {name!r} {size_of(stored.array)}{read_by(stored)} comes from nowhere: "
                     "it is no parameter, no constant of the network's code and no fold of them"
                 )
         for tensor in self.model.graph.initializer:
             size = int(np.prod(tensor.dims, dtype=np.int64))
-            if tensor.data_type not in _FLOATS and size > MAX_SHAPE:
+            if tensor.data_type not in FLOATS and size > MAX_SHAPE:
                 self.result.problems.append(
                     f"tensor {tensor.name!r} holds {size:,} integers: more than a shape does, and no parameter"
                 )
@@ -201,7 +209,7 @@ class _Matching:
                 if last == kind and len(nodes) == 1:
                     self.result.places[module] = next(iter(nodes.values()))
 
-    def _note(self, parameter: str, stored: _Stored, verb: str) -> None:
+    def _note(self, parameter: str, stored: Stored, verb: str) -> None:
         self.found.setdefault(parameter, []).append(stored.name)
         self.result.sources.setdefault(stored.name, parameter if verb == "is" else f"{verb} {parameter}")
 
@@ -209,86 +217,9 @@ class _Matching:
         rivals = [
             stored
             for stored in self.stored.values()
-            if _dims(stored.array) == _dims(array) and stored.name not in self.result.sources
+            if dims(stored.array) == dims(array) and stored.name not in self.result.sources
         ]
         if not rivals:
             return ""
         nearest = min(rivals, key=lambda stored: float(np.abs(stored.array.reshape(array.shape) - array).max()))
-        return f"; the nearest is {nearest.name!r}: {_difference(nearest, array)}"
-
-
-def _stored(graph: onnx.GraphProto) -> Iterator[_Stored]:
-    readers: dict[str, list[tuple[onnx.NodeProto, int]]] = defaultdict(list)
-    for node in graph.node:
-        for index, name in enumerate(node.input):
-            readers[name].append((node, index))
-
-    def follow(name: str, turned: bool) -> Iterator[tuple[onnx.NodeProto, int, bool]]:
-        for node, index in readers[name]:
-            if node.op_type in ("Identity", "Cast", "Transpose"):
-                yield from follow(node.output[0], turned != (node.op_type == "Transpose"))
-            else:
-                yield node, index, turned
-
-    constants = [
-        (node.output[0], attribute.t)
-        for node in graph.node
-        if node.op_type == "Constant"
-        for attribute in node.attribute
-        if attribute.name == "value"
-    ]
-    for name, tensor in [*((tensor.name, tensor) for tensor in graph.initializer), *constants]:
-        if tensor.data_type in _FLOATS:
-            yield _Stored(name, onnx.numpy_helper.to_array(tensor).astype(np.float32), list(follow(name, False)))
-
-
-def _without_bias(weight: _Stored | None) -> bool:
-    """Whether a node computes with this weight and adds nothing."""
-    return weight is not None and any(
-        node.op_type in ("Conv", "Gemm", "MatMul") and not any(node.input[2:]) for node, _, _ in weight.readers
-    )
-
-
-def _dims(array: Array) -> tuple[int, ...]:
-    return tuple(size for size in array.shape if size != 1)
-
-
-def _key(array: Array) -> bytes:
-    """Equal for equal numbers in equal shapes; dimensions of size 1 and the sign of zero do not count."""
-    plain = np.ascontiguousarray(array + np.float32(0), np.float32)
-    return hashlib.blake2b(repr(_dims(array)).encode() + plain.tobytes()).digest()
-
-
-def _keys(array: Array) -> set[bytes]:
-    return {_key(array), _key(array.T)} if len(_dims(array)) == 2 else {_key(array)}
-
-
-def _same(stored: Array, array: Array) -> bool:
-    if _dims(stored) == _dims(array) and np.array_equal(stored.reshape(array.shape), array):
-        return True
-    return stored.ndim == array.ndim == 2 and np.array_equal(stored, array.T)
-
-
-def _difference(stored: _Stored, array: Array) -> str:
-    if _dims(stored.array) != _dims(array):
-        return f"expected {_size(array)}, but the file has {_size(stored.array)}{_read_by(stored)}"
-    error = np.abs(stored.array.reshape(array.shape).astype(np.float64) - array)
-    error = np.nan_to_num(error, nan=np.inf)
-    index = np.unravel_index(int(error.argmax()), array.shape)
-    at = list(map(int, index))
-    return (
-        f"{int((error > 0).sum()):,} of {array.size:,} numbers differ, most at {at}: expected {array[index]:.9g}, "
-        f"found {stored.array.reshape(array.shape)[index]:.9g}{_read_by(stored)}"
-    )
-
-
-def _size(array: Array) -> str:
-    return f"[{', '.join(map(str, array.shape))}]"
-
-
-def _read_by(stored: _Stored) -> str:
-    return f", read by node {_called(stored.readers[0][0])}" if stored.readers else ""
-
-
-def _called(node: onnx.NodeProto) -> str:
-    return repr(node.name or f"{node.op_type} -> {node.output[0]}")
+        return f"; the nearest is {nearest.name!r}: {difference(nearest, array)}"

@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,12 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from export.double import InDouble
 from export.examination import Examination, examine
+from export.halving import read_as_float
+from export.precision import FULL, Precision
 from export.provenance import Provenance, provenance
+from export.references import InDouble, InHalf
 from runtime import contract
+from runtime.errors import ModelInvalid
 from runtime.session import open_session
 
 Pixels = npt.NDArray[np.uint8]
@@ -81,8 +84,26 @@ class Subject:
 
     @functools.cached_property
     def provenance(self) -> Provenance:
-        """Which tensor of the file is which of the network."""
-        return provenance(self.network, self.model)
+        """Which tensor of the file is which of the network, rounded as the file declares."""
+        return provenance(self.rounded, self.model, self.precision)
+
+    @functools.cached_property
+    def precision(self) -> Precision:
+        """What the file declares to compute in."""
+        try:
+            return Precision.of(self.metadata.fields)
+        except ModelInvalid:  # the signature gate says so
+            return FULL
+
+    @functools.cached_property
+    def rounded(self) -> nn.Module:
+        """The network with its weights as the file declares to hold them."""
+        return self.precision.rounded(self.network)
+
+    @functools.cached_property
+    def plain(self) -> onnx.ModelProto:
+        """The file read as float32; the file itself where it is."""
+        return read_as_float(self.model) if self.precision.dtype == "fp16" else self.model
 
     @functools.cached_property
     def opened(self) -> Any:
@@ -95,20 +116,14 @@ class Subject:
 
     def run_graph(self, images: Pixels, outputs: Sequence[str] = (contract.LOGITS,)) -> list[Floats]:
         """Return the graph's outputs on `images`, run in chunks as the runtime does."""
-        parts = [
-            self.opened.session.run(list(outputs), {contract.INPUT: images[start : start + 256]})
-            for start in range(0, len(images), 256)
-        ]
-        return [np.concatenate(values) for values in zip(*parts, strict=True)]
+        return run_session(self.opened.session, images, outputs)
 
-    def run_network(self, images: Pixels, dtype: torch.dtype = torch.float32) -> tuple[Floats, Floats]:
-        """Return the network's logits and probabilities in the precision asked for."""
-        network = self.network if dtype == torch.float32 else self.double
-        with torch.inference_mode():
-            logits = torch.cat(
-                [network(torch.from_numpy(part)) for part in np.array_split(images, self._parts(images))]
-            )
-            return logits.numpy(), logits.softmax(1).numpy()
+    def run_plain(self, images: Pixels, outputs: Sequence[str]) -> list[Floats]:
+        """Return the outputs of the file read as float32."""
+        if self.plain is self.model:
+            return self.run_graph(images, outputs)
+        opened = open_session(self.plain.SerializeToString(), self.device, what="the file read as float32")
+        return run_session(opened.session, images, outputs)
 
     @functools.cached_property
     def graph_logits(self) -> Floats:
@@ -118,12 +133,12 @@ class Subject:
     @functools.cached_property
     def network_logits(self) -> Floats:
         """The network's own logits on all images: float32 (N, K)."""
-        return self.run_network(self.images)[0]
+        return run_network(self.network, self.images)[0]
 
     @functools.cached_property
     def tolerance(self) -> dict[str, float]:
         """The largest error that parity allows, by output."""
-        return {name: row["tolerance"] for name, row in self.parity.items()}
+        return {name: self.parity[name]["tolerance"] for name in (contract.LOGITS, contract.PROBABILITIES)}
 
     @functools.cached_property
     def parity_inputs(self) -> dict[str, Pixels]:
@@ -141,9 +156,32 @@ class Subject:
 
     @functools.cached_property
     def double(self) -> InDouble:
-        """The network in float64, the reference."""
+        """The network in float64, its weights as they were trained."""
         return InDouble(self.network)
 
-    @staticmethod
-    def _parts(images: Pixels) -> int:
-        return max(1, -(-len(images) // CHUNK))
+    @functools.cached_property
+    def double_rounded(self) -> InDouble:
+        """The network in float64, its weights as the file holds them."""
+        return self.double if self.rounded is self.network else InDouble(self.rounded)
+
+    @functools.cached_property
+    def as_declared(self) -> Callable[[Tensor], Tensor]:
+        """PyTorch doing what the file declares to do, in its precision: whose error is the noise floor."""
+        return InHalf(self.rounded) if self.precision.dtype == "fp16" else self.rounded
+
+
+def run_session(session: Any, images: Pixels, outputs: Sequence[str]) -> list[Floats]:
+    """Return a session's outputs on `images`, in chunks as the runtime runs them."""
+    parts = [
+        session.run(list(outputs), {contract.INPUT: images[start : start + 256]})
+        for start in range(0, len(images), 256)
+    ]
+    return [np.concatenate(values) for values in zip(*parts, strict=True)]
+
+
+def run_network(network: Callable[[Tensor], Tensor], images: Pixels) -> tuple[Floats, Floats]:
+    """Return a network's logits and probabilities on `images: uint8 (N, 1, 28, 28)`, in its own precision: (N, K)."""
+    parts = max(1, -(-len(images) // CHUNK))
+    with torch.inference_mode():
+        logits = torch.cat([network(torch.from_numpy(part)) for part in np.array_split(images, parts)])
+        return logits.numpy(), logits.softmax(1).numpy()

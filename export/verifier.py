@@ -14,6 +14,7 @@ from torch import nn
 
 from export.description import library_versions
 from export.gates import GATES
+from export.precision import Precision
 from export.report import Check, Report
 from export.subject import GateFailure, Pixels, Subject
 from runtime.errors import DeviceUnavailable
@@ -27,6 +28,7 @@ def verify(
     labels: npt.NDArray[Any],
     expected: dict[str, Any] | None = None,
     device: str = "cpu",
+    dtype: str | None = None,
 ) -> Report:
     """Prove that an ONNX file is a network.
 
@@ -37,16 +39,19 @@ def verify(
         labels: their classes, int (N,).
         expected: metadata that the file must carry, by field.
         device: where the graph runs: `auto`, `cpu`, `cuda` or `cuda:N`.
+        dtype: what the file must compute in, fp32 or fp16; by default what it declares, which the report names.
 
     Returns:
         Every gate's verdict. A file that is not a closed world, or that breaks a library, is not run here.
 
     Raises:
         DeviceUnavailable: the device asked for cannot be used.
+        UsageError: there is no such dtype.
     """
     if len(images) == 0 or len(images) != len(labels):
         raise ValueError(f"verify needs pictures and as many labels; found {len(images)} and {len(labels)}")
-    subject = Subject(network, model, np.ascontiguousarray(images), labels, expected or {}, device)
+    asked = {} if dtype is None else {"dtype": Precision(dtype).dtype}
+    subject = Subject(network, model, np.ascontiguousarray(images), labels, (expected or {}) | asked, device)
     checks: list[Check] = []
     unsafe = ""
     for name, gate in GATES.items():
@@ -75,6 +80,13 @@ def _model_name(subject: Subject) -> str:
         return "the file"
 
 
+def _precision(subject: Subject) -> dict[str, str] | None:
+    try:
+        return subject.precision.as_dict()
+    except Exception:  # the file cannot even be parsed
+        return None
+
+
 def _conditions(subject: Subject) -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).date().isoformat(),
@@ -82,6 +94,7 @@ def _conditions(subject: Subject) -> dict[str, Any]:
         "images_sha256": hashlib.sha256(subject.images.tobytes()).hexdigest(),
         "images": len(subject.images),
         "device": subject.device,
+        "precision": _precision(subject),
         # Nodes by execution provider, as the session itself recorded them; {} if none was opened.
         "providers": subject.opened.placement if "opened" in vars(subject) else {},
         "tf32": False,

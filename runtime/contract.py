@@ -37,6 +37,10 @@ METADATA_KEYS = (
     "license",
 )
 
+# Said only where it is not so: what the file computes in between its uint8 and float32 edges, and keeps its weights in.
+DEFAULTS = {"dtype": "fp32", "storage": "fp32"}
+DTYPES = ("fp32", "fp16")
+
 INPUT_CONTRACT = {
     "name": INPUT,
     "datatype": "UINT8",
@@ -99,7 +103,8 @@ class Metadata:
 def encode_metadata(fields: dict[str, Any]) -> dict[str, str]:
     """Turn a description into `metadata_props`: each value a JSON string, in the order of METADATA_KEYS."""
     full = {"format": FORMAT, "input": INPUT_CONTRACT} | fields
-    return {key: json.dumps(full.get(key), ensure_ascii=False) for key in METADATA_KEYS}
+    keys = [*METADATA_KEYS, *(key for key, usual in DEFAULTS.items() if full.get(key, usual) != usual)]
+    return {key: json.dumps(full.get(key), ensure_ascii=False) for key in keys}
 
 
 def parse_metadata(props: dict[str, str], what: str) -> Metadata:
@@ -112,15 +117,20 @@ def parse_metadata(props: dict[str, str], what: str) -> Metadata:
     if missing:
         raise ModelInvalid(f"{what} is not a model of this format: its metadata lacks {', '.join(missing)}")
     fields: dict[str, Any] = {}
-    for key in METADATA_KEYS:
+    for key in (*METADATA_KEYS, *DEFAULTS):
         try:
-            fields[key] = json.loads(props[key])
+            fields[key] = json.loads(props[key]) if key in props else DEFAULTS[key]
         except ValueError as error:
             raise ModelInvalid(f"{what}: the metadata {key!r} is not JSON: {error}") from error
     if fields["format"] != FORMAT:
         raise ModelInvalid(f"{what} is of format {fields['format']!r}; this runtime reads {FORMAT!r}")
     if fields["input"] != INPUT_CONTRACT:
         raise ModelInvalid(f"{what} asks for input {fields['input']}; this runtime gives {INPUT_CONTRACT}")
+    for key in DEFAULTS:
+        if fields[key] not in DTYPES:
+            raise ModelInvalid(
+                f"{what}: the metadata {key!r} should be one of {', '.join(DTYPES)}, not {fields[key]!r}"
+            )
     labels, name = fields["labels"], fields["model"]
     if not isinstance(name, str) or not name:
         raise ModelInvalid(f"{what}: the metadata 'model' should be a name, not {name!r}")

@@ -17,7 +17,8 @@ from zoo.preprocess import ImageClassifier, Preprocess
 
 Model = onnx.ModelProto
 Mutation = Callable[[Model], Any]
-LENETS, ALL, SMALL_RESNET = ("lenet", "lenet-modern"), ("lenet", "lenet-modern", "small-resnet"), ("small-resnet",)
+LENETS, SMALL_RESNET, HALF = ("lenet", "lenet-modern"), ("small-resnet",), ("small-resnet fp16",)
+ALL = (*LENETS, *SMALL_RESNET)
 
 WINDOW = ("kernel_shape", "strides", "pads")
 
@@ -25,7 +26,7 @@ WINDOW = ("kernel_shape", "strides", "pads")
 def make_network(name: str) -> nn.Module:
     """Build a network of the three, with weights that hide nothing: every batch norm has statistics of its own."""
     torch.manual_seed(1)
-    if name != "small-resnet":
+    if not name.startswith("small-resnet"):
         return create_model(name).eval()
     layers = nn.Sequential(
         nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)),
@@ -192,6 +193,59 @@ def other_epsilon(model: Model) -> None:
         change("Conv", index, lambda array: array * np.float32(0.9995))(model)
 
 
+def import_twice(model: Model) -> None:
+    """Under two names of one domain, as two versions."""
+    model.opset_import.append(onnx.helper.make_opsetid("ai.onnx", 13))
+
+
+def two_attributes(model: Model) -> None:
+    node(model, "Conv").attribute.append(onnx.helper.make_attribute("strides", [1, 1]))
+
+
+def two_tensors(model: Model) -> None:
+    stored = tensor(model, node(model, "Conv").input[1])
+    model.graph.initializer.append(nph.from_array(2 * nph.to_array(stored), stored.name))
+
+
+def weight_as_input(model: Model) -> None:
+    """A caller could then put his own in its place."""
+    stored = model.graph.initializer[0]
+    model.graph.input.append(onnx.helper.make_tensor_value_info(stored.name, stored.data_type, stored.dims))
+
+
+def drop_at_random(model: Model) -> None:
+    last = node(model, "Gemm", nth=-1)
+    for name, value in (("ratio", np.float32(0.5)), ("training", np.array(True))):
+        model.graph.initializer.append(nph.from_array(np.asarray(value), name))
+    dropout = onnx.helper.make_node("Dropout", [last.input[0], "ratio", "training"], ["dropped"], name="dropout")
+    last.input[0] = "dropped"
+    nodes = list(model.graph.node)
+    nodes.insert(nodes.index(last), dropout)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def signed_pixels(model: Model) -> None:
+    """The light half of the pixels becomes negative."""
+    first = node(model, "Cast")
+    first.input[0] = "signed"
+    nodes = [onnx.helper.make_node("Cast", ["image"], ["signed"], name="signed", to=onnx.TensorProto.INT8)]
+    nodes += model.graph.node
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def padded_label(model: Model) -> None:
+    labels = next(prop for prop in model.metadata_props if prop.key == "labels")
+    labels.value = labels.value.replace('"Bag"', '"Bag "')
+
+
+def undeclared(model: Model) -> None:
+    kept = [prop for prop in model.metadata_props if prop.key not in ("dtype", "storage")]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+
+
 MUTANTS: list[tuple[str, str, tuple[str, ...], Mutation]] = [
     # the world outside
     ("external data", "closed world", ALL, external),
@@ -209,12 +263,21 @@ MUTANTS: list[tuple[str, str, tuple[str, ...], Mutation]] = [
     ("stale shape", "structure", ALL, stale_shape),
     ("newer opset", "structure", ("lenet",), lambda m: setattr(m.opset_import[0], "version", 25)),
     ("ancient IR version", "structure", ("lenet",), lambda m: setattr(m, "ir_version", 2)),
+    ("two versions of the operators", "structure", ALL, import_twice),
+    ("one attribute twice", "structure", ALL, two_attributes),
+    ("two tensors of one name", "structure", ALL, two_tensors),
+    ("dropout that drops", "structure", ALL, drop_at_random),
     ("Gemm the other way round", "structure", ALL, attribute("Gemm", transB=0)),
     ("a cast to another type", "structure", ALL, attribute("Cast", to=onnx.TensorProto.INT32)),
     # the contract
     ("renamed input", "signature", ALL, rename_input),
     ("retyped input", "signature", ALL, lambda m: setattr(m.graph.input[0].type.tensor_type, "elem_type", 1)),
     ("swapped outputs", "signature", ALL, swapped_outputs),
+    ("a weight as an input", "signature", ALL, weight_as_input),
+    ("labels twice", "signature", ALL, lambda m: m.metadata_props.add(key="labels", value='["a", "b"]')),
+    ("a label with a space more", "signature", ALL, padded_label),
+    ("float32 declared as float16", "signature", ALL, lambda m: m.metadata_props.add(key="dtype", value='"fp16"')),
+    ("float32 declared as half-size", "signature", ALL, lambda m: m.metadata_props.add(key="storage", value='"fp16"')),
     ("swapped labels", "signature", ("lenet",), metadata("labels", '["Bag", "Coat"]')),
     ("stale seed", "signature", ("lenet",), metadata("seed", "7")),
     ("another model's name", "signature", ("lenet",), metadata("model", '"other"')),
@@ -240,6 +303,12 @@ MUTANTS: list[tuple[str, str, tuple[str, ...], Mutation]] = [
         "parity",
         SMALL_RESNET,
         attribute("Resize", coordinate_transformation_mode="align_corners"),
+    ),
+    (
+        "corners of pixels",
+        "parity",
+        SMALL_RESNET,
+        attribute("Resize", coordinate_transformation_mode="asymmetric"),
     ),
     # the weights
     ("flipped kernels", "weights", ALL, change("Conv", 1, lambda w: w[:, :, ::-1])),
@@ -280,6 +349,9 @@ MUTANTS: list[tuple[str, str, tuple[str, ...], Mutation]] = [
     ),
     ("missing softmax", "parity", ALL, become("Softmax", "Identity")),
     ("doubled softmax", "parity", ALL, insert_after("Gemm", "Softmax", axis=1)),
+    ("pixels with a sign", "parity", ALL, signed_pixels),
+    ("clipped pixels", "parity", ALL, insert_after("Div", "Clip", 0.0, 1.0)),
+    ("a product larger by a ten thousandth", "parity", ALL, attribute("Gemm", alpha=1.0001)),
     ("half the product", "parity", ALL, attribute("Gemm", alpha=0.5)),
     ("no bias", "parity", ALL, attribute("Gemm", beta=0.0, nth=-1)),
     ("extra activation", "parity", ALL, insert_after("Div", "Relu")),
@@ -291,6 +363,36 @@ MUTANTS: list[tuple[str, str, tuple[str, ...], Mutation]] = [
     ("epsilon", "parity", SMALL_RESNET, attribute("BatchNormalization", epsilon=1e-3)),
     ("batch norm in training mode", "parity", SMALL_RESNET, attribute("BatchNormalization", training_mode=1)),
     ("inverted decisions", "decisions", ALL, change("Gemm", 1, np.negative, -1)),
+]
+# What has no meaning in a float16 graph: its weights are rounded, and no batch norm is folded in it.
+NOT_HALF = {
+    "weights rounded to float16",
+    "float16 passed as float32",
+    "one weight by a bit",
+    "fold without the bias",
+    "fold with another epsilon",
+    "float32 declared as float16",
+    "float32 declared as half-size",
+}
+MUTANTS = [
+    (name, gate, (*networks, *HALF) if "small-resnet" in networks and name not in NOT_HALF else networks, mutate)
+    for name, gate, networks, mutate in MUTANTS
+]
+MUTANTS += [
+    ("float16 that says nothing of it", "signature", HALF, undeclared),
+    ("float16 that says float32", "signature", HALF, metadata("dtype", '"fp32"')),
+    (
+        "one float16 weight by a bit",
+        "weights",
+        HALF,
+        change("Conv", 1, lambda w: np.nextafter(w, np.float16(9))),
+    ),
+    (
+        "float16 with a fold that is no batch norm's",
+        "weights",
+        HALF,
+        change("BatchNormalization", 1, lambda g: g * 0.99),
+    ),
 ]
 
 
@@ -400,19 +502,19 @@ def norm_as_product_and_sum(model: Model) -> None:
 
 
 EQUIVALENTS: list[tuple[str, tuple[str, ...], Mutation]] = [
-    ("as it is", ALL, lambda m: None),
-    ("nodes renamed", ALL, rename_nodes),
-    ("nodes without names", ALL, unname_nodes),
-    ("tensors renamed", ALL, rename_tensors),
-    ("everything renamed", ALL, rename_everything),
-    ("opset 15", ALL, convert(15)),
-    ("opset 17", ALL, convert(17)),
-    ("Reshape as Flatten", ALL, flatten),
-    ("a weight transposed, and Gemm told so", ALL, transpose_gemm),
-    ("Gemm as MatMul and Add", ALL, product_and_sum),
-    ("typed data", ALL, typed_data),
-    ("tensors as Constant nodes", ALL, constants_as_nodes),
-    ("an Identity more", ALL, insert_after("Div", "Identity")),
-    ("no stored shapes", ALL, lambda m: m.graph.ClearField("value_info")),
+    ("as it is", (*ALL, *HALF), lambda m: None),
+    ("nodes renamed", (*ALL, *HALF), rename_nodes),
+    ("nodes without names", (*ALL, *HALF), unname_nodes),
+    ("tensors renamed", (*ALL, *HALF), rename_tensors),
+    ("everything renamed", (*ALL, *HALF), rename_everything),
+    ("opset 15", (*ALL, *HALF), convert(15)),
+    ("opset 17", (*ALL, *HALF), convert(17)),
+    ("Reshape as Flatten", (*ALL, *HALF), flatten),
+    ("a weight transposed, and Gemm told so", (*ALL, *HALF), transpose_gemm),
+    ("Gemm as MatMul and Add", (*ALL, *HALF), product_and_sum),
+    ("typed data", (*ALL, *HALF), typed_data),
+    ("tensors as Constant nodes", (*ALL, *HALF), constants_as_nodes),
+    ("an Identity more", (*ALL, *HALF), insert_after("Div", "Identity")),
+    ("no stored shapes", (*ALL, *HALF), lambda m: m.graph.ClearField("value_info")),
     ("batch norm as product and sum", SMALL_RESNET, norm_as_product_and_sum),
 ]

@@ -16,6 +16,7 @@ from export.examination import Examination, read_answer
 from export.examination_child import examine
 from export.gates import GATES
 from export.graph import build_graph
+from export.precision import Precision
 from export.subject import GateFailure, Subject
 from runtime.fashion_mnist import LABELS
 
@@ -34,7 +35,8 @@ class InProcess(Subject):
 @functools.cache
 def good(name: str) -> tuple[nn.Module, bytes, Description]:
     network = make_network(name)
-    description = Description(name=name, labels=LABELS, seed=0, epochs=1)
+    precision = Precision("fp16" if name.endswith("fp16") else "fp32")
+    description = Description(name=name, labels=LABELS, seed=0, epochs=1, precision=precision)
     return network, build_graph(network, description.metadata(None)), description
 
 

@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from export.precision import Precision
 from runtime.atomic import write_bytes
 from runtime.errors import FashionZooError
 
@@ -47,6 +48,16 @@ class Checkpoint:
     def sha256(self) -> str:
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
+    def rounded(self, precision: Precision) -> bytes:
+        """Return this checkpoint as a file in which what `precision` rounds is float16: half the bytes.
+
+        It gives the rounded network exactly. Its header names the file that it was rounded from.
+        """
+        weights = {
+            name: tensor.half() if precision.is_rounded(tensor) else tensor for name, tensor in self.weights.items()
+        }
+        return _serialized({"rounded_from": self.sha256()} | self.header, weights)
+
     def load_into(self, module: nn.Module) -> None:
         """Copy the weights into `module`, in place.
 
@@ -74,8 +85,13 @@ def save(
         OSError: the folder cannot be written, or the disk is full; an older file at `path` is untouched.
     """
     tensors = dict(weights) | {TRAINING + name: tensor for name, tensor in (training or {}).items()}
-    tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, safetensors.torch.save(tensors, {"format": FORMAT, "json": json.dumps(header)}))
+    write_bytes(path, _serialized(header, tensors))
+
+
+def _serialized(header: dict[str, Any], tensors: dict[str, Tensor]) -> bytes:
+    on_cpu = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    content: bytes = safetensors.torch.save(on_cpu, {"format": FORMAT, "json": json.dumps(header)})
+    return content
 
 
 def load(path: Path, *, model: str | None = None, with_training: bool = False) -> Checkpoint:

@@ -15,7 +15,7 @@ from runtime.console import (
     json_option,
 )
 from zoo.cli_training import eval_command, train
-from zoo.options import device_option, model_argument
+from zoo.options import DTYPE, device_option, model_argument
 
 
 @click.group(cls=Group, context_settings=CONTEXT_SETTINGS)
@@ -139,8 +139,26 @@ def data(offline: bool, as_json: bool) -> None:
     type=click.Choice(["web", "triton"]),
     help="Also write it into -o as a static folder that predicts in the browser, or a Triton model repository.",
 )
+@click.option(
+    "--dtype", type=DTYPE, default="fp32", show_default=True, help="What the file computes in; its edges stay the same."
+)
+@click.option(
+    "--storage",
+    type=DTYPE,
+    default="fp32",
+    show_default=True,
+    help="What it keeps kernels and matrices in: fp16 halves the file, and computes in fp32.",
+)
 @json_option
-def export(model: str, checkpoint: Path | None, output: Path | None, layout: str | None, as_json: bool) -> None:
+def export(
+    model: str,
+    checkpoint: Path | None,
+    output: Path | None,
+    layout: str | None,
+    dtype: str,
+    storage: str,
+    as_json: bool,
+) -> None:
     """Freeze a trained MODEL into one ONNX file, verified before it is written.
 
     From then on `-m MODEL` means this file; `runtime info` says so. With --layout, an export of the same weights is
@@ -153,6 +171,8 @@ def export(model: str, checkpoint: Path | None, output: Path | None, layout: str
     if layout is not None:
         if output is None:
             raise click.UsageError("--layout needs -o, the folder to write")
+        if (dtype, storage) != ("fp32", "fp32"):
+            raise click.UsageError("--layout takes an export as it is: run `zoo export` with --dtype or --storage first")
         _export_layout(model, layout, output, checkpoint, as_json)
         return
     from runtime.fetch import fetch_with_bar
@@ -162,7 +182,7 @@ def export(model: str, checkpoint: Path | None, output: Path | None, layout: str
     trained = load_trained(model, checkpoint)
     fetch_with_bar()
     with Bar(f"exporting {trained.name}", total=None):
-        entry, folder = export_trained(trained, output)
+        entry, folder = export_trained(trained, output, dtype=dtype, storage=storage)
     if as_json:
         emit_json(entry)
         return
@@ -170,6 +190,10 @@ def export(model: str, checkpoint: Path | None, output: Path | None, layout: str
         f"{folder / 'model.onnx'}  {entry['bytes']:,} bytes, opset {entry['opset']}, "
         f"test accuracy {entry['accuracy']['top1']:.4f}, {len(entry['verified']['checks'])} gates passed"
     )
+    if entry["rounding"]:
+        from export.movement import Movement
+
+        emit(f"rounded: {Movement(**entry['rounding'])}")
 
 
 def _export_layout(model: str, layout: str, output: Path, checkpoint: Path | None, as_json: bool) -> None:
@@ -190,6 +214,7 @@ def _export_layout(model: str, layout: str, output: Path, checkpoint: Path | Non
     "--checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="Its weights; else those beside it."
 )
 @click.option("--images", type=click.IntRange(1, 10_000), help="Use only the first so many test images.")
+@click.option("--dtype", type=DTYPE, help="What the file must compute in; else what it declares.")
 @click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Also write the report as JSON.")
 @device_option
 @json_option
@@ -198,6 +223,7 @@ def verify(
     onnx_file: Path | None,
     checkpoint: Path | None,
     images: int | None,
+    dtype: str | None,
     output: Path | None,
     device: str,
     as_json: bool,
@@ -212,7 +238,7 @@ def verify(
 
     fetch_with_bar()
     with Bar(f"verifying {model}", total=None):
-        report = verify_stored(model, onnx_file, checkpoint, images=images, device=device, output=output)
+        report = verify_stored(model, onnx_file, checkpoint, images=images, device=device, dtype=dtype, output=output)
     if as_json:
         emit_json(report.as_dict())
     else:

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
+DTYPE = click.Choice(["fp32", "fp16"])
 F = TypeVar("F", bound=Callable[..., Any])
 
 

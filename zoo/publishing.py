@@ -14,6 +14,8 @@ from export.artifact import (
 )
 from export.description import Description
 from export.golden import FOLDER
+from export.movement import Movement
+from export.precision import Precision
 from export.report import Report
 from export.verifier import verify
 from runtime import fashion_mnist
@@ -30,13 +32,25 @@ class NotPublishable(FashionZooError):
     """There is nothing to publish, or nowhere to publish to."""
 
 
-def export_trained(trained: Trained, weights: Path | None = None) -> tuple[dict[str, Any], Path]:
+# What a repository that everybody clones may carry; the forges warn at 50 MB a file.
+MAX_FILE, MAX_WEIGHTS = 50_000_000, 90_000_000
+
+
+def export_trained(
+    trained: Trained, weights: Path | None = None, *, dtype: str = "fp32", storage: str = "fp32"
+) -> tuple[dict[str, Any], Path]:
     """Export a trained network into a weights folder (by default the user's own); return its entry and its folder.
+
+    Args:
+        dtype: what the file computes in: fp32 or fp16.
+        storage: what it, and the checkpoint beside it, keep kernels and matrices in: fp32 or fp16.
 
     Raises:
         VerificationFailed: a gate failed; nothing was written.
         CheckpointError: the weights are of an unfinished run.
+        UsageError: there is no such dtype or storage, or a weight is beyond it.
     """
+    precision = Precision(dtype, storage)
     if not trained.checkpoint.finished:
         header = trained.checkpoint.header
         raise CheckpointError(
@@ -45,13 +59,16 @@ def export_trained(trained: Trained, weights: Path | None = None) -> tuple[dict[
         )
     images, labels = fashion_mnist.load("test")
     weights = weights or user_weights()
+    halves = precision == Precision(storage="fp16")  # a float16 file rounds more than its checkpoint should lose
     export_network(
         trained.network,
         weights,
         describe(trained),
         images=images,
         labels=labels,
-        checkpoint=trained.checkpoint.path,
+        checkpoint=trained.checkpoint.rounded(precision) if halves else trained.checkpoint.path,
+        dtype=precision.dtype,
+        storage=precision.storage,
     )
     return read_index(weights)[trained.name], weights / trained.name
 
@@ -77,6 +94,7 @@ def verify_stored(
     *,
     images: int | None = None,
     device: str = "cpu",
+    dtype: str | None = None,
     output: Path | None = None,
 ) -> Report:
     """Verify a stored file against its weights, on the test images or the first `images` of them.
@@ -96,6 +114,7 @@ def verify_stored(
         labels=labels[:images],
         expected=expectations(describe(trained)),
         device=device,
+        dtype=dtype,
     )
     if output is not None:
         write_bytes(output, (json.dumps(report.as_dict(), indent=2) + "\n").encode())
@@ -112,19 +131,28 @@ def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
     """Copy the user's export of a model into the repository's weights, after verifying the file on disk again.
 
     Raises:
-        NotPublishable: nothing was exported, or this is no checkout of the repository.
+        NotPublishable: nothing was exported, this is no checkout of the repository, rounding cost accuracy, or a file
+            is too large for a repository.
         VerificationFailed: a gate failed; the repository is as it was.
     """
     name = canonical_name(model)
     weights, source = repository_weights(), user_weights()
     if weights is None:
         raise NotPublishable("zoo publish writes to the repository's weights/, and this is an installed package")
-    if name not in read_index(source):
+    exported = read_index(source).get(name)
+    if exported is None:
         raise NotPublishable(f"there is no export of {name} in {source}: run `zoo export {name}` first")
     stored = find_model(name)
     if stored.origin != "user":
         raise ModelNotFound(f"the export of {name} in {source} has lost its file: run `zoo export {name}` again")
     folder = stored.path.parent
+    rounding = exported.get("rounding")
+    if rounding and Movement(**rounding).is_loss:
+        raise NotPublishable(
+            f"{name} loses accuracy as {Precision.of(exported)}: {Movement(**rounding)}, which chance does not "
+            "explain; publish it as fp32"
+        )
+    _require_room(weights, folder)
     report = verify_stored(name, stored.path, folder / CHECKPOINT_FILE)
     report.require()
     trained = load_trained(name, folder / CHECKPOINT_FILE)
@@ -132,5 +160,24 @@ def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
     files = {MODEL_FILE: content, REPORT_FILE: (json.dumps(report.as_dict(), indent=2) + "\n").encode()}
     for path in [folder / CHECKPOINT_FILE, *sorted((folder / FOLDER).iterdir())]:
         files[str(path.relative_to(folder))] = path.read_bytes()
-    write_artifact(weights, index_entry(trained.network, content, describe(trained), report), files)
+    entry = index_entry(trained.network, content, describe(trained), report)
+    # The checkpoint beside the file may be rounded itself; what that cost was measured against the trained one.
+    write_artifact(weights, entry | {"rounding": rounding}, files)
     return read_index(weights)[name], weights / name
+
+
+def _require_room(weights: Path, folder: Path) -> None:
+    """Raise NotPublishable where a file, or all of the repository's weights with it, would be too large."""
+    sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    largest = max(sizes, key=lambda path: sizes[path])
+    remedy = "`zoo export --storage fp16` halves it, or use it from your own weights"
+    if sizes[largest] > MAX_FILE:
+        raise NotPublishable(
+            f"{largest} has {sizes[largest]:,} bytes, and a file in the repository may have {MAX_FILE:,}: {remedy}"
+        )
+    others = [path for path in weights.glob("*/**/*") if path.is_file() and weights / folder.name not in path.parents]
+    total = sum(sizes.values()) + sum(path.stat().st_size for path in others)
+    if total > MAX_WEIGHTS:
+        raise NotPublishable(
+            f"with {folder.name}, {weights} would hold {total:,} bytes, and may hold {MAX_WEIGHTS:,}: {remedy}"
+        )

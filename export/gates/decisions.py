@@ -10,7 +10,7 @@ LISTED = 20
 
 def decisions(subject: Subject) -> Finding:
     ours, theirs = subject.network_logits, subject.graph_logits
-    tolerance = subject.tolerance[contract.LOGITS]
+    tolerance = subject.parity[contract.LOGITS]["tolerance_on_real_images"]
     expected, found = ours.argmax(1), theirs.argmax(1)
     flips = [
         {
@@ -23,7 +23,14 @@ def decisions(subject: Subject) -> Finding:
     ]
     # Two logits may each be off by the tolerance, towards each other.
     wrong = [flip for flip in flips if flip["margin"] > 2 * tolerance]
-    measures = {"images": len(expected), "flips": len(flips), "listed": flips[:LISTED]}
+    measures = {
+        "images": len(expected),
+        "flips": len(flips),
+        "lost": int(((expected == subject.labels) & (found != subject.labels)).sum()),
+        "gained": int(((expected != subject.labels) & (found == subject.labels)).sum()),
+        "tolerance": 2 * tolerance,
+        "listed": flips[:LISTED],
+    }
     if wrong:
         first = wrong[0]
         raise GateFailure(
@@ -31,4 +38,6 @@ def decisions(subject: Subject) -> Finding:
             f"class {first['network']} in the network, {first['graph']} in the graph, margin {first['margin']:.3g}",
             measures,
         )
-    return Finding(f"{len(flips)} of {len(expected):,} decisions differ", measures)
+    widest = max((flip["margin"] for flip in flips), default=0.0)
+    words = f", by margins up to {widest:.2g}; {2 * tolerance:.2g} is allowed" if flips else ""
+    return Finding(f"{len(flips)} of {len(expected):,} decisions differ{words}", measures)

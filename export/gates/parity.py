@@ -2,6 +2,10 @@
 
 The reference is the network in float64. PyTorch's own float32 error against it, on the same inputs, is the noise floor
 that no float32 implementation can be asked to beat; the graph's error may be at most `NOISE_MULTIPLE` times that.
+
+A file that declares float16 is asked twice: read as float32 it must be the network with rounded weights as exactly as
+any other file, and as it is it must be within the multiple of what the same rounding costs PyTorch; `export.precision`
+has the derivation.
 """
 
 from typing import Any
@@ -11,7 +15,7 @@ import torch
 from torch import nn
 
 from export.bisect import first_departure
-from export.subject import Finding, GateFailure, Pixels, Subject
+from export.subject import Finding, Floats, GateFailure, Pixels, Subject, run_network
 from runtime import contract
 
 # Another order of summation gives another error of the same size; its maximum over some 10,000 numbers varies by a
@@ -21,23 +25,39 @@ NOISE_MULTIPLE = 8
 REAL_IMAGES = 256
 RANDOM_IMAGES = 64
 ASCENT_STEPS, ASCENT_STEP = 6, 40  # from any picture, every pixel can reach black or white
+REAL, OUTPUTS, READ_AS_FLOAT = "real images", (contract.LOGITS, contract.PROBABILITIES), "read as float32"
 
 
 def parity(subject: Subject) -> Finding:
-    rows = subject.parity
-    for output, row in rows.items():
+    found = subject.parity
+    plain = found.get(READ_AS_FLOAT, {})
+    for output, row in plain.items():
         if not row["max_abs_diff"] <= row["tolerance"]:
             raise GateFailure(
-                f"{output} differ from the float64 network by up to {row['max_abs_diff']:.3g} ({row['worst_on']}), "
-                f"but at most {row['tolerance']:.3g} is allowed: {NOISE_MULTIPLE} x PyTorch's own float32 error"
-                f"{_where(subject, row['worst_image'])}",
-                rows,
+                f"read as float32, {output} differ from the float64 network with rounded weights by up to "
+                f"{_excess(row)}{_where(subject, row['worst_image'])}",
+                found,
             )
-    logits = rows[contract.LOGITS]
+    for output in OUTPUTS:
+        row = found[output]
+        if not np.isfinite(row["noise_floor"]):
+            raise GateFailure(f"{output} are beyond {subject.precision} already in PyTorch: export it as fp32", found)
+        if not row["max_abs_diff"] <= row["tolerance"]:
+            where = "; read as float32 they are right" if plain else _where(subject, row["worst_image"])
+            raise GateFailure(f"{output} differ from the float64 network by up to {_excess(row)}{where}", found)
+    row = found[contract.LOGITS]
+    told = f"; read as float32 within {plain[contract.LOGITS]['max_abs_diff']:.2g}" if plain else ""
     return Finding(
-        f"logits within {logits['max_abs_diff']:.2g} of the float64 network on {logits['images']} images; "
-        f"PyTorch's own float32 error is {logits['noise_floor']:.2g}, allowed is {NOISE_MULTIPLE} x that",
-        rows,
+        f"logits within {row['max_abs_diff']:.2g} of the float64 network on {row['images']} images{told}; "
+        f"{row['floor_of']} is {row['noise_floor']:.2g}, allowed is {NOISE_MULTIPLE} x that",
+        found,
+    )
+
+
+def _excess(row: dict[str, Any]) -> str:
+    return (
+        f"{row['max_abs_diff']:.3g} ({row['worst_on']}), but at most {row['tolerance']:.3g} is allowed: "
+        f"{NOISE_MULTIPLE} x {row['floor_of']}"
     )
 
 
@@ -52,29 +72,44 @@ def _where(subject: Subject, worst: int) -> str:
 
 
 def measure(subject: Subject) -> dict[str, dict[str, Any]]:
-    """Return, for each output, the graph's largest error, the noise floor and the tolerance that follows from it."""
+    """Return, for each output, the graph's largest error, the noise floor and the tolerance that follows from it.
+
+    Of a float16 file, `READ_AS_FLOAT` holds the same for the file read as float32.
+    """
+    images = np.concatenate(list(subject.parity_inputs.values()))
+    graph, exact = subject.run_graph(images, OUTPUTS), run_network(subject.double, images)
+    words = "PyTorch's own float32 error"
+    if subject.rounded is subject.network and subject.precision.dtype == "fp32":
+        return _rows(subject, graph, exact, run_network(subject.network, images), words)
+    plain, rounded = subject.run_plain(images, OUTPUTS), run_network(subject.double_rounded, images)
+    inner = _rows(subject, plain, rounded, run_network(subject.rounded, images), words)
+    declared = run_network(subject.as_declared, images)
+    rows = _rows(subject, graph, exact, declared, f"PyTorch's own error in {subject.precision}")
+    return rows | {READ_AS_FLOAT: inner}
+
+
+def _rows(
+    subject: Subject, graph: list[Floats], exact: tuple[Floats, Floats], own: tuple[Floats, Floats], floor_of: str
+) -> dict[str, dict[str, Any]]:
     groups = subject.parity_inputs
-    images = np.concatenate(list(groups.values()))
     owner = np.repeat(list(groups), [len(group) for group in groups.values()])
-    exact = subject.run_network(images, torch.float64)
-    own = subject.run_network(images, torch.float32)
-    graph = subject.run_graph(images, (contract.LOGITS, contract.PROBABILITIES))
     rows: dict[str, dict[str, Any]] = {}
-    for output, reference, ours, theirs in zip(
-        (contract.LOGITS, contract.PROBABILITIES), exact, own, graph, strict=True
-    ):
+    for output, theirs, reference, ours in zip(OUTPUTS, graph, exact, own, strict=True):
         error = np.abs(theirs - reference)
         worst = int(np.nan_to_num(error, nan=np.inf).max(axis=1).argmax())
         # A network too small to err at all must still be granted the rounding of its result.
         rounding = float(np.finfo(np.float32).eps) / 2 * float(np.abs(reference).max())
-        floor = max(float(np.abs(ours - reference).max()), rounding)
+        own_error = np.abs(ours - reference)
+        floor = max(float(own_error.max()), rounding) if np.isfinite(own_error).all() else float("inf")
         rows[output] = {
             "max_abs_diff": float(error.max()) if np.isfinite(error).all() else float("inf"),
             "noise_floor": floor,
             "tolerance": NOISE_MULTIPLE * floor,
+            "tolerance_on_real_images": NOISE_MULTIPLE * max(float(own_error[owner == REAL].max()), rounding),
             "worst_on": str(owner[worst]),
             "worst_image": worst,
-            "images": len(images),
+            "images": len(owner),
+            "floor_of": floor_of,
         }
     return rows
 
@@ -89,7 +124,7 @@ def parity_inputs(real: Pixels, network: nn.Module) -> dict[str, Pixels]:
     boards = [np.where((rows // size + columns // size) % 2, 255, 0) for size in (1, 2, 4, 7)]
     ramps = [rows * 9, columns * 9, np.full((28, 28), 127)]
     dull = np.stack([np.zeros((28, 28)), np.full((28, 28), 255), *single, *boards, *ramps]).astype(np.uint8)
-    groups = {"real images": real[:REAL_IMAGES], "random pixels": random, "dull images": dull[:, None]}
+    groups = {REAL: real[:REAL_IMAGES], "random pixels": random, "dull images": dull[:, None]}
     return groups | ascended(network, real)
 
 

@@ -1,8 +1,11 @@
 """Gate: inputs, outputs and metadata are those of the contract, and say what is known to be true."""
 
+from collections import Counter
+
 import onnx
 import onnx.helper
 
+from export.precision import precision_in
 from export.subject import Finding, GateFailure, Subject
 from runtime import contract
 from runtime.contract import TensorSpec
@@ -18,6 +21,11 @@ def signature(subject: Subject) -> Finding:
         contract.check_signature(_specs(graph.input), _specs(graph.output), len(metadata.labels), "the file")
     except ModelInvalid as error:
         raise GateFailure(str(error)) from error
+    if twice := [key for key, count in Counter(prop.key for prop in subject.model.metadata_props).items() if count > 1]:
+        raise GateFailure(f"the metadata {twice[0]!r} stands twice: readers may disagree on which counts")
+    declared, real = subject.precision, precision_in(subject.model, subject.examination.types)
+    if declared != real:
+        raise GateFailure(f"the metadata declares {declared}, but the graph is {real}")
     for field, expected in subject.expected.items():
         found = metadata.fields.get(field)
         if found != expected:

@@ -1,6 +1,7 @@
 """Gate: the file is valid ONNX, fully typed, with nothing left over, and what it says of its shapes is so."""
 
 import onnx
+import onnx.numpy_helper
 
 from export.examination_child import BATCH
 from export.subject import Finding, GateFailure, Subject
@@ -16,14 +17,17 @@ def structure(subject: Subject) -> Finding:
         raise GateFailure(f"the file is not safe to open: {examination.crash}", fatal=True)
     if examination.problem and not examination.shapes:
         raise GateFailure(f"onnx refuses the file: {examination.problem}", fatal=True)
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    if len(opsets) != 1:
+        raise GateFailure(f"the file should import one opset of ai.onnx, but imports {opsets}: readers may disagree")
+    (opset,) = opsets
     if opset not in OPSETS:
         raise GateFailure(f"the opset should be from {OPSETS.start} to {OPSETS.stop - 1}, but is {opset}")
     if model.ir_version not in IR_VERSIONS:
         raise GateFailure(
             f"the IR version should be from {IR_VERSIONS.start} to {IR_VERSIONS.stop - 1}, but is {model.ir_version}"
         )
-    for problem in (_name_problem(model.graph), _leftover(model.graph), _stale_shape(subject)):
+    for problem in (_name_problem(model.graph), _random(model.graph), _leftover(model.graph), _stale_shape(subject)):
         if problem:
             raise GateFailure(problem)
     if examination.problem:
@@ -39,6 +43,17 @@ def _name_problem(graph: onnx.GraphProto) -> str | None:
         if node.name and node.name in seen:  # ONNX does not ask for a name, and not every exporter gives one
             return f"node names should be unique, but {node.name!r} occurs more than once"
         seen.add(node.name)
+    return None
+
+
+def _random(graph: onnx.GraphProto) -> str | None:
+    """A Dropout may be told to drop; onnxruntime removes it nevertheless, other engines need not."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    constants |= {node.output[0]: a.t for node in graph.node if node.op_type == "Constant" for a in node.attribute}
+    for node in graph.node:
+        mode = node.input[2] if node.op_type == "Dropout" and len(node.input) > 2 else ""
+        if mode and (mode not in constants or onnx.numpy_helper.to_array(constants[mode]).any()):
+            return f"node {node.name!r} is a Dropout that drops at random: another answer each time"
     return None
 
 

@@ -17,8 +17,9 @@ def weights(subject: Subject) -> Finding:
         more = f" (and {len(found.problems) - 1} more)" if len(found.problems) > 1 else ""
         raise GateFailure(found.problems[0] + more, measures)
     folded = f"; recomputed: {len(found.folded)} batch norms folded into the layer in front" if found.folded else ""
+    rounding = f"; rounded as declared, recomputed: {subject.precision}" if subject.precision.rounds else ""
     return Finding(
         f"{found.held} parameters and buffers are in the file, equal, as "
-        f"{len(found.sources)} tensors; none comes from elsewhere{folded}",
+        f"{len(found.sources)} tensors; none comes from elsewhere{folded}{rounding}",
         measures,
     )

@@ -1,0 +1,127 @@
+"""In which precision a file computes and keeps its weights, and what that makes of the network.
+
+Three forms are written. `fp32` is the network as it was trained. `--storage fp16` computes in float32, but keeps
+kernels and matrices as float16, with a Cast that runtimes fold when they load: half the bytes, and to the bit the
+float32 network whose kernels and matrices were rounded. `--dtype fp16` computes in float16 too, all numbers rounded.
+
+A rounded file is the image of a network, not the network: so it declares its rounding, and the gates do it again. Let W
+be the trained weights, W' the rounded ones, N the network in float64, and M the multiple of `export.gates.parity`.
+
+1. The file, read as float32 (`export.halving.read_as_float`), must be N(W') within M times the error of PyTorch's
+   float32 with W'. That is the tolerance of any float32 file: no wrong stride, epsilon or activation hides in the
+   thousand times coarser rounding of float16.
+2. The file as it is must be N(W) within M times the error of PyTorch doing the same declared rounding: with W', and
+   for `--dtype fp16` with every result rounded (`export.references.InHalf`). So what rounding costs is known, on every
+   kind of picture, and a device that rounds worse is found out.
+3. A decision may only differ where the two logits of the network are closer than twice the second tolerance, as it is
+   on real pictures.
+4. Every stored number must be the rounding of its parameter, recomputed and compared bit by bit.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from torch import Tensor, nn
+
+from runtime.contract import DTYPES
+from runtime.errors import UsageError
+
+_HALF = onnx.TensorProto.FLOAT16
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What a file declares: `dtype` is what it computes in, `storage` what it keeps its weights in: fp32 or fp16.
+
+    Raises:
+        UsageError: there is no such precision.
+    """
+
+    dtype: str = "fp32"
+    storage: str = "fp32"
+
+    def __post_init__(self) -> None:
+        for option, value in (("dtype", self.dtype), ("storage", self.storage)):
+            if value not in DTYPES:
+                raise UsageError(f"{option} must be one of {', '.join(DTYPES)}, not {value!r}")
+        if self.dtype == "fp16":  # what computes in float16 has no use for more
+            object.__setattr__(self, "storage", "fp16")
+
+    @classmethod
+    def of(cls, metadata: dict[str, Any]) -> "Precision":
+        """Return what a file's metadata declares; a file that says nothing is fp32."""
+        return cls(metadata.get("dtype") or "fp32", metadata.get("storage") or "fp32")
+
+    @property
+    def rounds(self) -> bool:
+        return self.storage == "fp16"
+
+    def __str__(self) -> str:
+        if self.dtype == "fp16":
+            return "float16"
+        return "float32, its weights kept as float16" if self.rounds else "float32"
+
+    def as_dict(self) -> dict[str, str]:
+        return {"dtype": self.dtype, "storage": self.storage}
+
+    def rounded(self, network: nn.Module) -> nn.Module:
+        """Return a network with its weights rounded as this precision does; the same one where that changes nothing.
+
+        Kernels and matrices are rounded, being nearly all of the numbers; biases, statistics of batch norms and the
+        preprocessing's constants only where float16 computes.
+
+        Raises:
+            UsageError: a number is beyond float16.
+        """
+        if not self.rounds:
+            return network
+        twin, changed = copy.deepcopy(network), False
+        with torch.no_grad():
+            for name, tensor in [*twin.named_parameters(), *twin.named_buffers()]:
+                if not self.is_rounded(tensor):
+                    continue
+                rounded = tensor.half().to(tensor.dtype)
+                if not torch.isfinite(rounded).all():
+                    raise UsageError(
+                        f"{name} holds {float(tensor.abs().max()):.6g}, and float16 ends at 65504: export it as fp32"
+                    )
+                changed = changed or not torch.equal(rounded, tensor)
+                tensor.copy_(rounded)
+        return twin if changed else network
+
+    def is_rounded(self, tensor: Tensor) -> bool:
+        """Whether a parameter or buffer like this one is held as float16."""
+        if not self.rounds:
+            return False
+        return tensor.is_floating_point() and (self.dtype == "fp16" or tensor.dim() >= 2)
+
+    def of_numbers(self, numbers: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Return numbers of the network's code as the file holds them."""
+        with np.errstate(over="ignore"):
+            held = numbers.astype(np.float16) if self.dtype == "fp16" else numbers
+            return held.astype(np.float32)
+
+
+FULL = Precision()
+
+
+def precision_in(model: onnx.ModelProto, types: dict[str, int]) -> Precision:
+    """Return the precision that a graph really has, whatever it declares.
+
+    Args:
+        model: the graph.
+        types: the element type of every value that a node computes, by name.
+    """
+    stored = {tensor.name for tensor in model.graph.initializer if tensor.data_type == _HALF}
+    halves = stored | {name for name, kind in types.items() if kind == _HALF}
+    computes = any(
+        halves.intersection([*node.input, *node.output])
+        for node in model.graph.node
+        if node.op_type not in ("Cast", "Constant", "Identity", "Transpose")
+    )
+    return Precision("fp16" if computes else "fp32", "fp16" if halves else "fp32")

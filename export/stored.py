@@ -1,0 +1,101 @@
+"""The float tensors that a file holds, what reads them, and how they compare with a network's."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx.numpy_helper
+
+Array = npt.NDArray[Any]
+FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE}
+
+
+@dataclass
+class Stored:
+    """One tensor, as float32; `readers`: node, which input of it, and whether it is transposed on the way there."""
+
+    name: str
+    array: Array
+    readers: list[tuple[onnx.NodeProto, int, bool]]
+
+
+def stored_in(graph: onnx.GraphProto) -> Iterator[Stored]:
+    readers: dict[str, list[tuple[onnx.NodeProto, int]]] = defaultdict(list)
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            readers[name].append((node, index))
+
+    def follow(name: str, turned: bool) -> Iterator[tuple[onnx.NodeProto, int, bool]]:
+        for node, index in readers[name]:
+            if node.op_type in ("Identity", "Cast", "Transpose"):
+                yield from follow(node.output[0], turned != (node.op_type == "Transpose"))
+            else:
+                yield node, index, turned
+
+    constants = [
+        (node.output[0], attribute.t)
+        for node in graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    ]
+    for name, tensor in [*((tensor.name, tensor) for tensor in graph.initializer), *constants]:
+        if tensor.data_type in FLOATS:
+            yield Stored(name, onnx.numpy_helper.to_array(tensor).astype(np.float32), list(follow(name, False)))
+
+
+def without_bias(weight: Stored | None) -> bool:
+    """Whether a node computes with this weight and adds nothing."""
+    return weight is not None and any(
+        node.op_type in ("Conv", "Gemm", "MatMul") and not any(node.input[2:]) for node, _, _ in weight.readers
+    )
+
+
+def dims(array: Array) -> tuple[int, ...]:
+    return tuple(size for size in array.shape if size != 1)
+
+
+def digest(array: Array) -> bytes:
+    """Equal for equal numbers in equal shapes; dimensions of size 1 and the sign of zero do not count."""
+    plain = np.ascontiguousarray(array + np.float32(0), np.float32)
+    return hashlib.blake2b(repr(dims(array)).encode() + plain.tobytes()).digest()
+
+
+def digests(array: Array) -> set[bytes]:
+    return {digest(array), digest(array.T)} if len(dims(array)) == 2 else {digest(array)}
+
+
+def same(stored: Array, array: Array) -> bool:
+    if dims(stored) == dims(array) and np.array_equal(stored.reshape(array.shape), array):
+        return True
+    return stored.ndim == array.ndim == 2 and np.array_equal(stored, array.T)
+
+
+def difference(stored: Stored, array: Array) -> str:
+    if dims(stored.array) != dims(array):
+        return f"expected {size_of(array)}, but the file has {size_of(stored.array)}{read_by(stored)}"
+    error = np.abs(stored.array.reshape(array.shape).astype(np.float64) - array)
+    error = np.nan_to_num(error, nan=np.inf)
+    index = np.unravel_index(int(error.argmax()), array.shape)
+    at = list(map(int, index))
+    return (
+        f"{int((error > 0).sum()):,} of {array.size:,} numbers differ, most at {at}: expected {array[index]:.9g}, "
+        f"found {stored.array.reshape(array.shape)[index]:.9g}{read_by(stored)}"
+    )
+
+
+def size_of(array: Array) -> str:
+    return f"[{', '.join(map(str, array.shape))}]"
+
+
+def read_by(stored: Stored) -> str:
+    return f", read by node {called(stored.readers[0][0])}" if stored.readers else ""
+
+
+def called(node: onnx.NodeProto) -> str:
+    return repr(node.name or f"{node.op_type} -> {node.output[0]}")
