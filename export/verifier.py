@@ -51,7 +51,7 @@ def verify(
     if len(images) == 0 or len(images) != len(labels):
         raise ValueError(f"verify needs pictures and as many labels; found {len(images)} and {len(labels)}")
     asked = {} if dtype is None else {"dtype": Precision(dtype).dtype}
-    subject = Subject(network, model, np.ascontiguousarray(images), labels, (expected or {}) | asked, device)
+    subject = Subject(network, model, np.ascontiguousarray(images), labels, asked | (expected or {}), device)
     checks: list[Check] = []
     unsafe = ""
     for name, gate in GATES.items():

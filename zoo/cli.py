@@ -172,7 +172,7 @@ def export(
         if output is None:
             raise click.UsageError("--layout needs -o, the folder to write")
         if (dtype, storage) != ("fp32", "fp32"):
-            raise click.UsageError("--layout takes an export as it is: run `zoo export` with --dtype or --storage first")
+            raise click.UsageError("--layout takes an export as it is: give --dtype or --storage in an export before")
         _export_layout(model, layout, output, checkpoint, as_json)
         return
     from runtime.fetch import fetch_with_bar

@@ -11,6 +11,7 @@ from export.layouts.web import find_onnxruntime_web, write_web
 from runtime.errors import ModelNotFound
 from runtime.fetch import fetch_with_bar
 from runtime.store import StoredModel, find_model
+from zoo import checkpoint as checkpoint_file
 from zoo.checkpoint import CheckpointError
 from zoo.models import canonical_name
 from zoo.publishing import export_trained
@@ -62,10 +63,13 @@ def exported(model: str, checkpoint: Path | None = None) -> StoredModel:
         if checkpoint is not None:
             raise
         return find_model(name)
-    made_from = {"file": CHECKPOINT_FILE, "sha256": trained.checkpoint.sha256()}
-    with contextlib.suppress(ModelNotFound):
+    made_from = trained.checkpoint.sha256()
+    with contextlib.suppress(ModelNotFound, CheckpointError):
         stored = find_model(name)
-        if stored.entry and stored.entry.get("checkpoint") == made_from:
+        if ((stored.entry or {}).get("checkpoint") or {}).get("sha256") == made_from:
+            return stored
+        beside = checkpoint_file.load(stored.path.parent / CHECKPOINT_FILE)  # rounded, of a half-size export
+        if stored.entry and beside.header.get("rounded_from") == made_from:
             return stored
     fetch_with_bar()
     export_trained(trained)
