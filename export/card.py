@@ -3,7 +3,7 @@
 from typing import Any
 
 from export.movement import Movement
-from export.precision import Precision
+from export.precision import FULL, Precision
 
 
 def model_card(entry: dict[str, Any]) -> str:
@@ -26,13 +26,14 @@ def model_card(entry: dict[str, Any]) -> str:
         "work per image": f"{entry['flops']:,} floating-point operations",
         "inputs": "; ".join(_tensor(spec) for spec in entry["inputs"]),
         "outputs": "; ".join(_tensor(spec) for spec in entry["outputs"]),
-        "precision": _precision(entry),
         "test accuracy": _accuracy(entry["accuracy"]),
         "training": _training(entry),
         "weights from": _checkpoint(entry["checkpoint"]),
         "verified": f"{entry['verified']['date']}: {', '.join(entry['verified']['checks'])}",
         "license": entry["license"],
     }
+    if Precision.of(entry) != FULL:
+        rows["precision"] = _precision(entry)
     lines += [f"| {label} | {value} |" for label, value in rows.items()]
     lines += [
         "",
