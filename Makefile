@@ -34,7 +34,13 @@ data: $(INSTALLED)
 demo: $(INSTALLED)
 	@$(BIN)/python examples/demo.py
 
-test: data
+# What the web layout and examples/node take from npm; without it their tests are skipped, with the reason.
+node_modules: package-lock.json
+	@if ! command -v npm > /dev/null; then echo "npm is not here: nothing of it is tested"; \
+	elif npm ci --silent --no-audit --no-fund; then touch $@; \
+	else echo "npm ci failed: nothing of it is tested"; fi
+
+test: data node_modules
 	$(BIN)/pytest
 
 check: $(INSTALLED)
@@ -50,4 +56,4 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .zoo dist .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) .zoo node_modules dist .pytest_cache .ruff_cache .mypy_cache

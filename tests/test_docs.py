@@ -35,9 +35,19 @@ def test_every_file_of_the_map_exists() -> None:
         assert (ROOT / (name if not indent else f"{folder}{name}")).exists(), name
 
 
-def test_every_link_of_the_readme_leads_somewhere() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", ["README.md", "docs/scale.md"])
+def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / page).read_text()):
+        assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_the_pages_name_the_version_of_onnxruntime_web_that_is_pinned() -> None:
+    from export.layouts.web import ONNXRUNTIME_WEB
+
+    named = re.findall(r"onnxruntime-web@([\d.]+)", README + (ROOT / "docs" / "scale.md").read_text())
+
+    assert named
+    assert set(named) == {ONNXRUNTIME_WEB}
 
 
 def test_the_example_without_this_package_runs_as_printed() -> None:

@@ -135,6 +135,7 @@ def test_the_wheel_carries_types_license_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
 
     assert {"runtime/py.typed", "export/py.typed", "zoo/py.typed"} <= set(names)
+    assert {"runtime/page/index.html", "export/layouts/browser/model.js"} <= set(names)
     assert any(name.endswith("LICENSE") for name in names)
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "weights/"))]
     assert wheel.stat().st_size < 2_000_000

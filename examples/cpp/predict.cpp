@@ -1,0 +1,64 @@
+// Name what is in pictures from C++, with another engine: OpenVINO. ./predict MODEL.onnx PNG...
+//
+// OpenVINO's headers and libraries come with `pip install openvino`; libpng is libpng-dev. See CMakeLists.txt here. The
+// pictures must be what the network takes: 28x28, grey, a light garment on black.
+
+#include <png.h>
+
+#include <algorithm>
+#include <iomanip>
+#include <iostream>
+#include <openvino/openvino.hpp>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+// One PNG as grey levels, into `pixels`, which has room for width x height.
+void read_png(const std::string& path, unsigned width, unsigned height, uint8_t* pixels) {
+    png_image png{};
+    png.version = PNG_IMAGE_VERSION;
+    if (!png_image_begin_read_from_file(&png, path.c_str())) throw std::runtime_error(path + ": " + png.message);
+    png.format = PNG_FORMAT_GRAY;
+    const bool fits = png.width == width && png.height == height;
+    if (!fits || !png_image_finish_read(&png, nullptr, pixels, 0, nullptr)) {
+        const std::string reason = fits ? png.message : "the network takes another size";
+        png_image_free(&png);
+        throw std::runtime_error(path + ": " + reason);
+    }
+}
+
+// The labels are a JSON list of strings in the metadata, which OpenVINO keeps under "framework". None holds a quote.
+std::vector<std::string> labels_of(const ov::Model& model) {
+    const auto json = model.get_rt_info<std::string>("framework", "labels");
+    std::vector<std::string> labels;
+    for (size_t end, start = json.find('"'); start != std::string::npos; start = json.find('"', end + 1)) {
+        end = json.find('"', start + 1);
+        labels.push_back(json.substr(start + 1, end - start - 1));
+    }
+    return labels;
+}
+
+int main(int argc, char** argv) try {
+    if (argc < 3) throw std::runtime_error("usage: predict MODEL.onnx PNG...");
+    const size_t count = argc - 2, side = 28;
+    ov::Core core;
+    const auto model = core.read_model(argv[1]);
+    const auto labels = labels_of(*model);
+    // On x86 and Arm, OpenVINO may compute in a narrower type than the file's; f32 keeps the network's own.
+    auto request = core.compile_model(model, "CPU", ov::hint::inference_precision(ov::element::f32)).create_infer_request();
+
+    ov::Tensor images(ov::element::u8, {count, 1, side, side});
+    for (size_t n = 0; n < count; n++) read_png(argv[n + 2], side, side, images.data<uint8_t>() + n * side * side);
+    request.set_tensor("image", images);
+    request.infer();
+
+    const float* row = request.get_tensor("probabilities").data<float>();
+    for (size_t n = 0; n < count; n++, row += labels.size()) {
+        const auto best = std::max_element(row, row + labels.size());
+        std::cout << argv[n + 2] << ": " << labels[best - row] << ' ' << std::fixed << std::setprecision(1) << 100 * *best
+                  << "%\n";
+    }
+} catch (const std::exception& error) {
+    std::cerr << error.what() << '\n';
+    return 1;
+}

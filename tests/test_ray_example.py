@@ -1,0 +1,141 @@
+"""Batch scoring on Ray: whatever is killed half-way, every picture has one row, and the row of the serial program."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from runtime import Classifier
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'fashion-zoo[ray]'")
+pytest.importorskip("pyarrow", reason="Ray Data is not installed: pip install 'fashion-zoo[ray]'")
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = ROOT / "weights" / "lenet"
+WITHIN = 400  # seconds; half a minute on two free cores
+
+
+@pytest.fixture(scope="module")
+def pictures(test_images: npt.NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All 10,000 test images as PNG, of which one is no picture."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for index, image in enumerate(test_images):
+        Image.fromarray(image).save(folder / f"{index:05}.png")
+    (folder / "00007.png").write_bytes(b"no picture")
+    return folder
+
+
+def started(pictures: Path, results: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, ROOT / "examples" / "ray_batch.py", MODEL, pictures, results, "--workers", "2"]
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+    return subprocess.Popen(
+        command, env=variables, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WITHIN
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened in time"
+        time.sleep(0.05)
+
+
+def workers_of(driver: int) -> list[int]:
+    """The processes of the scoring actors below the driver, by Ray's own titles for them."""
+    table = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    columns = [line.split(None, 2) for line in table.splitlines()]
+    rows = [(int(pid), int(parent), title) for pid, parent, title in columns]
+    below = {driver}
+    while new := {pid for pid, parent, _ in rows if parent in below} - below:
+        below |= new
+    return [pid for pid, _, title in rows if pid in below and title.startswith("ray::") and "Score" in title]
+
+
+def parts(results: Path) -> list[Path]:
+    return sorted(results.glob("part-*.parquet"))
+
+
+def rows_of(results: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    return [row for path in parts(results) for row in pq.read_table(path).to_pylist()]
+
+
+def assert_each_once_and_as_the_serial_program(results: Path, pictures: Path) -> None:
+    rows = {row["source"]: row for row in rows_of(results)}
+    paths = sorted(map(str, pictures.iterdir()))
+
+    assert len(rows_of(results)) == len(rows) == 10_000
+    assert sorted(rows) == paths
+
+    bad = rows.pop(str(pictures / "00007.png"))
+    assert (bad["error_kind"], bad["label"]) == ("not_an_image", None)
+
+    readable = [path for path in paths if path in rows]
+    with Classifier(MODEL, device="cpu", threads=1) as classifier:
+        serial = classifier.predict_batch(readable, topk=1)
+    assert [(rows[path]["label"], rows[path]["confidence"]) for path in readable] == [
+        (answer.label, answer.confidence) for answer in serial
+    ]
+
+
+def test_a_worker_killed_half_way_loses_nothing_and_doubles_nothing(pictures: Path, tmp_path: Path) -> None:
+    driver = started(pictures, tmp_path / "results")
+    try:
+        wait_for(lambda: len(parts(tmp_path / "results")) >= 6 or driver.poll() is not None)
+        workers = workers_of(driver.pid)
+        os.kill(workers[0], signal.SIGKILL)
+        done_before = len(parts(tmp_path / "results"))
+        out, err = driver.communicate(timeout=WITHIN)
+    finally:
+        stop(driver)
+
+    assert len(workers) == 2
+    assert done_before < 20, "the worker was killed too late to matter"
+    assert driver.returncode == 0, err[-2000:]
+    assert f"10000 pictures scored into {tmp_path / 'results'}" in out.splitlines()  # Ray's notes may come after it
+    assert_each_once_and_as_the_serial_program(tmp_path / "results", pictures)
+
+
+def test_a_job_killed_half_way_is_finished_by_the_next_start(pictures: Path, tmp_path: Path) -> None:
+    first = started(pictures, tmp_path / "results")
+    try:
+        wait_for(lambda: len(parts(tmp_path / "results")) >= 6 or first.poll() is not None)
+    finally:
+        stop(first)
+    kept = {path: path.stat().st_mtime_ns for path in parts(tmp_path / "results")}
+    again = started(pictures, tmp_path / "results")
+    try:
+        out, err = again.communicate(timeout=WITHIN)
+    finally:
+        stop(again)
+
+    assert again.returncode == 0, err[-2000:]
+    assert 6 <= len(kept) < 20
+    assert f"{10_000 - 500 * len(kept)} pictures scored into {tmp_path / 'results'}" in out.splitlines()
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert_each_once_and_as_the_serial_program(tmp_path / "results", pictures)
+
+
+def stop(driver: subprocess.Popen[str]) -> None:
+    """End the driver and everything of Ray that it started, without a word."""
+    below = subprocess.run(["ps", "-eo", "pid=,sess="], capture_output=True, text=True, check=True).stdout.split("\n")
+    for pid, session in (line.split() for line in below if line.strip()):
+        if int(session) == driver.pid:
+            try:
+                os.kill(int(pid), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+    driver.wait()
+    for stream in (driver.stdout, driver.stderr):
+        if stream is not None:
+            stream.close()
