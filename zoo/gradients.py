@@ -50,7 +50,10 @@ class Gradients:
     ) -> None:
         self._model = world.join_model(model)
         self._compile_for = compile_for
-        self._compiled = torch.compile(self._measure, dynamic=False) if compile_for else self._measure
+        self._compiled = self._measure
+        if compile_for:
+            torch.compiler.reset()  # of one piece of code PyTorch keeps eight versions, and then silently compiles no more
+            self._compiled = torch.compile(self._measure, dynamic=False)
         self._parameters = list(model.parameters())
         self._label_smoothing = label_smoothing
         self._device = next(model.parameters()).device
