@@ -52,7 +52,8 @@ class Gradients:
         self._compile_for = compile_for
         self._compiled = self._measure
         if compile_for:
-            torch.compiler.reset()  # of one piece of code PyTorch keeps eight versions, and then silently compiles no more
+            # PyTorch keeps eight versions of one piece of code, and compiles no ninth, without a word.
+            torch.compiler.reset()
             self._compiled = torch.compile(self._measure, dynamic=False)
         self._parameters = list(model.parameters())
         self._label_smoothing = label_smoothing
