@@ -202,6 +202,48 @@ def test_resuming_with_other_settings_is_refused_by_name(tmp_path: Path) -> None
     assert settle("lenet-modern", tmp_path, None, {"lr": None}, None, False) == Settings(RECIPE)
 
 
+def test_a_checkpoint_that_lacks_something_is_refused_in_a_sentence_and_left_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        train(tmp_path, listener=StopAfter(9))
+    path = checkpoint_in(tmp_path)
+    whole = checkpoint.load(path, with_training=True)
+
+    def without(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+        return {key: tensor for key, tensor in tensors.items() if key != name}
+
+    header, weights, training = whole.header, whole.weights, whole.training
+    early = {name: value for name, value in header.items() if name != "val_split"}
+    cases = [
+        (header, without(weights, "network.0.bias"), training, CheckpointError, r"Missing key\(s\).*network.0.bias"),
+        (header, weights, without(training, "average/n"), CheckpointError, "cannot be gone on with.*average/n"),
+        (header | {"history": []}, weights, training, CheckpointError, "its history is not that of its epochs"),
+        (header | {"epoch": 1.5}, weights, training, CheckpointError, "a damaged description.*epoch 1.5 of 4"),
+        (header | {"epoch": 9}, weights, training, CheckpointError, "a damaged description.*epoch 9 of 4"),
+        (
+            {k: v for k, v in header.items() if k != "val_split"},
+            weights,
+            training,
+            UsageError,
+            "'val_split' is missing",
+        ),
+    ]
+    for described, kept, state, kind, sentence in cases:
+        checkpoint.save(path, described, kept, state)
+        before = path.read_bytes()
+        with pytest.raises(kind, match=sentence):
+            train(tmp_path, resume=True)
+        assert path.read_bytes() == before
+
+
+def test_a_step_that_the_device_does_not_have_sets_no_older_run_aside(tmp_path: Path) -> None:
+    train(tmp_path, RECIPE.override(epochs=1))
+    with pytest.raises(UsageError, match="need a CUDA device"):
+        run.train("lenet-modern", Settings(RECIPE, step="graph"), device=CPU, folder=tmp_path)
+
+    assert checkpoint_in(tmp_path).exists()
+    assert not list(tmp_path.glob("before-*"))
+
+
 def test_two_runs_cannot_write_to_one_folder(tmp_path: Path) -> None:
     class StartAnother(StopAfter):
         def batch(self, images: int, meter: Meter) -> None:

@@ -145,7 +145,9 @@ def _read_header(path: Path) -> tuple[dict[str, Any], list[str]]:
         raise CheckpointError(f"{path} was not written by this version of fashion-zoo: {found}, expected {FORMAT!r}")
     try:
         header = json.loads(metadata["json"])
-        _ = header["model"], header["recipe"]["epochs"], header["epoch"], header["seed"]
+        _ = header["model"], header["seed"], header["recipe"]["epochs"]
+        if not (type(header["epoch"]) is int and 1 <= header["epoch"] <= header["recipe"]["epochs"]):
+            raise ValueError(f"epoch {header['epoch']} of {header['recipe']['epochs']}")
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} has a damaged description: {error!r}") from error
     return header, names

@@ -29,7 +29,7 @@ from zoo.meter import Meter
 from zoo.models import canonical_name, create_model
 from zoo.recipes import Recipe
 from zoo.settings import Settings
-from zoo.training import EpochMetrics, Trainer
+from zoo.training import EpochMetrics, Trainer, refuse_step
 
 SECONDS_BETWEEN_DRAWINGS = 30  # a picture takes as long as a small network's epoch
 
@@ -118,7 +118,8 @@ def train(
         world: the processes that train together; each calls this, and the main one writes.
 
     Raises:
-        UsageError: unknown model, a batch larger than the data, or a run of other settings to be resumed.
+        UsageError: unknown model, a batch larger than the data, steps that the device does not have, or a run of other
+            settings to be resumed.
         CheckpointError: the run to be resumed is damaged.
         DatasetError: the data is missing or not the clean release.
         RunFolderBusy: another process is training into the folder.
@@ -143,6 +144,7 @@ def train(
             raise UsageError(f"a batch of {recipe.batch_size} is larger than the {len(data)} training images")
         if recipe.batch_size < world.size:
             raise UsageError(f"a batch of {recipe.batch_size} cannot be shared by {world.size} processes")
+        refuse_step(settings.step, device, world)
         validation = load_split("validation", device) if settings.val_split else None
         if previous is None and world.is_main:
             place.set_aside()
@@ -160,8 +162,7 @@ def train(
         )
         history: list[dict[str, Any]] = []
         if previous is not None:
-            trainer.load_state(previous.header["epoch"], previous.weights, previous.training)
-            history = previous.header["history"]
+            history = restore(trainer, previous)
         if listener is not None:
             listener.started(len(data), recipe.epochs, trainer.epoch)
         header: dict[str, Any] = {}
@@ -194,6 +195,27 @@ def train(
             if listener is not None:
                 listener.epoch(metrics)
         return _result(header, place)
+
+
+def restore(trainer: Trainer, previous: checkpoint.Checkpoint) -> list[dict[str, Any]]:
+    """Put a trainer where an unfinished run stopped, and return that run's history.
+
+    Raises:
+        CheckpointError: a tensor or an epoch of the history is missing, or is not of this network.
+    """
+    try:
+        trainer.load_state(previous.header["epoch"], previous.weights, previous.training)
+        history: list[dict[str, Any]] = previous.header["history"]
+        if [row["epoch"] for row in history] != [*range(1, trainer.epoch + 1)]:
+            raise ValueError("its history is not that of its epochs")
+    except torch.OutOfMemoryError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise checkpoint.CheckpointError(
+            f"{previous.path} cannot be gone on with ({reason}): start over without --resume"
+        ) from error
+    return history
 
 
 def _trained_on(device: torch.device, world: World, history: list[dict[str, Any]]) -> dict[str, Any]:

@@ -48,10 +48,18 @@ class Settings:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
         """Rebuild settings from `as_dict`, or from a checkpoint's header; early ones had no precision but fp32
-        and no steps but eager ones."""
-        recipe = Recipe.from_dict(fields["recipe"])
-        precision, step = fields.get("precision", "fp32"), fields.get("step", "eager")
-        return cls(recipe, fields["seed"], fields["val_split"], precision, step)
+        and no steps but eager ones.
+
+        Raises:
+            UsageError: a field is missing or out of range, as in a checkpoint of another version.
+        """
+        try:
+            recipe, seed, val_split = Recipe.from_dict(fields["recipe"]), fields["seed"], fields["val_split"]
+        except KeyError as error:
+            raise UsageError(
+                f"these settings are not those of this version of fashion-zoo: {error} is missing"
+            ) from error
+        return cls(recipe, seed, val_split, fields.get("precision", "fp32"), fields.get("step", "eager"))
 
 
 def settle(
