@@ -89,11 +89,15 @@ def agreement(contestants: list[Contestant]) -> dict[str, Any]:
     """How far each is from the first on the same pictures: what is compared must be the same function."""
     pixels = random_pixels(64)
     ours = contestants[0].logits(pixels)
-    found = {}
+    found: dict[str, Any] = {}
     for contestant in contestants[1:]:
         if contestant.way == "torch-graph-bare":  # answers to no pictures of ours
             continue
-        logits = contestant.logits(pixels)
+        try:
+            logits = contestant.logits(pixels)
+        except ContestantFailed as error:
+            found[contestant.way] = {"error": str(error)}
+            continue
         flips = int(np.count_nonzero(logits.argmax(axis=1) != ours.argmax(axis=1)))
         found[contestant.way] = {"max_abs_diff": float(np.abs(logits - ours).max()), "other_class": flips}
     return found

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from runtime import contract
 from runtime.contract import SIDE, Metadata, TensorSpec
 from runtime.decoding import Source
-from runtime.errors import ImageError, UsageError
+from runtime.errors import ImageError, ModelInvalid, UsageError
 from runtime.images import Fit, Invert, Pixels, to_pixels
 from runtime.live import LiveSession
 from runtime.overlap import decoded_batches
@@ -73,10 +73,13 @@ class Classifier:
             raise UsageError("TF32 is a way in which GPUs multiply; the CPU has none: leave it, or ask for cuda")
         self._live = live = LiveSession(model, device, threads, tf32, tuning)
         what = str(live.stored.path)
-        self.metadata: Metadata = contract.parse_metadata(live.session.get_modelmeta().custom_metadata_map, what)
-        contract.check_signature(
-            _specs(live.session.get_inputs()), _specs(live.session.get_outputs()), len(self.metadata.labels), what
-        )
+        try:
+            props = live.session.get_modelmeta().custom_metadata_map
+            inputs, outputs = _specs(live.session.get_inputs()), _specs(live.session.get_outputs())
+        except UnicodeDecodeError as error:  # onnxruntime reads a file's text when it is asked for
+            raise ModelInvalid(f"{what} holds text that is not UTF-8, as ONNX's is: {error}") from error
+        self.metadata: Metadata = contract.parse_metadata(props, what)
+        contract.check_signature(inputs, outputs, len(self.metadata.labels), what)
         live.bind(len(self.metadata.labels))
         self.name = self.metadata.model
         self.labels = self.metadata.labels

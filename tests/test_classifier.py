@@ -257,3 +257,12 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> N
 
     with pytest.raises(ModelInvalid, match=r"junk\.onnx"):
         Classifier(path, device="cpu")
+
+
+@pytest.mark.parametrize(("text", "damaged"), [(b"Ankle boot", b"Ankle\xffboot"), (b"image", b"im\xffge")])
+def test_a_file_whose_text_is_not_utf_8_is_refused(text: bytes, damaged: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes((WEIGHTS / "lenet" / "model.onnx").read_bytes().replace(text, damaged))
+
+    with pytest.raises(ModelInvalid, match="holds text that is not UTF-8"):
+        Classifier(path, device="cpu")

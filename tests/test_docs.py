@@ -1,5 +1,6 @@
 """What the README says is so: its table, its commands, its map of the code, its examples."""
 
+import json
 import re
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 
 from runtime.cli import runtime
 from zoo.cli import zoo
-from zoo.readme import with_tables
+from zoo.readme import speed_table, with_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -17,6 +18,24 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_tables_are_those_made_from_the_index_and_the_benchmarks() -> None:
     assert with_tables(README) == README, "run `python -m zoo.readme`"
+
+
+def test_comparisons_become_rows_and_what_broke_does_not(tmp_path: Path) -> None:
+    def row(p50: float, times: float) -> dict[str, object]:
+        return {"latency_ms": {"p50": p50}, "times_ours": times}
+
+    ways = {"runtime": row(0.1, 1.0), "torch": row(0.56, 5.6), "openvino": {"batch_size": 1, "error": "ended"}}
+    figures = {
+        "conditions": {"gpu": None, "cores": 2},
+        "cells": {"lenet/fp32/1": {"ways": ways}, "lenet/fp32/8": {"ways": ways}},
+    }
+    folder = tmp_path / "benchmarks" / "results"
+    folder.mkdir(parents=True)
+    (folder / "compare_cpu.json").write_text(json.dumps(figures))
+
+    assert speed_table(tmp_path).splitlines()[2:] == [
+        "| `lenet` in fp32, batch 1, 2 CPU cores | 0.1 ms | PyTorch, 0.56 ms | 5.60 × |"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -62,13 +62,14 @@ def open_openvino(request: Request) -> Run:
     if request["device"] != "cpu":
         raise RuntimeError("OpenVINO does not run on NVIDIA's GPUs")
     core, compiled = openvino.Core(), {}
+    content = Path(request["file"]).read_bytes()
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     if request["threads"]:
         settings["INFERENCE_NUM_THREADS"] = request["threads"]
 
     def run(pixels: Pixels) -> Any:
         if len(pixels) not in compiled:
-            model = core.read_model(request["file"])
+            model = core.read_model(content, b"")
             model.reshape([len(pixels), *pixels.shape[1:]])
             compiled[len(pixels)] = core.compile_model(model, "CPU", settings).create_infer_request()
         return compiled[len(pixels)].infer([pixels], share_inputs=True)["logits"]

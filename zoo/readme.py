@@ -15,6 +15,8 @@ MARK = "<!-- {}: made by `python -m zoo.readme` -->"
 # D2L's own networks on clean data, as its continuous integration printed them: median of all committed runs.
 BOOK = {"lenet": 0.807, "alexnet": 0.880, "vgg11": 0.919, "nin": 0.844, "googlenet": 0.888, "resnet18": 0.913}
 
+RIVALS = {"torch": "PyTorch", "torch-compile": "torch.compile", "openvino": "OpenVINO"}
+
 
 def results_table(root: Path = ROOT) -> str:
     """Return the table as Markdown."""
@@ -50,6 +52,8 @@ def speed_table(root: Path = ROOT) -> str:
             f"| training `{figures['model']}`, {where} | {zoo:,.0f} images/s "
             f"| the book's pipeline, {book:,.0f} images/s | {figures['median_ratio']:.1f} × |"
         )
+    for path in sorted((root / "benchmarks" / "results").glob("compare_*.json")):
+        rows += _compared(json.loads(path.read_text()))
     startup = root / "benchmarks" / "results" / "startup.json"
     if startup.exists():
         figures = json.loads(startup.read_text())
@@ -59,6 +63,22 @@ def speed_table(root: Path = ROOT) -> str:
             f"| {figures['median_ratio_seconds']:.2f} × the time |"
         )
     return "\n".join(rows)
+
+
+def _compared(figures: dict[str, Any]) -> list[str]:
+    """Rows of `benchmarks/compare.py`: the middle latency of one picture and of 256, against each rival that ran."""
+    where = figures["conditions"]["gpu"] or f"{figures['conditions']['cores']} CPU cores"
+    rows = []
+    for cell, measured in figures["cells"].items():
+        model, precision, size = cell.split("/")
+        for way, name in RIVALS.items():
+            ours, theirs = measured["ways"]["runtime"], measured["ways"].get(way, {"error": "did not run"})
+            if size in ("1", "256") and "error" not in theirs:
+                rows.append(
+                    f"| `{model}` in {precision}, batch {size}, {where} | {ours['latency_ms']['p50']:.3g} ms "
+                    f"| {name}, {theirs['latency_ms']['p50']:.3g} ms | {theirs['times_ours']:.2f} × |"
+                )
+    return rows
 
 
 def _median(rounds: list[dict[str, float]], side: str) -> float:
