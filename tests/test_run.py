@@ -219,13 +219,7 @@ def test_a_checkpoint_that_lacks_something_is_refused_in_a_sentence_and_left_as_
         (header | {"history": []}, weights, training, CheckpointError, "its history is not that of its epochs"),
         (header | {"epoch": 1.5}, weights, training, CheckpointError, "a damaged description.*epoch 1.5 of 4"),
         (header | {"epoch": 9}, weights, training, CheckpointError, "a damaged description.*epoch 9 of 4"),
-        (
-            {k: v for k, v in header.items() if k != "val_split"},
-            weights,
-            training,
-            UsageError,
-            "'val_split' is missing",
-        ),
+        (early, weights, training, UsageError, "'val_split' is missing"),
     ]
     for described, kept, state, kind, sentence in cases:
         checkpoint.save(path, described, kept, state)
