@@ -54,9 +54,11 @@ class CudaRecording:
     def warm_up(self, function: Callable[[], None]) -> None:
         here = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(here)
-        with torch.cuda.stream(self._stream):
-            function()
-        here.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                function()
+        finally:  # what a failed attempt has begun must end before its traces are removed
+            here.wait_stream(self._stream)
 
     def record(self, function: Callable[[], None]) -> None:
         with torch.cuda.graph(self._graph, stream=self._stream):
