@@ -60,6 +60,10 @@ def bench(
     from runtime.bench import COLD_STARTS, measure_bench
     from runtime.classifier import Classifier
 
+    if compare is not None:
+        from runtime.contest import check_ways
+
+        check_ways(compare.split(","))  # before minutes of measuring
     classifier = Classifier(model, device=device, threads=threads, tf32=tf32)
     say_device(classifier)
     sizes: dict[str, Any] = {"batch_sizes": batch_sizes, "min_seconds": min_seconds, "min_runs": min_runs}

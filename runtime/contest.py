@@ -187,6 +187,12 @@ def take_turns(
     return rows
 
 
+def check_ways(ways: Sequence[str]) -> None:
+    """Raise UsageError unless all of them are known."""
+    if unknown := [way for way in ways if way not in WAYS]:
+        raise UsageError(f"there is nothing to compare with called {', '.join(unknown)}; known are {', '.join(WAYS)}")
+
+
 def compare(
     ways: Sequence[str],
     file: Path,
@@ -206,8 +212,7 @@ def compare(
         UsageError: no such way, or a number makes no sense.
         ContestantFailed: this runtime itself cannot run the model.
     """
-    if unknown := [way for way in ways if way not in WAYS]:
-        raise UsageError(f"there is nothing to compare with called {', '.join(unknown)}; known are {', '.join(WAYS)}")
+    check_ways(ways)
     check_measuring(batch_sizes, min_seconds, min_runs)
     checkpoint = file.parent / CHECKPOINT
     contestants: list[Contestant] = []

@@ -145,3 +145,4 @@ def test_a_sweep_measures_every_setting_and_prefers_the_default_unless_another_i
 
 def test_compare_and_sweep_exclude_each_other() -> None:
     assert CliRunner().invoke(runtime, ["bench", "--sweep", "--compare", "torch"]).exit_code == 2
+    assert "nothing to compare with called tf" in CliRunner().invoke(runtime, ["bench", "--compare", "tf"]).stderr
