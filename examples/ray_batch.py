@@ -88,22 +88,26 @@ def write(table: pa.Table, system: fs.FileSystem, path: str) -> None:
     system.move(unfinished, path)
 
 
-def listed(pictures: str, results: str) -> list[str]:
-    """The pictures, in the order of the first start; the shards are cut from this."""
+def listed(model: str, pictures: str, results: str) -> list[str]:
+    """The pictures, in the order of the first start: shards are cut from this. Another job's results are refused."""
     system, folder = opened(results)
     system.create_dir(folder)
     path = f"{folder}/{SOURCES}"
+    job = {b"model": model.encode(), b"pictures": opened(pictures)[1].encode()}
     if system.get_file_info(path).type == fs.FileType.NotFound:
         here, root = opened(pictures)
         found = [f for f in here.get_file_info(fs.FileSelector(root, recursive=True)) if f.is_file]
         paths = sorted(f.path for f in found if f".{f.extension.lower()}" in SUFFIXES)
-        write(pa.table({"source": pa.array(paths, pa.string())}), system, path)
-    return pq.read_table(path, filesystem=system)["source"].to_pylist()
+        write(pa.table({"source": pa.array(paths, pa.string())}).replace_schema_metadata(job), system, path)
+    table = pq.read_table(path, filesystem=system)
+    if table.schema.metadata != job:
+        raise SystemExit(f"{results} belongs to another job, {table.schema.metadata}; name a new folder for {job}")
+    return table["source"].to_pylist()
 
 
 def score(model: str, pictures: str, results: str, workers: int, gpus: float) -> int:
     """Score the shards that have no file yet; return how many pictures they held."""
-    sources = listed(pictures, results)
+    sources = listed(model, pictures, results)
     system, folder = opened(results)
     done = {file.base_name for file in system.get_file_info(fs.FileSelector(folder))}
     todo = [

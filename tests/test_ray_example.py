@@ -126,6 +126,20 @@ def test_a_job_killed_half_way_is_finished_by_the_next_start(pictures: Path, tmp
     assert_each_once_and_as_the_serial_program(tmp_path / "results", pictures)
 
 
+def test_results_of_another_job_are_not_mixed_with_these(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
+    messages = []
+    for folder in ("one", "other"):  # no pictures, so that Ray need not start
+        driver = started(tmp_path / folder, tmp_path / "results")
+        out, err = driver.communicate(timeout=WITHIN)
+        messages.append((driver.returncode, out or err.splitlines()[-1]))
+
+    assert messages[0] == (0, f"0 pictures scored into {tmp_path / 'results'}\n")
+    assert messages[1][0] == 1
+    assert "belongs to another job" in messages[1][1]
+
+
 def stop(driver: subprocess.Popen[str]) -> None:
     """End the driver and everything of Ray that it started, without a word."""
     below = subprocess.run(["ps", "-eo", "pid=,sess="], capture_output=True, text=True, check=True).stdout.split("\n")
