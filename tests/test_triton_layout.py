@@ -143,3 +143,22 @@ def test_a_failed_write_leaves_no_half_version(tmp_path: Path, monkeypatch: pyte
         write_triton(find_model("lenet"), tmp_path)
 
     assert sorted(path.name for path in (tmp_path / "lenet").iterdir()) == ["config.pbtxt", "labels.txt"]
+
+
+def test_weights_of_a_run_are_exported_and_proved_once_and_then_laid_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another file than the published one: the checkpoint that was given decides, and its export is found again."""
+    from zoo import checkpoint as checkpoints
+    from zoo.layouts import export_layout
+
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    published = checkpoints.load(find_model("lenet").path.parent / "checkpoint.safetensors")
+    own = tmp_path / "own.safetensors"
+    checkpoints.save(own, published.header | {"seed": 7}, published.weights)
+    first = export_layout("lenet", "triton", tmp_path / "models", own)
+    again = export_layout("lenet", "triton", tmp_path / "models", own)
+
+    assert first["file"] == again["file"] == str(tmp_path / "home" / "weights" / "lenet" / "model.onnx")
+    assert (first["new"], again["new"]) == (True, False)
+    assert (tmp_path / "models" / "lenet" / "1" / "model.onnx").read_bytes() == Path(first["file"]).read_bytes()

@@ -199,8 +199,7 @@ def export(
 def _export_layout(model: str, layout: str, output: Path, checkpoint: Path | None, as_json: bool) -> None:
     from zoo.layouts import export_layout
 
-    with Bar(f"exporting {model}", total=None):
-        written = export_layout(model, layout, output, checkpoint)
+    written = export_layout(model, layout, output, checkpoint)
     if as_json:
         emit_json(written)
     else:

@@ -8,6 +8,7 @@ from typing import Any
 from export.artifact import CHECKPOINT_FILE
 from export.layouts.triton import write_triton
 from export.layouts.web import find_onnxruntime_web, write_web
+from runtime.console import Bar
 from runtime.errors import ModelNotFound
 from runtime.fetch import fetch_with_bar
 from runtime.store import StoredModel, find_model
@@ -72,5 +73,6 @@ def exported(model: str, checkpoint: Path | None = None) -> StoredModel:
         if stored.entry and beside.header.get("rounded_from") == made_from:
             return stored
     fetch_with_bar()
-    export_trained(trained)
+    with Bar(f"exporting {name}", total=None):
+        export_trained(trained)
     return find_model(name)
