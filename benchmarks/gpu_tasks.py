@@ -1,5 +1,6 @@
 """What `gpu_train.py` does, in order: the results that matter most come first."""
 
+import shutil
 import statistics
 import subprocess
 import sys
@@ -139,7 +140,7 @@ def images_for(bench: Bench) -> Any:
 
 def environment(bench: Bench) -> dict[str, Any]:
     driver = None
-    if bench.device.type == "cuda":
+    if bench.device.type == "cuda" and shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,clocks.max.sm", "--format=csv,noheader"]
         driver = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
     found = {"nvidia_smi": driver, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
@@ -253,6 +254,8 @@ def train_speed(bench: Bench, model: str) -> dict[str, Any]:
         ours, by_best = (engine_speed(model, recipes[n], data, precision, fastest[n], epochs) for n in ("d2l", "best"))
         row = {"d2l": round(book, 1), "zoo": ours["images_per_second"], "zoo_best": by_best["images_per_second"]}
         rounds.append(row | {"ratio": round(row["zoo"] / book, 2), "ratio_best": round(row["zoo_best"] / book, 2)})
+    measured = bench.result("environment") or {}
+    limit = compute_limit(model, measured["bf16_tflops"]) if measured.get("ok") else None
     target, shorter = TARGETS[model]
     reached = seconds_to_accuracy(
         model,
@@ -275,7 +278,7 @@ def train_speed(bench: Bench, model: str) -> dict[str, Any]:
         "steps": tried,
         "fastest_step": fastest,
         "book_load": load,
-        "compute_limit_images_per_second": round(compute_limit(model, bench.figures("environment")["bf16_tflops"])),
+        "compute_limit_images_per_second": limit and round(limit),
         "seconds_to_the_books_accuracy": reached,
     }
 
