@@ -122,30 +122,33 @@ def load(url: str, requests: list[tuple[bytes, bytes]], seconds: float) -> Tally
     return tally
 
 
-def resident_mib(url: str) -> float:
+def process_metric(url: str, name: str) -> float:
+    """Return what the server's own metrics say of its process."""
     text = urllib.request.urlopen(f"{url}/metrics").read().decode()
-    found = re.search(r"^process_resident_memory_bytes (\S+)", text, re.MULTILINE)
+    found = re.search(rf"^process_{name} (\S+)", text, re.MULTILINE)
     assert found
-    return float(found[1]) / 2**20
+    return float(found[1])
 
 
 def measure(requests: list[tuple[bytes, bytes]], seconds: float, *arguments: str) -> dict[str, Any]:
     """Start a server, let it settle, load it, and stop it."""
     with server(*arguments) as url:
         load(url, requests, min(2.0, seconds))
-        before = resident_mib(url)
+        memory, processor = process_metric(url, "resident_memory_bytes"), process_metric(url, "cpu_seconds_total")
         tally = load(url, requests, seconds)
-        after = resident_mib(url)
+        memory_after = process_metric(url, "resident_memory_bytes")
+        processor = process_metric(url, "cpu_seconds_total") - processor
     milliseconds = 1000 * np.array(tally.seconds)
     return {
         "requests_per_second": round(len(milliseconds) / seconds, 1),
+        "server_cpu_us_a_request": round(1e6 * processor / len(milliseconds)),
         "p50_ms": round(float(np.percentile(milliseconds, 50)), 2),
         "p99_ms": round(float(np.percentile(milliseconds, 99)), 2),
         "slowest_ms": round(float(milliseconds.max()), 2),
         "statuses": dict(sorted(tally.statuses.items())),
         "wrong_answers": tally.wrong,
         "broken_connections": tally.broken,
-        "resident_mib": [round(before, 1), round(after, 1)],
+        "resident_mib": [round(memory / 2**20, 1), round(memory_after / 2**20, 1)],
     }
 
 
@@ -178,15 +181,17 @@ def main() -> None:
         pairs = zip(parts["batches"], parts[name], strict=True)
         return round(statistics.median(a["requests_per_second"] / b["requests_per_second"] for a, b in pairs), 2)
 
+    def median(figure: str) -> dict[str, float]:
+        return {name: round(statistics.median(part[figure] for part in rows), 1) for name, rows in parts.items()}
+
     figures = {
         "what": f"runtime serve, {MODEL}, {CONNECTIONS} connections, single PNGs of 28x28, client on the same cores",
         "seconds_a_server": seconds,
         "rounds": rounds,
         "load_average_at_the_end": os.getloadavg()[0],
-        "requests_per_second": {
-            name: round(statistics.median(part["requests_per_second"] for part in rows), 1)
-            for name, rows in parts.items()
-        },
+        "requests_per_second": median("requests_per_second"),
+        "server_cpu_us_a_request": median("server_cpu_us_a_request"),
+        "p99_ms": median("p99_ms"),
         "median_ratio": ratio("one_by_one"),
         "median_ratio_to_one_thread": ratio("one_by_one_one_thread"),
         "servers": {name: {"arguments": SERVERS[name], "parts": rows} for name, rows in parts.items()},

@@ -254,6 +254,25 @@ def test_half_a_request_gets_400_where_there_is_someone_to_get_it(
     assert server.alive()
 
 
+def test_a_client_that_takes_nothing_of_what_it_asks_for_is_cut_off(server: RunningServer) -> None:
+    with server.connect() as connection:
+        connection.settimeout(1.0)
+        endless = b"GET /page.js HTTP/1.1\r\nHost: x\r\n\r\n" * 1_000_000  # more than all buffers on the way hold
+        with pytest.raises((ConnectionError, TimeoutError)):
+            connection.sendall(endless)
+        deadline = time.monotonic() + 20
+        while server.metric("fashion_zoo_connections") > 1 and time.monotonic() < deadline:
+            time.sleep(0.2)
+
+        assert server.metric("fashion_zoo_connections") == 1  # the one that asks
+
+
+def test_an_offer_of_another_protocol_is_passed_over(server: RunningServer) -> None:
+    head = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+    for offer in (b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n", b"Upgrade: websocket\r\n"):
+        assert talk(server, head + offer + b"\r\n").json() == {"live": True}
+
+
 def test_clients_that_come_and_go_leave_nothing_behind(server: RunningServer, boot: bytes) -> None:
     whole = predict_request(boot)
     for number in range(300):

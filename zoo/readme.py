@@ -62,6 +62,14 @@ def speed_table(root: Path = ROOT) -> str:
             f"| the shortest script that does the same, {_cost(figures['minimal'])} "
             f"| {figures['median_ratio_seconds']:.2f} × the time |"
         )
+    load = root / "benchmarks" / "results" / "serve_load.json"
+    if load.exists():
+        figures = json.loads(load.read_text())
+        served, alone = (figures["requests_per_second"][name] for name in ("batches", "one_by_one"))
+        rows.append(
+            f"| `runtime serve`, 64 connections, {figures['conditions']['cores']} CPU cores | {served:,.0f} pictures/s "
+            f"| one by one, {alone:,.0f} pictures/s | {figures['median_ratio']:.1f} × |"
+        )
     return "\n".join(rows)
 
 

@@ -75,6 +75,10 @@ class Batcher(Generic[J, R]):
         self._consider(loop)
         return await future
 
+    def first(self, work: Callable[[], None]) -> None:
+        """Do something in the batches' own thread, and wait for it; for any thread but the loop's."""
+        self._pool.submit(work).result()
+
     def close(self) -> None:
         """Take no more batches; one that is running is not waited for."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -38,6 +38,7 @@ class Connection(HttpToolsProtocol):
         self._half_closed: socket.socket | None = None
         self._stopping = False
         self._deadline: asyncio.TimerHandle | None = None
+        self._write_deadline: asyncio.TimerHandle | None = None
 
     # What the app asks
 
@@ -101,9 +102,25 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
+        self._stop_write_clock()
         if self._half_closed is not None:
             self._half_closed.close()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Called when the client does not take what it is sent; it, too, has only so long."""
+        super().pause_writing()
+        self._stop_write_clock()
+        self._write_deadline = self.loop.call_later(self._limits.read_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_write_clock()
+
+    def _stop_write_clock(self) -> None:
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+            self._write_deadline = None
 
     # What the parser tells
 

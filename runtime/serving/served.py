@@ -51,7 +51,14 @@ class ServedModel:
         return await self._batcher.ask(job)
 
     def warm_up(self) -> None:
-        """Run batches of growing size once, so that no client waits for what happens only the first time."""
+        """Run batches of growing size once, so that no client waits for what happens only the first time.
+
+        In the thread that will run all others: what CUDA prepares, it prepares for a thread.
+        """
+        self._batcher.first(self._warm_up)
+        self.ready = True
+
+    def _warm_up(self) -> None:
         size = 1
         while size <= self._max_batch:
             began = time.perf_counter()
@@ -59,7 +66,6 @@ class ServedModel:
             if time.perf_counter() - began > WARM_UP_SECONDS:
                 break
             size *= 2
-        self.ready = True
 
     def close(self) -> None:
         """Start no more batches."""
