@@ -1,6 +1,7 @@
 """`zoo` and `python -m zoo`."""
 
 import importlib.util
+import os
 import sys
 
 NEEDED = ("torch", "onnx", "onnxscript", "safetensors", "matplotlib", "filelock")
@@ -21,7 +22,14 @@ def main() -> None:
     keep_freed_memory()
     from zoo.cli import zoo
 
-    zoo(prog_name="zoo")
+    try:
+        zoo(prog_name="zoo")
+    except SystemExit as end:
+        if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun started this process, and torch is here already
+            from zoo.distributed import leave
+
+            leave(end.code if isinstance(end.code, int) else 0)
+        raise
 
 
 if __name__ == "__main__":

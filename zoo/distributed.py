@@ -7,10 +7,11 @@ the learning curve is that of one process. Only dropout draws other masks, one s
 import contextlib
 import inspect
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -135,6 +136,17 @@ def joined(device: torch.device, timeout: timedelta = TIMEOUT) -> Iterator[World
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def leave(status: int) -> NoReturn:
+    """End this process at once, as every process of a run should.
+
+    Python's own way out aborts now and then: a thread of gloo that still holds the last collective's tensor gives it
+    back to an interpreter that no longer is one (PyTorch issues 179291 and 190489).
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:
