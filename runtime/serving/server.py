@@ -23,7 +23,6 @@ from runtime.serving.service import Service
 
 BACKLOG = 2048  # connections that the system holds for us
 LEAVE_SECONDS = 0.3  # for which threads may finish once all is answered
-LEAVE_SECONDS = 0.3  # for which threads may finish once all is answered
 
 
 def bind(host: str, port: int) -> socket.socket:
