@@ -8,7 +8,7 @@ use is then that of the sizes seen, and flat. Pixels travel as uint8, a quarter 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,16 +45,16 @@ class Buffers:
         self._options = onnxruntime.RunOptions()
         self._options.add_run_config_entry(GRAPH_ID, str(bucket) if graph else NO_GRAPH)
 
-    def run(self, output: str, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return one output: pixels: uint8 (N, 1, 28, 28), N at most the bucket -> float32 (N, K)."""
+    def run(self, outputs: Sequence[str], pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
+        """Return these outputs of one run: pixels: uint8 (N, 1, 28, 28), N up to the bucket -> float32 (N, K) each."""
         count = len(pixels)
         if count < len(self._padded):
             self._padded[:count] = pixels  # the rest is what was there: each picture is answered by itself
             pixels = self._padded
         self._pixels.update_inplace(pixels)
         self._session.run_with_iobinding(self._binding, self._options)
-        answers: npt.NDArray[np.float32] = self._outputs[output].numpy()[:count]
-        return answers.copy()  # on a CPU the array would be the buffer itself
+        # A copy, since on a CPU the array would be the buffer itself.
+        return [self._outputs[output].numpy()[:count].copy() for output in outputs]
 
 
 class BoundSession:
@@ -99,13 +99,15 @@ class BoundSession:
     def captured(self) -> list[int]:
         return list(self._buffers)
 
-    def run(self, output: str, pixels: npt.NDArray[np.uint8], batch_size: int) -> npt.NDArray[np.float32]:
-        """Return one output: pixels: uint8 (N, 1, 28, 28), contiguous -> float32 (N, K).
+    def run(
+        self, outputs: Sequence[str], pixels: npt.NDArray[np.uint8], batch_size: int
+    ) -> list[npt.NDArray[np.float32]]:
+        """Return these outputs of one run: pixels: uint8 (N, 1, 28, 28), contiguous -> float32 (N, K) each.
 
         Raises:
             DeviceUnavailable: the device failed while it ran.
         """
-        return self._thread.call(self._run, output, pixels, batch_size)
+        return self._thread.call(self._run, outputs, pixels, batch_size)
 
     def close(self) -> None:
         """Let the session and its buffers go."""
@@ -113,21 +115,27 @@ class BoundSession:
         self._buffers.clear()
         self._session = None
 
-    def _run(self, output: str, pixels: npt.NDArray[np.uint8], batch_size: int) -> npt.NDArray[np.float32]:
+    def _run(
+        self, outputs: Sequence[str], pixels: npt.NDArray[np.uint8], batch_size: int
+    ) -> list[npt.NDArray[np.float32]]:
         with capture_lock:
             answers = [
-                self._run_piece(output, pixels[part], bucket) for part, bucket in pieces(len(pixels), batch_size)
+                self._run_piece(outputs, pixels[part], bucket) for part, bucket in pieces(len(pixels), batch_size)
             ]
         if len(answers) == 1:
             return answers[0]
-        return np.concatenate(answers) if answers else np.empty((0, self._classes), np.float32)
+        if not answers:
+            return [np.empty((0, self._classes), np.float32) for _ in outputs]
+        return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
 
-    def _run_piece(self, output: str, pixels: npt.NDArray[np.uint8], bucket: int) -> npt.NDArray[np.float32]:
+    def _run_piece(
+        self, outputs: Sequence[str], pixels: npt.NDArray[np.uint8], bucket: int
+    ) -> list[npt.NDArray[np.float32]]:
         graph = threading.get_ident(), bucket
         try:
             if bucket not in self._buffers:
                 self._buffers[bucket] = Buffers(self._session, self._device, bucket, self._classes, self.graphs)
-            answers = self._buffers[bucket].run(output, pixels)
+            answers = self._buffers[bucket].run(outputs, pixels)
         except Exception as error:  # onnxruntime's errors share no base class
             reason = " ".join(str(error).split())
             # The buffers stay: a captured graph goes on reading and writing them, whoever asks for it again.
@@ -138,7 +146,7 @@ class BoundSession:
                     cause=reason,
                 ) from error
             self._give_graphs_up(bucket, reason)
-            return self._run_piece(output, pixels, bucket)
+            return self._run_piece(outputs, pixels, bucket)
         self._proved.add(graph)
         return answers
 

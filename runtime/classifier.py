@@ -259,7 +259,7 @@ class Classifier:
         session = self._live.session or self._live.reopened()
         _check_batch_size(batch_size)
         if self._live.bound is not None:
-            return [self._live.bound.run(output, pixels, batch_size) for output in outputs]
+            return self._live.bound.run(outputs, pixels, batch_size)
         if len(pixels) <= batch_size:
             return session.run(outputs, {contract.INPUT: pixels})  # type: ignore[no-any-return]
         parts = [

@@ -6,6 +6,7 @@ floor imports none of them, and no library's threads or memory mix with another'
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 import subprocess
@@ -107,7 +108,8 @@ class Contestant:
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._log):
             if stream is not None:
-                stream.close()
+                with contextlib.suppress(BrokenPipeError):  # what was still to be written to it
+                    stream.close()
 
     def time(self, batch_size: int, min_seconds: float, min_runs: int) -> dict[str, Any]:
         """Return `nanoseconds` of each run, and the memory in use, `resident_mib` and `device_mib` (None on a CPU)."""

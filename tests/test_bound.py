@@ -92,18 +92,27 @@ def test_no_batch_above_the_smallest_buckets_is_padded_to_more_than_four_times_i
 def test_padded_and_cut_batches_give_what_the_session_gives(count: int, plain: Classifier, pixels: Pixels) -> None:
     bound = bound_over(Recorder())
 
-    np.testing.assert_allclose(bound.run(LOGITS, pixels[:count], 2000), plain.logits(pixels[:count]), atol=1e-5)
+    np.testing.assert_allclose(bound.run([LOGITS], pixels[:count], 2000)[0], plain.logits(pixels[:count]), atol=1e-5)
     np.testing.assert_allclose(
-        bound.run(PROBABILITIES, pixels[:count], 64), plain.probabilities(pixels[:count]), atol=1e-6
+        bound.run([PROBABILITIES], pixels[:count], 64)[0], plain.probabilities(pixels[:count]), atol=1e-6
     )
+
+
+def test_several_outputs_come_from_one_run(plain: Classifier, pixels: Pixels) -> None:
+    session = Recorder()
+    probabilities, logits = bound_over(session).run([PROBABILITIES, LOGITS], pixels[:3], 256)
+
+    assert len(session.graphs) == 1
+    np.testing.assert_allclose(logits, plain.logits(pixels[:3]), atol=1e-5)
+    np.testing.assert_allclose(probabilities, plain.probabilities(pixels[:3]), atol=1e-6)
 
 
 def test_what_an_earlier_batch_left_in_the_buffers_is_never_seen(plain: Classifier, pixels: Pixels) -> None:
     bound = bound_over(Recorder())
-    first = bound.run(LOGITS, pixels[:30], 256)
+    first = bound.run([LOGITS], pixels[:30], 256)[0]
     kept = first.copy()
-    bound.run(LOGITS, pixels[100:132], 256)
-    last = bound.run(LOGITS, pixels[40:43], 256)
+    bound.run([LOGITS], pixels[100:132], 256)
+    last = bound.run([LOGITS], pixels[40:43], 256)[0]
 
     np.testing.assert_array_equal(first, kept)
     np.testing.assert_allclose(last, plain.logits(pixels[40:43]), atol=1e-5)
@@ -112,8 +121,8 @@ def test_what_an_earlier_batch_left_in_the_buffers_is_never_seen(plain: Classifi
 def test_each_batch_size_has_its_own_graph_and_both_outputs_share_it(pixels: Pixels) -> None:
     session = Recorder()
     bound = bound_over(session)
-    for output, count in ((LOGITS, 3), (PROBABILITIES, 8), (LOGITS, 64), (LOGITS, 5)):
-        bound.run(output, pixels[:count], 256)
+    for outputs, count in (([LOGITS], 3), ([PROBABILITIES], 8), ([LOGITS], 64), ([LOGITS, PROBABILITIES], 5)):
+        bound.run(outputs, pixels[:count], 256)
 
     assert session.graphs == ["8", "8", "64", "8"]
     assert bound.captured == [8, 64]
@@ -121,7 +130,7 @@ def test_each_batch_size_has_its_own_graph_and_both_outputs_share_it(pixels: Pix
 
 def test_a_session_without_graphs_is_told_to_capture_none(pixels: Pixels) -> None:
     session = Recorder()
-    bound_over(session, graphs=False).run(LOGITS, pixels[:3], 256)
+    bound_over(session, graphs=False).run([LOGITS], pixels[:3], 256)
 
     assert session.graphs == ["-1"]
 
@@ -131,9 +140,9 @@ def test_where_a_capture_fails_the_same_device_goes_on_without_graphs_and_says_s
 ) -> None:
     first, second = Recorder(fails=lambda graph: graph == "64"), Recorder()
     bound = bound_over(first, again=lambda: second)
-    bound.run(LOGITS, pixels[:8], 256)
-    answers = bound.run(LOGITS, pixels[:40], 256)
-    bound.run(LOGITS, pixels[:8], 256)
+    bound.run([LOGITS], pixels[:8], 256)
+    answers = bound.run([LOGITS], pixels[:40], 256)[0]
+    bound.run([LOGITS], pixels[:8], 256)
 
     np.testing.assert_allclose(answers, plain.logits(pixels[:40]), atol=1e-5)
     assert (first.graphs, second.graphs) == (["8", "64"], ["-1", "-1"])
@@ -150,7 +159,7 @@ def test_a_failure_without_graphs_is_one_sentence_with_the_batch_and_the_reason(
     with pytest.raises(
         DeviceUnavailable, match="lenet failed on cpu in a batch of 8: CUDA failure 900: operation"
     ) as no:
-        bound.run(LOGITS, pixels[:3], 256)
+        bound.run([LOGITS], pixels[:3], 256)
     assert no.value.exit_code == 4
     assert "\n" not in str(no.value)
 
@@ -158,39 +167,39 @@ def test_a_failure_without_graphs_is_one_sentence_with_the_batch_and_the_reason(
 def test_a_replay_that_fails_after_it_worked_is_an_error_and_no_reason_to_open_again(pixels: Pixels) -> None:
     broken: list[bool] = []
     bound = bound_over(Recorder(fails=lambda _: bool(broken)))
-    bound.run(LOGITS, pixels[:3], 256)
+    bound.run([LOGITS], pixels[:3], 256)
     broken.append(True)
 
     buffers = bound._buffers[8]
     with pytest.raises(DeviceUnavailable, match="in a batch of 8"):
-        bound.run(LOGITS, pixels[:3], 256)
+        bound.run([LOGITS], pixels[:3], 256)
     assert bound._buffers[8] is buffers  # its graph reads and writes these addresses
 
 
 def test_a_session_that_another_thread_closed_says_so_and_is_not_opened_again(pixels: Pixels) -> None:
     direct, shared = bound_over(Recorder()), bound_over(Recorder())
-    direct.run(LOGITS, pixels[:3], 256)
-    shared.run(LOGITS, pixels[:3], 256)
+    direct.run([LOGITS], pixels[:3], 256)
+    shared.run([LOGITS], pixels[:3], 256)
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(shared.run, LOGITS, pixels[:3], 256).result()
+        pool.submit(shared.run, [LOGITS], pixels[:3], 256).result()
     for bound in (direct, shared):
         bound.close()
         with pytest.raises(FashionZooError, match="has been closed"):
-            bound.run(LOGITS, pixels[:3], 256)
+            bound.run([LOGITS], pixels[:3], 256)
 
 
 def test_one_thread_runs_the_session_itself_and_several_share_one_worker(plain: Classifier, pixels: Pixels) -> None:
     session = Recorder()
     bound = bound_over(session)
-    bound.run(LOGITS, pixels[:3], 256)
+    bound.run([LOGITS], pixels[:3], 256)
 
     assert session.threads == {threading.get_ident()}
 
     session.threads.clear()
     counts = [1, 5, 9, 33, 70, 130, 3, 300] * 3
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda count: bound.run(LOGITS, pixels[count : 2 * count], 256), counts))
-    bound.run(LOGITS, pixels[:3], 256)
+        answers = list(pool.map(lambda count: bound.run([LOGITS], pixels[count : 2 * count], 256)[0], counts))
+    bound.run([LOGITS], pixels[:3], 256)
 
     assert len(session.threads) == 1
     assert threading.get_ident() not in session.threads
@@ -202,7 +211,7 @@ def test_threads_that_come_and_go_never_reach_the_session(pixels: Pixels) -> Non
     session = Recorder()
     bound = bound_over(session)
     for _ in range(20):
-        thread = threading.Thread(target=bound.run, args=(LOGITS, pixels[:1], 1))
+        thread = threading.Thread(target=bound.run, args=([LOGITS], pixels[:1], 1))
         thread.start()
         thread.join()
 
@@ -242,10 +251,10 @@ def test_memory_is_that_of_the_sizes_seen_and_of_no_more(pixels: Pixels) -> None
     bound = bound_over(Recorder())
     rng = np.random.default_rng(0)
     for count in rng.integers(1, 300, 60):
-        bound.run(LOGITS, pixels[:count], 256)
+        bound.run([LOGITS], pixels[:count], 256)
     made = {id(buffers) for buffers in bound._buffers.values()}
     for count in rng.integers(1, 300, 60):
-        bound.run(LOGITS, pixels[:count], 256)
+        bound.run([LOGITS], pixels[:count], 256)
 
     assert set(bound.captured) <= set(BUCKETS)
     assert {id(buffers) for buffers in bound._buffers.values()} == made
