@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -260,22 +260,79 @@ def test_a_damaged_npm_package_is_refused(installed: Path) -> None:
         find_onnxruntime_web(installed)
 
 
-def test_an_older_folder_of_the_kind_is_replaced_and_any_other_is_refused(installed: Path, tmp_path: Path) -> None:
-    stored = find_model("lenet")
-    site = write_web(stored, tmp_path / "site", installed)
-    (site / "left-over.js").write_text("old")
-    write_web(stored, site, installed)
+def test_an_older_folder_is_replaced_and_what_the_new_one_lacks_is_gone(installed: Path, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "weights" / "lenet" / "model.onnx", tmp_path / "alone.onnx")
+    site = write_web(find_model("lenet"), tmp_path / "site", installed)
+    assert (site / "golden.json").exists()
+    write_web(find_model(tmp_path / "alone.onnx"), site, installed)
 
-    assert not (site / "left-over.js").exists()
+    assert not (site / "golden.json").exists()
+    assert json.loads((site / "model.json").read_text())["files"] == sorted(
+        path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.onnx", "app", "site"]
 
+
+FOREIGN: dict[str, Callable[[Path], object]] = {
+    "CNAME": lambda path: path.write_text("zoo.example"),
+    ".git": lambda path: path.mkdir(),
+    "onnxruntime/own/notes.txt": lambda path: (path.parent.mkdir(), path.write_text("mine")),
+    "photographs": lambda path: path.symlink_to(path.parents[1]),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_folder_to_which_something_was_added_is_refused_and_stays_as_it_is(
+    installed: Path, tmp_path: Path, name: str
+) -> None:
+    site = write_web(find_model("lenet"), tmp_path / "site", installed)
+    FOREIGN[name](site / name)
+    before = tree(site)
+    with pytest.raises(LayoutRefused, match=f"holds other files, which would be lost, {re.escape(name)} among them"):
+        write_web(find_model("lenet-modern"), site, installed)
+
+    assert tree(site) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["app", "site"]
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        '{"format": "layers-model", "modelTopology": {}, "weightsManifest": []}',
+        '{"files": ["model.json", "group1-shard1of1.bin"]}',
+        '{"onnxruntime_web": "1.30.0", "files": 3}',
+        '["onnxruntime_web", "files"]',
+        "no JSON",
+    ],
+)
+def test_a_foreign_model_json_does_not_make_a_folder_ours(installed: Path, tmp_path: Path, description: str) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "model.json").write_text(description)
+    (mine / "group1-shard1of1.bin").write_bytes(b"years of work")
+    before = tree(mine)
+    with pytest.raises(LayoutRefused, match="holds other files, which would be lost"):
+        write_web(find_model("lenet"), mine, installed)
+
+    assert tree(mine) == before
+
+
+def test_a_folder_of_anything_else_is_refused(installed: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.tex").write_text("years of work")
-    with pytest.raises(LayoutRefused, match="holds other files, which would be lost"):
-        write_web(stored, mine, installed)
+    with pytest.raises(LayoutRefused, match=r"thesis\.tex among them"):
+        write_web(find_model("lenet"), mine, installed)
 
     assert [path.name for path in mine.iterdir()] == ["thesis.tex"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["app", "mine", "site"]
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """Everything below a folder by its path; the content of files."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 def test_a_failed_write_leaves_the_old_folder(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,15 +33,16 @@ _ONNXRUNTIME = {  # what the CPU engine consists of; .js, since older servers do
 _PAGE = Path(parity.__file__).parent / "page"
 _BROWSER = Path(__file__).parent / "browser"
 DESCRIPTION = "model.json"
+KEY = "onnxruntime_web"  # what no other model.json has
 GOLDEN = "golden.json"
 
 
 def write_web(stored: StoredModel, folder: Path, start: Path | None = None) -> Path:
-    """Write the static folder of a model, whole or not at all; an older one of this kind is replaced.
+    """Write the static folder of a model, whole or not at all; an older one is replaced.
 
     Args:
         stored: the model; with its golden answers and verification report beside it, the folder carries them too.
-        folder: where to write; it must not exist, be empty, or be such a folder.
+        folder: where to write; it must not exist, be empty, or be such a folder to which nothing was added.
         start: where the search for onnxruntime-web begins; by default the current folder.
 
     Raises:
@@ -57,14 +58,14 @@ def write_web(stored: StoredModel, folder: Path, start: Path | None = None) -> P
         "sha256": _sha256(content),
         "metadata": metadata_of(content, str(stored.path)).fields,
         "golden": None if answers is None else GOLDEN,
-        "onnxruntime_web": ONNXRUNTIME_WEB,
+        KEY: ONNXRUNTIME_WEB,
     }
     files = _assets(_PAGE) | _assets(_BROWSER)
     files |= {name: (engine / source).read_bytes() for name, source in _ONNXRUNTIME.items()}
-    files |= {MODEL_FILE: content, DESCRIPTION: _json(description)}
+    files[MODEL_FILE] = content
     if answers is not None:
         files[GOLDEN] = _json(answers)
-    replace_folder(folder, files, known_by=DESCRIPTION)
+    replace_folder(folder, files, description, name=DESCRIPTION, key=KEY)
     return folder
 
 
