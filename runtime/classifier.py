@@ -260,12 +260,16 @@ class Classifier:
         _check_batch_size(batch_size)
         if self._live.bound is not None:
             return self._live.bound.run(outputs, pixels, batch_size)
-        if len(pixels) <= batch_size:
-            return session.run(outputs, {contract.INPUT: pixels})  # type: ignore[no-any-return]
-        parts = [
-            session.run(outputs, {contract.INPUT: pixels[start : start + batch_size]})
-            for start in range(0, len(pixels), batch_size)
-        ]
+        try:
+            if len(pixels) <= batch_size:
+                return session.run(outputs, {contract.INPUT: pixels})  # type: ignore[no-any-return]
+            parts = [
+                session.run(outputs, {contract.INPUT: pixels[start : start + batch_size]})
+                for start in range(0, len(pixels), batch_size)
+            ]
+        except Exception as error:  # onnxruntime's errors share no base class
+            reason = " ".join(str(error).split())
+            raise ModelInvalid(f"{self.path} failed on {len(pixels)} images: {reason}") from error
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 

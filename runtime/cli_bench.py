@@ -16,7 +16,7 @@ from runtime.options import device_option, model_option, say_device, tf32_option
     "--batch-size",
     "-b",
     "batch_sizes",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 2**20),
     multiple=True,
     default=(1, 8, 64, 256),
     show_default=True,

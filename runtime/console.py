@@ -56,6 +56,12 @@ class Command(click.Command):
                 raise
             failure = _Failure(describe_os_error(error), 1)
             cause = error
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:  # a fault of ours, or of a library: a sentence all the same
+            reason = " ".join(str(error).split())
+            failure = _Failure(f"{type(error).__name__}: {reason or 'no reason given'}; --debug shows where", 1)
+            cause = error
         if ctx.meta.get(_DEBUG):
             traceback.print_exception(cause)
         raise failure from cause
@@ -81,6 +87,8 @@ def describe_os_error(error: OSError) -> str:
 def _stdout_for_results() -> Iterator[None]:
     """Send everything printed inside, by Python or by native libraries, to stderr; `emit` alone reaches stdout."""
     global _results
+    if sys.stdout is None:  # started with its stdout closed: there is nobody to answer
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     sys.stdout.flush()
     with contextlib.ExitStack() as stack:
         results = sys.stdout

@@ -21,9 +21,9 @@ device_option = click.option(
 tf32_option = click.option(
     "--tf32", is_flag=True, help="On a GPU, multiply in TF32: faster, and with 10 bits of mantissa in place of 23."
 )
-threads_option = click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all allowed]")
+threads_option = click.option("--threads", type=click.IntRange(1, 4096), help="CPU threads.  [default: all allowed]")
 batch_size_option = click.option(
-    "--batch-size", "-b", type=click.IntRange(1), default=256, show_default=True, help="Images at once."
+    "--batch-size", "-b", type=click.IntRange(1, 2**20), default=256, show_default=True, help="Images at once."
 )
 
 

@@ -51,24 +51,38 @@ def measure_sweep(
             opened.append((row, _opened(classifier, tuning, count)))
         except FashionZooError as error:
             row["error"] = str(error)
+    if not opened:
+        raise FashionZooError(f"not one setting works here; with the default one: {rows[0]['error']}")
     for batch_size in batch_sizes:
         pixels = random_pixels(batch_size)
         samples: dict[int, list[int]] = {}
-        for turn, (index, (_, candidate)) in itertools.product(range(ROUNDS), enumerate(opened)):
-            run = partial(candidate.logits, pixels, batch_size)
-            for _ in range(WARM_UP_RUNS if turn == 0 else 1):
-                run()
-            samples.setdefault(index, []).extend(timed(run, min_seconds / ROUNDS, -(-min_runs // ROUNDS)))
+        for turn, (index, (row, candidate)) in itertools.product(range(ROUNDS), enumerate(opened)):
             if progress is not None:
                 progress(1)
+            if row["error"] is not None:
+                continue
+            run = partial(candidate.logits, pixels, batch_size)
+            try:
+                for _ in range(WARM_UP_RUNS if turn == 0 else 1):
+                    run()
+                samples.setdefault(index, []).extend(timed(run, min_seconds / ROUNDS, -(-min_runs // ROUNDS)))
+            except FashionZooError as error:  # out of memory, say: the others are measured all the same
+                row["error"] = str(error)
         for index, (row, _) in enumerate(opened):
-            row["images_per_second"][str(batch_size)] = figures(batch_size, samples[index])["images_per_second"]
-    default = rows[0]
+            if row["error"] is None:
+                row["images_per_second"][str(batch_size)] = figures(batch_size, samples[index])["images_per_second"]
+    default = opened[0][0]  # the default settings, or the first that work where those do not
     for row, candidate in opened:
-        ratios = [row["images_per_second"][size] / speed for size, speed in default["images_per_second"].items()]
+        ratios = [
+            row["images_per_second"][size] / speed
+            for size, speed in default["images_per_second"].items()
+            if row["error"] is None
+        ]
         row["times_default"] = round(statistics.geometric_mean(ratios), 4) if ratios else None
         candidate.close()
-    best = max(opened, key=lambda pair: pair[0]["times_default"] or -math.inf)[0] if opened else default
+    if default["error"] is not None:
+        raise FashionZooError(f"the first setting that opened failed while it was measured: {default['error']}")
+    best = max(opened, key=lambda pair: pair[0]["times_default"] or -math.inf)[0]
     if (best["times_default"] or 0.0) < MARGIN:
         best = default
     remembered = None

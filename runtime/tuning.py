@@ -42,7 +42,7 @@ class Tuning:
 
 def remembered(sha256: str, index: int) -> Tuning:
     """Return what was measured best for this model on GPU `index`, or the defaults."""
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # a damaged note is no note
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):  # a damaged note is no note
         stored = json.loads(_note(sha256, index).read_bytes())["tuning"]
         if {name: type(value) for name, value in stored.items()} == _TYPES and stored["algorithms"] in ALGORITHMS:
             return Tuning(**stored)

@@ -266,3 +266,14 @@ def test_a_file_whose_text_is_not_utf_8_is_refused(text: bytes, damaged: bytes, 
 
     with pytest.raises(ModelInvalid, match="holds text that is not UTF-8"):
         Classifier(path, device="cpu")
+
+
+def test_a_session_that_fails_is_a_sentence_that_names_the_file(test_images: npt.NDArray[np.uint8]) -> None:
+    class Failing:
+        def run(self, *_: object) -> None:
+            raise RuntimeError("Non-zero status code\nindices out of bounds")
+
+    with Classifier("lenet", device="cpu") as classifier:
+        classifier._live.session = Failing()
+        with pytest.raises(ModelInvalid, match=r"model\.onnx failed on 1 images: Non-zero status code indices out"):
+            classifier.logits(test_images[:1, None])

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from runtime.cli import runtime
+from runtime.console import Command
 from zoo.cli import zoo
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -172,6 +174,38 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 
     assert result.exit_code == 1
     assert "Traceback" in result.stderr
+
+
+def test_a_fault_that_nobody_foresaw_is_a_sentence_too() -> None:
+    def fail() -> None:
+        raise RecursionError("too\n deep")
+
+    command = Command("fail", callback=fail)
+    short, long = (CliRunner().invoke(command, arguments) for arguments in ([], ["--debug"]))
+
+    assert (short.exit_code, short.stdout) == (1, "")
+    assert short.stderr == "Error: RecursionError: too deep; --debug shows where\n"
+    assert "Traceback" in long.stderr
+    assert 'raise RecursionError("too' in long.stderr
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"]])
+def test_a_closed_stdout_is_no_crash(arguments: list[str]) -> None:
+    command = f"{shlex.quote(sys.executable)} -m runtime {' '.join(arguments)} >&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
+
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "option", [["--threads", "99999999999"], ["-b", "99999999999999999999"], ["--topk", "99999999999999999999999"]]
+)
+def test_a_number_beyond_all_sense_is_refused_or_does_no_harm(pictures: Path, option: list[str]) -> None:
+    result = call("runtime", "predict", pictures / "0.png", *option)
+
+    assert result.exit_code == (0 if option[0] == "--topk" else 2)
+    assert "Traceback" not in result.stderr
 
 
 def test_a_folder_without_pictures_is_a_sentence(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +12,11 @@ from click.testing import CliRunner
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from runtime import Classifier, UsageError
+from runtime import Classifier, UsageError, sweep
 from runtime.cli import runtime
 from runtime.contest import CHECKPOINT, OURS, WAYS, Contestant, ContestantFailed, compare, take_turns
+from runtime.errors import FashionZooError
+from runtime.tuning import Tuning
 from zoo.contestant import WAYS as KNOWN_WAYS
 
 LENET = Path(__file__).resolve().parents[1] / "weights" / "lenet"
@@ -146,3 +149,53 @@ def test_a_sweep_measures_every_setting_and_prefers_the_default_unless_another_i
 def test_compare_and_sweep_exclude_each_other() -> None:
     assert CliRunner().invoke(runtime, ["bench", "--sweep", "--compare", "torch"]).exit_code == 2
     assert "nothing to compare with called tf" in CliRunner().invoke(runtime, ["bench", "--compare", "tf"]).stderr
+
+
+def sweep_of(classifier: Classifier) -> dict[str, Any]:
+    return sweep.measure_sweep(classifier, threads=2, batch_sizes=[1], min_seconds=0, min_runs=6)
+
+
+def test_a_setting_that_fails_is_neither_the_measure_of_others_nor_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = sweep._opened
+
+    def refuse_the_default(classifier: Classifier, tuning: Tuning, threads: int | None) -> Classifier:
+        if tuning == Tuning() and threads == 2:
+            raise FashionZooError("says the test")
+        return opened(classifier, tuning, threads)
+
+    monkeypatch.setattr(sweep, "_opened", refuse_the_default)
+    with Classifier(LENET, device="cpu") as classifier:
+        report = sweep_of(classifier)
+
+    assert report["rows"][0]["error"] == "says the test"
+    assert report["best"] != report["rows"][0]["settings"]
+    assert [row["times_default"] is None for row in report["rows"]] == [True, False, False, False]
+
+
+def test_a_setting_that_fails_while_it_is_measured_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = sweep._opened
+
+    def without_spinning(classifier: Classifier, tuning: Tuning, threads: int | None) -> Classifier:
+        candidate = opened(classifier, tuning, threads)
+        if tuning.spinning:
+            candidate.close()  # from now on it raises
+        return candidate
+
+    monkeypatch.setattr(sweep, "_opened", without_spinning)
+    with Classifier(LENET, device="cpu") as classifier:
+        report = sweep_of(classifier)
+
+    assert [row["error"] is None for row in report["rows"]] == [True, False, True, False]
+    assert report["best"]["spinning"] is False
+
+
+def test_a_sweep_in_which_nothing_works_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> Classifier:
+        raise FashionZooError("says the test")
+
+    monkeypatch.setattr(sweep, "_opened", refuse)
+    with (
+        Classifier(LENET, device="cpu") as classifier,
+        pytest.raises(FashionZooError, match="not one setting works here; with the default one: says the test"),
+    ):
+        sweep_of(classifier)

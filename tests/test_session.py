@@ -182,6 +182,7 @@ def test_what_was_measured_best_is_used_for_that_model_on_that_machine_alone(
         b"",
         b"[]",
         b'{"tuning": {}}',
+        b'{"tuning": null}',
         b'{"tuning": {"algorithms": "FAST", "graphs": true, "nhwc": false, "spinning": false}}',
         b'{"tuning": {"algorithms": "HEURISTIC", "graphs": 1, "nhwc": false, "spinning": false}}',
     ],
