@@ -247,7 +247,7 @@ def test_a_published_half_size_model_carries_a_half_size_checkpoint_that_is_its_
     rounded = HALF_SIZE.rounded(trained.network).state_dict()
 
     assert all(torch.equal(rounded[name], tensor) for name, tensor in network.state_dict().items())
-    assert stored.header["rounded_from"] == trained.checkpoint.sha256()
+    assert stored.rounded_from == trained.checkpoint.sha256()
     assert (folder / "checkpoint.safetensors").stat().st_size < 0.6 * trained.checkpoint.path.stat().st_size
     assert entry["storage"] == "fp16"
     assert entry["rounding"]["n"] == 10_000

@@ -45,8 +45,13 @@ class Checkpoint:
     def finished(self) -> bool:
         return bool(self.header["epoch"] == self.header["recipe"]["epochs"])
 
+    @property
+    def rounded_from(self) -> str | None:
+        """The sha256 of the checkpoint that holds these weights as they were trained; None for that one itself."""
+        return self.header.get("rounded_from")
+
     def sha256(self) -> str:
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return sha256_of(self.path)
 
     def rounded(self, precision: Precision) -> bytes:
         """Return this checkpoint as a file in which what `precision` rounds is float16: half the bytes.
@@ -69,6 +74,10 @@ class Checkpoint:
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(f"{self.path} does not fit the network: {reason}") from error
+
+
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def checkpoint_in(folder: Path) -> Path:

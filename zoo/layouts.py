@@ -70,7 +70,7 @@ def exported(model: str, checkpoint: Path | None = None) -> StoredModel:
         if ((stored.entry or {}).get("checkpoint") or {}).get("sha256") == made_from:
             return stored
         beside = checkpoint_file.load(stored.path.parent / CHECKPOINT_FILE)  # rounded, of a half-size export
-        if stored.entry and beside.header.get("rounded_from") == made_from:
+        if stored.entry and beside.rounded_from == made_from:
             return stored
     fetch_with_bar()
     with Bar(f"exporting {name}", total=None):

@@ -47,7 +47,7 @@ def export_trained(
 
     Raises:
         VerificationFailed: a gate failed; nothing was written.
-        CheckpointError: the weights are of an unfinished run.
+        CheckpointError: the weights are of an unfinished run, or rounded themselves.
         UsageError: there is no such dtype or storage, or a weight is beyond it.
     """
     precision = Precision(dtype, storage)
@@ -56,6 +56,11 @@ def export_trained(
         raise CheckpointError(
             f"{trained.checkpoint.path} is from epoch {header['epoch']} of {header['recipe']['epochs']}: finish the "
             f"run with `zoo train {trained.name} --resume` before exporting it"
+        )
+    if trained.checkpoint.rounded_from is not None:  # what rounding costs cannot be measured against them
+        raise CheckpointError(
+            f"{trained.checkpoint.path} holds weights rounded from the checkpoint of sha256 "
+            f"{trained.checkpoint.rounded_from}: give the trained ones with --checkpoint"
         )
     images, labels = fashion_mnist.load("test")
     weights = weights or user_weights()

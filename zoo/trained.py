@@ -25,20 +25,28 @@ def load_trained(model: str, path: Path | None = None) -> Trained:
 
     Args:
         model: a name of `list_models()`.
-        path: a checkpoint; by default that of the user's own run, else the one published beside the ONNX file.
+        path: a checkpoint; by default that of the user's own run, else the one published beside the ONNX file. Of a
+            half-size export that is a rounded copy: then the one that it was rounded from, where it is still there.
 
     Raises:
         UsageError: no such model.
         CheckpointError: no weights, or damaged, foreign or another model's.
     """
     name = canonical_name(model)
-    if path is None:
-        candidates = [checkpoint.checkpoint_in(run.default_folder(name))]
-        candidates += [folder / name / CHECKPOINT_FILE for _, folder in folders()]
-        path = next((candidate for candidate in candidates if candidate.exists()), None)
-        if path is None:
-            raise CheckpointError(f"{name} has not been trained on this machine: run `zoo train {name}`")
-    found = checkpoint.load(path, model=name)
+    found = checkpoint.load(path, model=name) if path is not None else _found(name)
     network = create_model(name)
     found.load_into(network)
     return Trained(name, network.eval(), found)
+
+
+def _found(name: str) -> Checkpoint:
+    candidates = [checkpoint.checkpoint_in(run.default_folder(name))]
+    candidates += [folder / name / CHECKPOINT_FILE for _, folder in folders()]
+    there = [candidate for candidate in candidates if candidate.exists()]
+    if not there:
+        raise CheckpointError(f"{name} has not been trained on this machine: run `zoo train {name}`")
+    first = checkpoint.load(there[0], model=name)
+    if first.rounded_from is None:
+        return first
+    origins = [path for path in there[1:] if checkpoint.sha256_of(path) == first.rounded_from]
+    return checkpoint.load(origins[0], model=name) if origins else first
