@@ -103,4 +103,4 @@ def test_an_engine_gives_what_a_resized_residual_network_does_in_every_precision
 
     for output, exact in zip(OUTPUTS, run_network(subject.double, images), strict=True):
         assert found[output].dtype == np.float32
-        assert np.abs(found[output] - exact).max() <= subject.tolerance[output], output
+        assert np.abs(found[output] - exact).max() <= subject.parity[output]["tolerance"], output

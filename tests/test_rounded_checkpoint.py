@@ -48,6 +48,6 @@ def test_rounded_weights_without_their_origin_are_exported_in_no_precision(
     trained = load_trained("lenet")
 
     for precision in ({}, {"storage": "fp16"}, {"dtype": "fp16"}):
-        with pytest.raises(CheckpointError, match="holds weights rounded from .*give the trained ones with --checkp"):
+        with pytest.raises(CheckpointError, match=r"holds weights rounded from .*give the trained ones with --checkp"):
             export_trained(trained, tmp_path / "other", **precision)
     assert not (tmp_path / "other").exists()

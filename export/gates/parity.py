@@ -17,6 +17,7 @@ from torch import nn
 from export.bisect import first_departure
 from export.subject import Finding, Floats, GateFailure, Pixels, Subject, run_network
 from runtime import contract
+from runtime.parity import READ_AS_FLOAT
 
 # Another order of summation gives another error of the same size; its maximum over some 10,000 numbers varies by a
 # small factor from one order to the next. Eight leaves room for that and for nothing else: a weight changed by 1 %, or
@@ -25,7 +26,7 @@ NOISE_MULTIPLE = 8
 REAL_IMAGES = 256
 RANDOM_IMAGES = 64
 ASCENT_STEPS, ASCENT_STEP = 6, 40  # from any picture, every pixel can reach black or white
-REAL, OUTPUTS, READ_AS_FLOAT = "real images", (contract.LOGITS, contract.PROBABILITIES), "read as float32"
+REAL, OUTPUTS = "real images", (contract.LOGITS, contract.PROBABILITIES)
 
 
 def parity(subject: Subject) -> Finding:
