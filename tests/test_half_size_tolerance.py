@@ -11,7 +11,7 @@ import onnx
 import onnx.numpy_helper
 import pytest
 
-from export import Description, export_network
+from export import Description, export_network, verify
 from runtime import Classifier
 from runtime.fashion_mnist import LABELS
 from runtime.parity import OUTPUT_FILES, REPORT, measure_parity, read_tolerances
@@ -55,3 +55,14 @@ def test_parity_allows_a_half_size_file_what_it_allows_any_float32_file(folder: 
         assert not measure_parity(Classifier(folder, device="cpu")).passed
     finally:
         path.write_bytes(golden)
+
+
+def test_a_half_size_file_with_inferred_shapes_passes_every_gate(
+    folder: Path, trained: Trained, pictures: dict[str, Any]
+) -> None:
+    inferred = onnx.shape_inference.infer_shapes(onnx.load(folder / "model.onnx"))
+    casts = {info.name for info in inferred.graph.value_info if info.name.endswith("weight_fp32")}
+    report = verify(trained.network, inferred.SerializeToString(), **pictures)
+
+    assert casts
+    assert report.passed, report.failures

@@ -54,7 +54,13 @@ def _require_symbol(subject: Subject) -> None:
     }
     if symbols != {contract.BATCH}:
         raise GateFailure(f"the only symbolic dimension should be 'batch', but the graph has {sorted(symbols)}")
+    pictures = {contract.INPUT}  # and all that depends on them; a weight on its way through a Cast has no batch
+    for node in graph.node:
+        if pictures.intersection(node.input):
+            pictures.update(node.output)
     for info in graph.value_info:
+        if info.name not in pictures:
+            continue
         dims = info.type.tensor_type.shape.dim
         if not dims or dims[0].dim_param != contract.BATCH:
             raise GateFailure(f"the first dimension of {info.name!r} should be 'batch', but is fixed")
