@@ -28,6 +28,10 @@ class CheckpointError(FashionZooError, ValueError):
     """The file is not a checkpoint of this project, or of another model."""
 
 
+class CheckpointMissing(CheckpointError):
+    """No checkpoint was named, and this machine has none of the model's."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint file that has been checked: `header` is its JSON description, `weights` its tensors by name."""

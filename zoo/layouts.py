@@ -13,7 +13,7 @@ from runtime.errors import ModelNotFound
 from runtime.fetch import fetch_with_bar
 from runtime.store import StoredModel, find_model
 from zoo import checkpoint as checkpoint_file
-from zoo.checkpoint import CheckpointError
+from zoo.checkpoint import CheckpointError, CheckpointMissing
 from zoo.models import canonical_name
 from zoo.publishing import export_trained
 from zoo.trained import load_trained
@@ -47,7 +47,7 @@ def export_layout(model: str, layout: str, folder: Path, checkpoint: Path | None
     Raises:
         LayoutRefused: something the layout needs is missing, or something else is in its place.
         VerificationFailed: a gate failed; nothing was written.
-        CheckpointError, ModelNotFound: there are no such weights.
+        CheckpointError: there are no such weights, or they are damaged.
     """
     if layout == "web":
         find_onnxruntime_web(Path.cwd())  # before the minutes that a proof may take
@@ -56,14 +56,21 @@ def export_layout(model: str, layout: str, folder: Path, checkpoint: Path | None
 
 
 def exported(model: str, checkpoint: Path | None = None) -> StoredModel:
-    """Return the export of these weights: the file that the name means, if it was made from them, else a new one."""
+    """Return the export of these weights: the file that the name means, if it was made from them, else a new one.
+
+    Raises:
+        CheckpointMissing: there are no weights here, and no file of the name either.
+        CheckpointError: there are, and they are damaged; another file of the name would be another model.
+        VerificationFailed: a gate failed.
+    """
     name = canonical_name(model)
     try:
         trained = load_trained(name, checkpoint)
-    except CheckpointError:
-        if checkpoint is not None:
-            raise
-        return find_model(name)
+    except CheckpointMissing as missing:
+        try:
+            return find_model(name)
+        except ModelNotFound:
+            raise missing from None  # it says how to train one
     made_from = trained.checkpoint.sha256()
     with contextlib.suppress(ModelNotFound, CheckpointError):
         stored = find_model(name)

@@ -6,7 +6,7 @@ from pathlib import Path
 from export.artifact import CHECKPOINT_FILE
 from runtime.store import folders
 from zoo import checkpoint, run
-from zoo.checkpoint import Checkpoint, CheckpointError
+from zoo.checkpoint import Checkpoint, CheckpointMissing
 from zoo.models import canonical_name, create_model
 from zoo.preprocess import ImageClassifier
 
@@ -30,7 +30,8 @@ def load_trained(model: str, path: Path | None = None) -> Trained:
 
     Raises:
         UsageError: no such model.
-        CheckpointError: no weights, or damaged, foreign or another model's.
+        CheckpointMissing: no path was given, and there is none.
+        CheckpointError: the one there is damaged, foreign or another model's.
     """
     name = canonical_name(model)
     found = checkpoint.load(path, model=name) if path is not None else _found(name)
@@ -44,7 +45,7 @@ def _found(name: str) -> Checkpoint:
     candidates += [folder / name / CHECKPOINT_FILE for _, folder in folders()]
     there = [candidate for candidate in candidates if candidate.exists()]
     if not there:
-        raise CheckpointError(f"{name} has not been trained on this machine: run `zoo train {name}`")
+        raise CheckpointMissing(f"{name} has not been trained on this machine: run `zoo train {name}`")
     first = checkpoint.load(there[0], model=name)
     if first.rounded_from is None:
         return first
