@@ -56,22 +56,28 @@ def store_in_half(model: onnx.ModelProto) -> None:
     _replace_nodes(graph, [*casts, *graph.node])
 
 
-def read_as_float(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the same graph with every float16 tensor and value as float32: its arithmetic without its rounding."""
+def read_as_float(model: onnx.ModelProto, exact: dict[str, npt.NDArray[Any]]) -> onnx.ModelProto:
+    """Return the same graph with every float16 tensor and value as float32: its arithmetic without its rounding.
+
+    Args:
+        model: the graph.
+        exact: the numbers, float32, that tensors held before they were rounded, by the tensor's name.
+    """
     twin = onnx.ModelProto()
     twin.CopyFrom(model)
-    for tensor in _tensors(twin.graph):
+    for name, tensor in _tensors(twin.graph):
         if tensor.data_type == TensorProto.FLOAT16:
-            _retype(tensor, np.float32)
+            numbers = exact.get(name, onnx.numpy_helper.to_array(tensor)).astype(np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(numbers, tensor.name))
     _retype_casts(twin.graph, TensorProto.FLOAT16, TensorProto.FLOAT)
     del twin.graph.value_info[:]
     return twin
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
+def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
+    yield from ((tensor.name, tensor) for tensor in graph.initializer)
     for node in graph.node:
-        yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
+        yield from ((node.output[0], attribute.t) for attribute in node.attribute if attribute.HasField("t"))
 
 
 def _retype(tensor: TensorProto, dtype: type) -> None:

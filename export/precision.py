@@ -7,9 +7,10 @@ float32 network whose kernels and matrices were rounded. `--dtype fp16` computes
 A rounded file is the image of a network, not the network: so it declares its rounding, and the gates do it again. Let W
 be the trained weights, W' the rounded ones, N the network in float64, and M the multiple of `export.gates.parity`.
 
-1. The file, read as float32 (`export.halving.read_as_float`), must be N(W') within M times the error of PyTorch's
-   float32 with W'. That is the tolerance of any float32 file: no wrong stride, epsilon or activation hides in the
-   thousand times coarser rounding of float16.
+1. The file, read as float32 (`export.halving.read_as_float`: its weights as they were rounded, the numbers of the
+   network's code as they stand there), must be N(W') within M times the error of PyTorch's float32 with W'. That is the
+   tolerance of any float32 file: no wrong stride, epsilon or activation hides in the thousand times coarser rounding of
+   float16.
 2. The file as it is must be N(W) within M times the error of PyTorch doing the same declared rounding: with W', and
    for `--dtype fp16` with every result rounded (`export.references.InHalf`). So what rounding costs is known, on every
    kind of picture, and a device that rounds worse is found out.

@@ -35,6 +35,7 @@ class Provenance:
 
     Attributes:
         sources: what each tensor of the file is, in words.
+        exact: the numbers of the network's code that a tensor holds, before they were rounded, by the tensor's name.
         places: the node that computes a module's result, by the module's name.
         folded: the layer that a batch norm was merged into, by the batch norm's name.
         problems: sentences, the most telling first.
@@ -42,6 +43,7 @@ class Provenance:
     """
 
     sources: dict[str, str] = field(default_factory=dict)
+    exact: dict[str, Array] = field(default_factory=dict)
     places: dict[str, onnx.NodeProto] = field(default_factory=dict)
     folded: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -176,17 +178,16 @@ class _Matching:
         return None
 
     def _explain_the_rest(self) -> None:
-        constants = {key for array in self.origins.constants for key in digests(self.precision.of_numbers(array))}
-        scalars = set(self.precision.of_numbers(np.array(sorted(self.origins.scalars))).tolist())
+        exact = self._numbers_of_the_code()
         for name, stored in self.stored.items():
             if name in self.result.sources:
                 continue
             if any(node.op_type == "Resize" and index in (1, 2) for node, index, _ in stored.readers):
                 self.result.sources[name] = "scales of a resize"
-            elif digest(stored.array) in constants:
-                self.result.sources[name] = "a constant of the network's code"
-            elif stored.array.size == 1 and float(stored.array.reshape(())) in scalars:
-                self.result.sources[name] = "a number of the network's code"
+            elif (numbers := exact.get(digest(stored.array))) is not None:
+                kind = "number" if numbers.ndim == 0 else "constant"
+                self.result.sources[name] = f"a {kind} of the network's code"
+                self.result.exact[name] = numbers.reshape(stored.array.shape)
             else:
                 self.result.problems.append(
                     f"tensor {name!r} {size_of(stored.array)}{read_by(stored)} comes from nowhere: "
@@ -198,6 +199,24 @@ class _Matching:
                 self.result.problems.append(
                     f"tensor {tensor.name!r} holds {size:,} integers: more than a shape does, and no parameter"
                 )
+
+    def _numbers_of_the_code(self) -> dict[bytes, Array]:
+        """Return constants and numbers of the network's code, by the digest of what the file holds of them.
+
+        Where rounding makes two numbers one, that is the nearer of them.
+        """
+        exact: dict[bytes, Array] = {}
+        with np.errstate(over="ignore"):
+            numbers = [np.array(number, np.float32) for number in self.origins.scalars]
+        held = [(self.precision.of_numbers(number), number) for number in numbers]
+        for rounded, number in sorted(
+            held, key=lambda pair: 0 if pair[0] == pair[1] else abs(float(pair[0] - pair[1]))
+        ):
+            exact.setdefault(digest(rounded), number)
+        for array in self.origins.constants:
+            for turned in (array, array.T) if len(dims(array)) == 2 else (array,):
+                exact.setdefault(digest(self.precision.of_numbers(turned)), turned)
+        return exact
 
     def _place(self) -> None:
         """Find the node behind each module: the one that reads its bias, or else its weight."""

@@ -103,8 +103,9 @@ class Subject:
 
     @functools.cached_property
     def plain(self) -> onnx.ModelProto:
-        """The file read as float32; the file itself where it is."""
-        return read_as_float(self.model) if self.precision.dtype == "fp16" else self.model
+        """The file read as float32, with the numbers of the network's code as exact as there; the file itself where
+        it computes in float32."""
+        return read_as_float(self.model, self.provenance.exact) if self.precision.dtype == "fp16" else self.model
 
     @functools.cached_property
     def opened(self) -> Any:
