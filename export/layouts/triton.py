@@ -10,6 +10,7 @@ is exported as version 1; another file under the same name becomes the next vers
 removing that folder goes back. `config.pbtxt` is written once: from then on it is the operator's to tune.
 """
 
+import contextlib
 import json
 import shutil
 import tempfile
@@ -51,23 +52,44 @@ def write_triton(stored: StoredModel, repository: Path) -> Version:
     content = stored.read()
     metadata = metadata_of(content, str(stored.path))
     folder = repository / metadata.model
-    if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
-        raise LayoutRefused(f"{folder} holds other files and no {CONFIG}; name another model repository with -o")
+    require_model_folder(folder)
     labels = "".join(f"{label}\n" for label in metadata.labels).encode()
-    if not (folder / CONFIG).exists():
-        write_bytes(folder / CONFIG, config(metadata.model, len(metadata.labels)).encode())
-        write_bytes(folder / LABELS, labels)
-    elif (folder / LABELS).is_file() and (folder / LABELS).read_bytes() != labels:
+    if (folder / LABELS).is_file() and (folder / LABELS).read_bytes() != labels:
         raise LayoutRefused(
             f"{folder} serves a model with other labels, and a model's versions share theirs; export to another model "
             "repository with -o"
         )
-    return _add_version(folder, content)
+    # The config comes last: an interruption leaves what the next export completes, never a config without the rest.
+    version = _add_version(folder, content)
+    if not (folder / LABELS).exists():
+        write_bytes(folder / LABELS, labels)
+    if not (folder / CONFIG).exists():
+        write_bytes(folder / CONFIG, config(metadata.model, len(metadata.labels)).encode())
+    return version
+
+
+def require_model_folder(folder: Path) -> None:
+    """Refuse a `folder` that is neither absent, nor empty, nor a model of a repository, be it a half-written one.
+
+    Raises:
+        LayoutRefused: something else is there.
+    """
+    if not folder.exists() or (folder / CONFIG).is_file():
+        return
+    if not folder.is_dir() or any(
+        not (path.name == LABELS or path.name.startswith(".") or _is_version(path)) for path in folder.iterdir()
+    ):
+        raise LayoutRefused(f"{folder} holds other files and no {CONFIG}; name another model repository with -o")
+
+
+def _is_version(path: Path) -> bool:
+    return path.name.isdecimal() and path.is_dir()
 
 
 def _add_version(folder: Path, content: bytes) -> Version:
     """Put the file in as the newest version, unless it is that already; Triton passes over folders without a number."""
-    numbers = [int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = [int(path.name) for path in folder.iterdir() if _is_version(path)]
     newest = max(numbers, default=0)
     model = folder / str(newest) / MODEL_FILE
     if model.is_file() and model.read_bytes() == content:
@@ -81,6 +103,8 @@ def _add_version(folder: Path, content: bytes) -> Version:
         sync_folder(folder)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # if this was to be the first
         raise
     return Version(target, newest + 1, new=True)
 
