@@ -47,3 +47,33 @@ def test_without_weights_the_file_that_the_name_means_is_used(tmp_path: Path, mo
     monkeypatch.setattr("zoo.trained.folders", list)
 
     assert exported("lenet") == find_model("lenet")
+
+
+def test_an_unknown_model_is_a_usage_error_whatever_else_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("export.layouts.web.repository_weights", lambda: None)  # so that no onnxruntime-web is found
+    monkeypatch.chdir(tmp_path)
+    done = run("export", "nosuch", "--layout", "web", "-o", "site")
+
+    assert done.exit_code == 2
+    assert "nosuch" in done.stderr
+    assert "lenet" in done.stderr
+    assert "npm" not in done.stderr
+
+
+@pytest.mark.parametrize(("layout", "taken"), [("web", "thesis.tex"), ("triton", "lenet/thesis.tex")])
+def test_a_folder_that_is_refused_is_refused_before_the_proof(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str, taken: str
+) -> None:
+    def proof(*_: object) -> None:
+        raise AssertionError("the minutes of a proof were spent")
+
+    monkeypatch.setattr("zoo.layouts.exported", proof)
+    monkeypatch.setattr("export.layouts.web.find_onnxruntime_web", lambda start: start)
+    (tmp_path / taken).parent.mkdir(exist_ok=True)
+    (tmp_path / taken).write_text("years of work")
+    done = run("export", "lenet", "--layout", layout, "-o", tmp_path)
+
+    assert done.exit_code == 1
+    assert "holds other files" in done.stderr

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from export.artifact import CHECKPOINT_FILE
-from export.layouts.triton import write_triton
-from export.layouts.web import find_onnxruntime_web, write_web
+from export.layouts.triton import require_model_folder, write_triton
+from export.layouts.web import require_web, write_web
 from runtime.console import Bar
 from runtime.errors import ModelNotFound
 from runtime.fetch import fetch_with_bar
@@ -45,13 +45,17 @@ def export_layout(model: str, layout: str, folder: Path, checkpoint: Path | None
     and proved first. A machine without any weights, as one with the wheel alone, uses the file that the name means.
 
     Raises:
+        UsageError: no such model.
         LayoutRefused: something the layout needs is missing, or something else is in its place.
         VerificationFailed: a gate failed; nothing was written.
         CheckpointError: there are no such weights, or they are damaged.
     """
-    if layout == "web":
-        find_onnxruntime_web(Path.cwd())  # before the minutes that a proof may take
-    stored = exported(model, checkpoint)
+    name = canonical_name(model)
+    if layout == "web":  # what would be refused, before the minutes that a proof may take
+        require_web(folder)
+    else:
+        require_model_folder(folder / name)
+    stored = exported(name, checkpoint)
     return {"model": stored.name, "layout": layout, "file": str(stored.path)} | LAYOUTS[layout](stored, folder)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from export.layouts import LayoutRefused
-from export.layouts.folder import replace_folder
+from export.layouts.folder import replace_folder, require_replaceable
 from export.metadata import metadata_of
 from runtime import golden, parity
 from runtime.errors import ModelNotFound
@@ -50,7 +50,7 @@ def write_web(stored: StoredModel, folder: Path, start: Path | None = None) -> P
         ModelInvalid: the model, or what is beside it, is damaged.
         OSError: nothing can be written.
     """
-    engine = find_onnxruntime_web(start or Path.cwd())
+    engine = require_web(folder, start)
     content = stored.read()
     answers = _golden(stored)
     description = {
@@ -67,6 +67,13 @@ def write_web(stored: StoredModel, folder: Path, start: Path | None = None) -> P
         files[GOLDEN] = _json(answers)
     replace_folder(folder, files, description, name=DESCRIPTION, key=KEY)
     return folder
+
+
+def require_web(folder: Path, start: Path | None = None) -> Path:
+    """Return the folder of onnxruntime-web, if `folder` may be written; raises what `write_web` does."""
+    engine = find_onnxruntime_web(start or Path.cwd())
+    require_replaceable(folder.absolute(), description=DESCRIPTION, key=KEY)
+    return engine
 
 
 def find_onnxruntime_web(start: Path) -> Path:
