@@ -260,7 +260,8 @@ def test_publish_refuses_what_lost_accuracy_or_is_too_large_and_leaves_the_repos
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(publishing, "MAX_FILE", 100_000)
-        with pytest.raises(NotPublishable, match="a file in the repository may have 100,000"):
+        # It is half-size already: to export it so again is no way out.
+        with pytest.raises(NotPublishable, match="a file in the repository may have 100,000: use it from your own"):
             publish_exported("lenet-modern")
     with monkeypatch.context() as patch:
         patch.setattr(publishing, "MAX_WEIGHTS", 200_000)
@@ -282,9 +283,12 @@ def test_the_commands_take_a_dtype_and_refuse_another(
     file, weights = str(half / "lenet-modern" / "model.onnx"), str(trained.checkpoint.path)
     verifying = ["verify", "lenet-modern", "--onnx", file, "--checkpoint", weights, "--images", "32", "--dtype"]
     refused = CliRunner().invoke(zoo, [*verifying, "fp32"])
-    unknown = CliRunner().invoke(zoo, ["export", "lenet-modern", "--dtype", "int8", "-o", str(tmp_path)])
+    export = ["export", "lenet-modern", "-o", str(tmp_path), "--dtype"]
+    unknown = CliRunner().invoke(zoo, [*export, "int8"])
+    mixed = CliRunner().invoke(zoo, [*export, "fp16", "--storage", "fp32"])
 
     assert refused.exit_code == 3
     assert "'dtype' should be 'fp32', but is 'fp16'" in " ".join(refused.stdout.split())
-    assert unknown.exit_code == 2
+    assert (unknown.exit_code, mixed.exit_code) == (2, 2)
+    assert "stores float16 too" in mixed.output
     assert not list(tmp_path.iterdir())

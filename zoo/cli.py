@@ -145,8 +145,8 @@ def data(offline: bool, as_json: bool) -> None:
 @click.option(
     "--storage",
     type=DTYPE,
-    default="fp32",
-    show_default=True,
+    default=None,
+    show_default="as --dtype",
     help="What it keeps kernels and matrices in: fp16 halves the file, and computes in fp32.",
 )
 @json_option
@@ -156,7 +156,7 @@ def export(
     output: Path | None,
     layout: str | None,
     dtype: str,
-    storage: str,
+    storage: str | None,
     as_json: bool,
 ) -> None:
     """Freeze a trained MODEL into one ONNX file, verified before it is written.
@@ -171,7 +171,7 @@ def export(
     if layout is not None:
         if output is None:
             raise click.UsageError("--layout needs -o, the folder to write")
-        if (dtype, storage) != ("fp32", "fp32"):
+        if (dtype, storage or "fp32") != ("fp32", "fp32"):
             raise click.UsageError("--layout takes an export as it is: give --dtype or --storage in an export before")
         _export_layout(model, layout, output, checkpoint, as_json)
         return

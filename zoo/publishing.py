@@ -20,7 +20,7 @@ from export.report import Report
 from export.verifier import verify
 from runtime import fashion_mnist
 from runtime.atomic import write_bytes
-from runtime.errors import FashionZooError, ModelNotFound
+from runtime.errors import FashionZooError, ModelNotFound, UsageError
 from runtime.store import MODEL_FILE, StoredModel, find_model, read_index, repository_weights, user_weights
 from zoo.checkpoint import CheckpointError
 from zoo.checkpoint import load as load_checkpoint
@@ -37,20 +37,22 @@ MAX_FILE, MAX_WEIGHTS = 50_000_000, 90_000_000
 
 
 def export_trained(
-    trained: Trained, weights: Path | None = None, *, dtype: str = "fp32", storage: str = "fp32"
+    trained: Trained, weights: Path | None = None, *, dtype: str = "fp32", storage: str | None = None
 ) -> tuple[dict[str, Any], Path]:
     """Export a trained network into a weights folder (by default the user's own); return its entry and its folder.
 
     Args:
         dtype: what the file computes in: fp32 or fp16.
-        storage: what it, and the checkpoint beside it, keep kernels and matrices in: fp32 or fp16.
+        storage: what it, and the checkpoint beside it, keep kernels and matrices in: fp32 or fp16; by default as dtype.
 
     Raises:
         VerificationFailed: a gate failed; nothing was written.
         CheckpointError: the weights are of an unfinished run, or rounded themselves.
-        UsageError: there is no such dtype or storage, or a weight is beyond it.
+        UsageError: there is no such dtype or storage, they do not go together, or a weight is beyond them.
     """
-    precision = Precision(dtype, storage)
+    if (dtype, storage) == ("fp16", "fp32"):
+        raise UsageError("a file that computes in float16 stores float16 too: leave out --storage fp32")
+    precision = Precision(dtype, storage or "fp32")
     if not trained.checkpoint.finished:
         header = trained.checkpoint.header
         raise CheckpointError(
@@ -157,7 +159,7 @@ def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
             f"{name} loses accuracy as {Precision.of(exported)}: {Movement(**rounding)}, which chance does not "
             "explain; publish it as fp32"
         )
-    _require_room(weights, folder)
+    _require_room(weights, folder, Precision.of(exported))
     report = verify_stored(name, stored.path, folder / CHECKPOINT_FILE)
     report.require()
     trained = load_trained(name, folder / CHECKPOINT_FILE)
@@ -171,11 +173,13 @@ def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
     return read_index(weights)[name], weights / name
 
 
-def _require_room(weights: Path, folder: Path) -> None:
+def _require_room(weights: Path, folder: Path, precision: Precision) -> None:
     """Raise NotPublishable where a file, or all of the repository's weights with it, would be too large."""
     sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     largest = max(sizes, key=lambda path: sizes[path])
-    remedy = "`zoo export --storage fp16` halves it, or use it from your own weights"
+    remedy = "use it from your own weights"
+    if not precision.rounds:
+        remedy = f"`zoo export --storage fp16` halves it, or {remedy}"
     if sizes[largest] > MAX_FILE:
         raise NotPublishable(
             f"{largest} has {sizes[largest]:,} bytes, and a file in the repository may have {MAX_FILE:,}: {remedy}"
