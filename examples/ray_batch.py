@@ -9,6 +9,7 @@ lost, nothing is there twice. A second start does the shards that have no file y
 """
 
 import argparse
+import hashlib
 import os
 from typing import Any
 
@@ -20,6 +21,7 @@ from pyarrow import fs
 
 from runtime import Classifier, ImageError
 from runtime.sources import SUFFIXES
+from runtime.store import find_model
 
 SHARD = 500  # pictures: some seconds of work, all that a dead worker costs
 SOURCES = "_sources.parquet"  # readers of Parquet folders pass over names with an underscore
@@ -36,10 +38,12 @@ SCHEMA = pa.schema(
 
 
 class Score:
-    """A worker. It opens its classifier once; a classifier is shipped as its name and its file's checksum."""
+    """A worker. It opens its classifier once, where the device is; `sha256` is of the file that the job began with."""
 
-    def __init__(self, classifier: Classifier, pictures: str, results: str) -> None:
-        self.classifier = classifier
+    def __init__(self, model: str, sha256: str, device: str, pictures: str, results: str) -> None:
+        if checksum(model) != sha256:
+            raise RuntimeError(f"{model} is another file on this machine than where the job was started")
+        self.classifier = Classifier(model, device=device, threads=1)
         self.pictures, _ = opened(pictures)
         self.results, self.folder = opened(results)
 
@@ -47,8 +51,11 @@ class Score:
         """Score the one shard of a batch, write its file, and answer with its number and size."""
         (shard,), (sources,) = batch["shard"].tolist(), batch["sources"]
         local = isinstance(self.pictures, fs.LocalFileSystem)
-        files = (source if local else Remote(self.pictures, source) for source in sources)
-        answers = self.classifier.stream(files, topk=1, return_errors=True)
+        files = [source if local else Remote(self.pictures, source) for source in sources]
+        answers = list(self.classifier.stream(files, topk=1, return_errors=True))
+        for file in files:
+            if isinstance(file, Remote) and file.failure is not None:
+                raise file.failure  # the bucket's fault, not the picture's: another start tries the shard again
         rows = [row(source, answer) for source, answer in zip(sources, answers, strict=True)]
         write(pa.Table.from_pylist(rows, SCHEMA), self.results, f"{self.folder}/{part(shard)}")
         return {"shard": [shard], "pictures": [len(rows)]}
@@ -59,10 +66,22 @@ class Remote:
 
     def __init__(self, system: fs.FileSystem, path: str) -> None:
         self.system, self.path = system, path
+        self.failure: OSError | None = None
 
     def read(self, size: int) -> bytes:
-        with self.system.open_input_stream(self.path) as stream:
-            return stream.read(size)
+        try:
+            with self.system.open_input_stream(self.path) as stream:
+                return stream.read(size)
+        except FileNotFoundError:  # it was deleted since: that is an answer
+            raise
+        except OSError as error:
+            self.failure = error
+            raise
+
+
+def checksum(model: str) -> str:
+    """What tells one model of this name from another."""
+    return hashlib.sha256(find_model(model).read()).hexdigest()
 
 
 def row(source: str, answer: Any) -> dict[str, Any]:
@@ -93,7 +112,8 @@ def listed(model: str, pictures: str, results: str) -> list[str]:
     system, folder = opened(results)
     system.create_dir(folder)
     path = f"{folder}/{SOURCES}"
-    job = {b"model": model.encode(), b"pictures": opened(pictures)[1].encode()}
+    where = pictures if "://" in pictures else os.path.abspath(pictures)
+    job = {b"model": model.encode(), b"sha256": checksum(model).encode(), b"pictures": where.encode()}
     if system.get_file_info(path).type == fs.FileType.NotFound:
         here, root = opened(pictures)
         found = [f for f in here.get_file_info(fs.FileSelector(root, recursive=True)) if f.is_file]
@@ -117,10 +137,9 @@ def score(model: str, pictures: str, results: str, workers: int, gpus: float) ->
     ]
     if not todo:
         return 0
-    classifier = Classifier(model, device="cuda" if gpus else "cpu", threads=1)
     scored = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
         Score,
-        fn_constructor_args=(classifier, pictures, results),
+        fn_constructor_args=(model, checksum(model), "cuda" if gpus else "cpu", pictures, results),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_gpus=gpus,

@@ -1,6 +1,8 @@
 """Batch scoring on Ray: whatever is killed half-way, every picture has one row, and the row of the serial program."""
 
+import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,3 +155,45 @@ def stop(driver: subprocess.Popen[str]) -> None:
     for stream in (driver.stdout, driver.stderr):
         if stream is not None:
             stream.close()
+
+
+@pytest.fixture(scope="module")
+def example() -> Any:
+    spec = importlib.util.spec_from_file_location("ray_batch", ROOT / "examples" / "ray_batch.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_bucket_that_fails_costs_the_attempt_and_not_the_pictures(
+    example: Any, pictures: Path, tmp_path: Path
+) -> None:
+    class Bucket:
+        def open_input_stream(self, path: str) -> Any:
+            raise (FileNotFoundError if path.endswith("gone.png") else ConnectionResetError)(path)
+
+    score = example.Score(str(MODEL), example.checksum(MODEL), "cpu", str(pictures), str(tmp_path))
+    score.pictures = Bucket()
+
+    def batch(*names: str) -> dict[str, Any]:
+        return {"shard": np.array([0]), "sources": [[f"shoes/{name}" for name in names]]}
+
+    with pytest.raises(ConnectionResetError):
+        score(batch("gone.png", "there.png"))
+    assert parts(tmp_path) == []
+    score(batch("gone.png"))
+    assert [(row["label"], "gone.png" in row["error_message"]) for row in rows_of(tmp_path)] == [(None, True)]
+
+
+def test_another_file_of_the_same_name_is_another_job(example: Any, pictures: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(MODEL, tmp_path / "model")
+    example.listed(str(model), str(pictures), str(tmp_path / "results"))
+    sha256 = example.checksum(model)
+    shutil.copy(ROOT / "weights" / "lenet-modern" / "model.onnx", model / "model.onnx")
+
+    with pytest.raises(SystemExit, match="belongs to another job"):
+        example.listed(str(model), str(pictures), str(tmp_path / "results"))
+    with pytest.raises(RuntimeError, match="is another file on this machine than where the job was started"):
+        example.Score(str(model), sha256, "cpu", str(pictures), str(tmp_path))
