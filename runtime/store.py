@@ -40,7 +40,7 @@ class StoredModel:
     @property
     def accuracy(self) -> float | None:
         accuracy = (self.entry or {}).get("accuracy")
-        return accuracy["top1"] if accuracy else None
+        return accuracy.get("top1") if isinstance(accuracy, dict) else None
 
     def read(self) -> bytes:
         """Return the file's bytes, the same ones that were checked.

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from test_serve_predict import encoded
 
 from runtime import Classifier
 from runtime.cli import runtime
+from runtime.errors import FashionZooError
+from runtime.store import StoredModel
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,7 @@ def test_a_taken_port_is_one_sentence_and_exit_1(server: RunningServer) -> None:
     ("arguments", "code", "words"),
     [
         (["--host", "192.0.2.1"], 1, "cannot listen on 192.0.2.1"),
+        (["--host", "127.0.0..1"], 1, "cannot listen on 127.0.0..1"),
         (["--host", "no.such.host.invalid"], 1, "cannot listen on no.such.host.invalid"),
         (["-m", "lenett"], 1, "did you mean 'lenet'?"),
         (["-m", "lenet", "-m", "lenet"], 2, "two models are called 'lenet'"),
@@ -107,6 +111,89 @@ def test_nothing_is_ready_before_it_is_warm(boot: bytes) -> None:
     service.stopping = True
     assert asyncio.run(statuses()) == [200, 503, 200, 200]  # sent elsewhere by whoever asks, still answered
     service.close()
+
+
+class Device:
+    """Stands for a classifier: notes the batches, and fails at some."""
+
+    name, labels = "stand-in", ("a", "b")
+
+    def __init__(self, device: str, fails: bool = False) -> None:
+        self.device, self.fails = device, fails
+        self.sizes: list[int] = []
+
+    def outputs(self, pixels: npt.NDArray[np.uint8], batch_size: int) -> Any:
+        if self.fails:
+            raise RuntimeError("CUDA failure 2:\nout of memory")
+        self.sizes.append(len(pixels))
+
+
+@pytest.mark.parametrize(("device", "warmed"), [("cuda:0", [1, 2, 4, 8, 16, 32, 48]), ("cpu", [1])])
+def test_a_gpu_is_warmed_for_every_size_however_long_each_takes(
+    monkeypatch: pytest.MonkeyPatch, boot: bytes, device: str, warmed: list[int]
+) -> None:
+    from runtime.serving import served
+    from runtime.serving.limits import Limits
+
+    monkeypatch.setattr(served, "WARM_UP_SECONDS", 0.0)
+    stand_in = Device(device)
+    model = served.ServedModel(stand_in, Limits(max_batch=48), lambda *_: None)  # type: ignore[arg-type]
+    model.warm_up()
+    model.close()
+
+    assert stand_in.sizes == warmed
+
+
+def test_a_device_that_fails_in_the_warm_up_is_one_sentence(boot: bytes) -> None:
+    from runtime.serving.limits import Limits
+    from runtime.serving.served import ServedModel
+
+    model = ServedModel(Device("cuda:0", fails=True), Limits(), lambda *_: None)  # type: ignore[arg-type]
+    with pytest.raises(FashionZooError) as raised:
+        model.warm_up()
+    model.close()
+
+    assert str(raised.value) == (
+        "stand-in cannot be warmed up on cuda:0: CUDA failure 2: out of memory; try another --device"
+    )
+    assert not model.ready
+
+
+def test_the_longest_body_has_room_beside_its_compressed_form(boot: bytes) -> None:
+    from runtime.serving.admission import Admission
+    from runtime.serving.limits import Limits
+
+    limits = Limits(max_body=2**29)
+    admission = Admission(limits)
+    admission.hold(limits.max_body)
+    admission.hold(limits.max_body)
+
+    assert admission.held == 2**30
+
+
+@pytest.mark.parametrize(("stated", "shown"), [(0.91, None), ({"top1": 0.9}, 0.9), ({"of": 3}, None), (None, None)])
+def test_a_foreign_models_accuracy_may_be_anything(
+    monkeypatch: pytest.MonkeyPatch, boot: bytes, stated: Any, shown: float | None
+) -> None:
+    from runtime.serving.describe import for_the_page
+    from runtime.serving.limits import Limits
+    from runtime.serving.served import ServedModel
+
+    classifier = Classifier("lenet", device="cpu")
+    monkeypatch.setitem(classifier.metadata.fields, "accuracy", stated)
+    model = ServedModel(classifier, Limits(), lambda *_: None)
+    model.close()
+
+    assert for_the_page(model)["accuracy"] == shown
+    assert StoredModel("foreign", Path("foreign.onnx"), "user", {"accuracy": stated}).accuracy == shown
+
+
+@pytest.mark.parametrize("wish", ["bytes=x", "bytes=99999999-", "bytes=0-1"])
+def test_a_page_is_sent_whole_whatever_range_is_asked_for(server: RunningServer, wish: str) -> None:
+    whole = server.ask("GET", "/style.css")
+    answer = server.ask("GET", "/style.css", headers={"Range": wish})
+
+    assert (answer.status, answer.body) == (200, whole.body)
 
 
 def test_below_the_limit_all_are_answered_and_above_it_503_says_when_to_come_back(boot: bytes) -> None:

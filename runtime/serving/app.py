@@ -141,8 +141,10 @@ class App:
         with self._holding() as hold:
             model = service.warm_model(_path_model(request))
             body = await self._body(request, hold)
-            arguments = body, header(request, HEADER_LENGTH), service.limits.max_queue
-            is_long = arguments[1] is None and len(body) > LONG_JSON
+            length = header(request, HEADER_LENGTH)
+            arguments = body, length, service.limits.max_queue
+            # Beside binary tensors the JSON is short, which its length shows before it is known to be a number.
+            is_long = len(body) > LONG_JSON and (length is None or len(length) > 4)
             pixels, wanted, identity = (
                 await service.aside(read_inference, *arguments) if is_long else read_inference(*arguments)
             )

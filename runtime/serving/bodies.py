@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
+import contextlib
 import zlib
 from collections.abc import Callable
 
@@ -54,10 +55,10 @@ async def _too_long(request: Request, limits: Limits) -> Refusal:
     refusal = Refusal(413, f"the body is too long: at most {limits.max_body} bytes are taken")
     refusal.headers.append((b"connection", b"close"))
     if header(request, b"expect") is None:  # who asks first has sent nothing, and is not told to go on
-        until = time.monotonic() + DISCARD_SECONDS
-        message = await request.receive()
-        while message["type"] == "http.request" and message["more_body"] and time.monotonic() < until:
-            message = await request.receive()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DISCARD_SECONDS):
+                while (await request.receive()).get("more_body"):
+                    pass
     return refusal
 
 

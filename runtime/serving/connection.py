@@ -15,11 +15,13 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from runtime.serving.parser import Parser
 from runtime.serving.refusal import Refusal
 from runtime.serving.service import Service
 
 LINGER_SECONDS = 1.0  # for how long a refused client may go on sending; closed sooner, it would miss the answer
 LAST_CALL_SECONDS = 0.3  # for how long an idle connection stays open once the server stops
+MAX_AHEAD = 64  # requests that a client may send without waiting for an answer
 
 
 class Connection(HttpToolsProtocol):
@@ -27,6 +29,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.parser = Parser(self)  # type: ignore[assignment]
         self._service: Service = self.app.service
         self._limits = self._service.limits
         self._in_head = True  # or before it
@@ -34,6 +37,8 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_body = False
         self._refusal: Refusal | None = None
+        self._owed: Refusal | None = None  # its turn comes when the requests before it have been answered
+        self._before: Any = None  # the cycle before uvicorn's `cycle`
         self._lingering = False
         self._half_closed: socket.socket | None = None
         self._stopping = False
@@ -55,6 +60,8 @@ class Connection(HttpToolsProtocol):
 
     def abandon(self) -> None:
         """Close, since nobody is there to be answered."""
+        if self._lingering:  # refused, which the client may still read
+            return
         if self.cycle is not None:
             self.cycle.disconnected = True
         self.transport.close()
@@ -69,7 +76,7 @@ class Connection(HttpToolsProtocol):
             self._watch()
 
     def data_received(self, data: bytes) -> None:
-        if self._lingering:
+        if self._lingering or self._owed is not None:
             return
         if self._in_head:
             self._head_bytes += len(data)
@@ -77,16 +84,23 @@ class Connection(HttpToolsProtocol):
         # A head may end in the same piece of data in which a long body begins; the whole piece is counted only if not.
         if self._in_head and self._head_bytes > self._limits.max_head:
             self._refuse(self._head_too_long())
-        else:
-            self._watch()
+            return
+        self._watch()
+        # uvicorn stops the clock of an idle connection at any byte, and knows no byte that begins no request: a stray
+        # line's end, or the end of a body whose answer came before it.
+        if self._idle() and self.timeout_keep_alive_task is None:
+            idle = self.timeout_keep_alive
+            self.timeout_keep_alive_task = self.loop.call_later(idle, self.timeout_keep_alive_handler)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         if self._lingering or self.transport.is_closing():
             return None
+        if self._owed is not None:
+            return True
         if self._in_head and self._begun:
             self._refuse(Refusal(400, "the connection was closed before the end of the request's headers"))
             return True
-        if self.cycle is None or self.cycle.response_complete:
+        if self._all_answered():
             return None
         if self._in_body:
             self._refuse(Refusal(400, "the connection was closed before the end of the body"))
@@ -132,7 +146,11 @@ class Connection(HttpToolsProtocol):
         if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > self._limits.max_head:
             self._refusal = self._head_too_long()
             raise httptools.HttpParserError("the head is too long")
+        if len(self.pipeline) >= MAX_AHEAD:
+            self._refusal = Refusal(400, f"more than {MAX_AHEAD} requests were sent ahead of their answers")
+            raise httptools.HttpParserError("too many requests")
         self._in_head, self._begun, self._head_bytes, self._in_body = False, False, 0, True
+        self._before = None if self._all_answered() else self.cycle
         super().on_headers_complete()
         self.scope["state"]["connection"] = self
         if self._stopping:
@@ -146,18 +164,24 @@ class Connection(HttpToolsProtocol):
         """Called by uvicorn where the parser gave up."""
         self._refuse(self._refusal or Refusal(400, "this is not a valid HTTP/1.1 request"))
 
+    def on_response_complete(self) -> None:
+        was_last = not self.pipeline
+        super().on_response_complete()
+        if was_last and self._owed is not None:
+            self._answer_here(self._owed)
+
     # What the server tells
 
     def shutdown(self) -> None:
         """Answer what has been sent and what is on its way, then close."""
         self._stopping = True
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.keep_alive = False
-        else:
+        if self._all_answered():
             self.loop.call_later(LAST_CALL_SECONDS, self._close_if_idle)
+        else:
+            self.cycle.keep_alive = False
 
     def _close_if_idle(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
+        if self._all_answered():
             self.transport.close()
 
     # Refusing
@@ -165,9 +189,17 @@ class Connection(HttpToolsProtocol):
     def _head_too_long(self) -> Refusal:
         return Refusal(431, f"the request's headers are too long: at most {self._limits.max_head} bytes are taken")
 
+    def _all_answered(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _idle(self) -> bool:
+        """Whether the client may send its next request, and has not begun to."""
+        busy = self._in_head or self._in_body or self._lingering or self.transport.is_closing()
+        return not busy and self._all_answered()
+
     def _watch(self) -> None:
         """Start the clock when the client owes something, stop it when it does not."""
-        if self._lingering or not (self._in_head or self._in_body):
+        if self._lingering or self._owed is not None or not (self._in_head or self._in_body):
             if self._deadline is not None:
                 self._deadline.cancel()
                 self._deadline = None
@@ -176,33 +208,41 @@ class Connection(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         self._deadline = None
-        asked = self._begun if self._in_head else not self.cycle.response_complete
-        if not asked:  # or answered already: nothing is left to be said
+        if self._in_head and not self._begun:  # nothing was asked
             self.transport.close()
             return
         what = "headers" if self._in_head else "body"
         self._refuse(Refusal(408, f"the request's {what} took longer than {self._limits.read_seconds:g} seconds"))
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer here, without the app; then read on for a moment, and close."""
-        if self._lingering or self.transport.is_closing():
+        """Read no more; have the refusal sent when its turn comes."""
+        if self._lingering or self._owed is not None or self.transport.is_closing():
             return
-        self._lingering = True
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._in_body:
+            self._refuse_body(refusal)
+        elif self._all_answered():
+            self._answer_here(refusal)
+        else:
+            self._owed = refusal
+        self._watch()
+
+    def _refuse_body(self, refusal: Refusal) -> None:
+        if self.cycle.response_started:  # and perhaps completed: neither can be taken back
+            self.abandon()
+        elif self.pipeline:  # it is the last there, and not begun
+            self.pipeline.popleft()
+            self.cycle, self._owed = self._before, refusal
+        else:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-            if self.cycle.response_started:  # half an answer cannot be taken back
-                self.transport.close()
-                return
-        body = refusal.body()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-            *refusal.headers,
-        ]
-        head = b"".join(b"%s: %s\r\n" % header for header in headers)
-        self.transport.write(STATUS_LINE[refusal.status] + head + b"\r\n" + body)
+            self._answer_here(refusal)
+
+    def _answer_here(self, refusal: Refusal) -> None:
+        """Answer without the app; then read on for a moment, and close."""
+        if self.transport.is_closing():
+            return
+        self._owed, self._lingering = None, True
+        self.transport.write(STATUS_LINE[refusal.status] + refusal.headers_and_body())
         self._service.metrics.refused(refusal.status)
         self._unset_keepalive_if_required()
         self.flow.resume_reading()

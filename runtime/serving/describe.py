@@ -43,7 +43,7 @@ def for_the_page(model: ServedModel) -> dict[str, Any]:
     accuracy = model.classifier.metadata.fields.get("accuracy")
     return {
         "name": model.name,
-        "accuracy": accuracy["top1"] if accuracy else None,
+        "accuracy": accuracy.get("top1") if isinstance(accuracy, dict) else None,
         "device": model.classifier.device,
         "labels": list(model.classifier.labels),
     }

@@ -10,18 +10,21 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from runtime.serving.refusal import Refusal
 
 FORM = "multipart/form-data"
+MAX_PARTS = 64  # each costs more than its bytes; of one file and some fields that people add, there are fewer
 
 
 def uploaded_file(content_type: str, body: bytes) -> tuple[bytes, str]:
     """Return the content of the form's only file, and its name; other fields are passed over.
 
     Raises:
-        Refusal: 400, the form is damaged, or holds no file or several.
+        Refusal: 400, the form is damaged, or holds no file or several, or too many parts.
     """
     _, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
     if not boundary:
         raise Refusal(400, f"the form states no boundary: its content type is {content_type[:80]!r}")
+    if body.count(b"\r\n--" + boundary) > MAX_PARTS:
+        raise Refusal(400, f"the form has more than {MAX_PARTS} parts, expected 1 file: `curl -F file=@shoe.png`")
     reader = _Reader()
     try:
         parser = MultipartParser(boundary, reader.callbacks())

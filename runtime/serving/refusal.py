@@ -30,6 +30,17 @@ class Refusal(FashionZooError):
         kind = {} if self.kind is None else {"kind": self.kind}
         return json.dumps({"error": str(self)} | kind).encode()
 
+    def headers_and_body(self) -> bytes:
+        """Return what follows the status line where the connection ends with this answer."""
+        body = self.body()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+            *self.headers,
+        ]
+        return b"".join(b"%s: %s\r\n" % header for header in headers) + b"\r\n" + body
+
 
 class Disconnected(Exception):
     """The client has left: nobody is there to be answered."""

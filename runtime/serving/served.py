@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from runtime.classifier import Classifier
 from runtime.contract import SIDE
+from runtime.errors import FashionZooError
 from runtime.serving.batcher import Batcher
 from runtime.serving.limits import Limits
 from runtime.serving.reply import Reply
 
-WARM_UP_SECONDS = 0.25  # a batch size that takes longer is the last one tried
+WARM_UP_SECONDS = 0.25  # on a CPU, a batch size that takes longer is the last one tried
 
 
 class ModelJob(Protocol):
@@ -54,18 +55,29 @@ class ServedModel:
         """Run batches of growing size once, so that no client waits for what happens only the first time.
 
         In the thread that will run all others: what CUDA prepares, it prepares for a thread.
+
+        Raises:
+            FashionZooError: the device failed.
         """
-        self._batcher.first(self._warm_up)
+        try:
+            self._batcher.first(self._warm_up)
+        except FashionZooError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise FashionZooError(
+                f"{self.name} cannot be warmed up on {self.classifier.device}: {reason}; try another --device"
+            ) from error
         self.ready = True
 
     def _warm_up(self) -> None:
-        size = 1
-        while size <= self._max_batch:
+        powers = {2**power for power in range(self._max_batch.bit_length())}
+        for size in sorted(powers | {self._max_batch}):
             began = time.perf_counter()
             self.classifier.outputs(np.zeros((size, 1, SIDE, SIDE), np.uint8), size)
-            if time.perf_counter() - began > WARM_UP_SECONDS:
+            # A GPU prepares each size once, however long that takes; a CPU only has to have begun.
+            if self.classifier.device == "cpu" and time.perf_counter() - began > WARM_UP_SECONDS:
                 break
-            size *= 2
 
     def close(self) -> None:
         """Start no more batches."""

@@ -36,10 +36,9 @@ def bind(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listening = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise FashionZooError(
-            f"cannot listen on {host}: {error.strerror}; expected an address of this machine"
-        ) from error
+    except (OSError, UnicodeError) as error:  # the latter for a name that is none, such as 127.0.0..1
+        reason = getattr(error, "strerror", None) or error
+        raise FashionZooError(f"cannot listen on {host}: {reason}; expected an address of this machine") from error
     try:
         if os.name == "posix":  # elsewhere it would let two servers share a port
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
