@@ -11,7 +11,7 @@ PYTHON ?= python3
 # Data, runs and exports of these targets stay inside the checkout.
 export ZOO_HOME ?= $(CURDIR)/.zoo
 
-# As the zoo command does: idle threads soon give their core away.
+# Tests start processes beside each other: idle threads of one soon give their core away.
 export GOMP_SPINCOUNT ?= 100000
 
 INSTALLED := $(VENV)/.installed
