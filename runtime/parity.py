@@ -133,24 +133,8 @@ def measure_parity(classifier: Classifier) -> ParityReport:
     if any(len(answers) != len(images) for answers in golden.values()) or not len(images):
         raise ModelInvalid(f"{folder / FOLDER} is damaged: it has not as many golden answers as pictures")
     started = time.perf_counter()
-    found = {
-        contract.LOGITS: classifier.logits(images),
-        contract.PROBABILITIES: classifier.probabilities(images),
-    }
-    seconds = time.perf_counter() - started
-    flips = np.count_nonzero(found[contract.LOGITS].argmax(axis=1) != golden[contract.LOGITS].argmax(axis=1))
-    return ParityReport(
-        classifier.name,
-        str(classifier.path),
-        digest,
-        classifier.device,
-        classifier.providers,
-        len(images),
-        int(flips),
-        tuple(OutputParity(name, _difference(found[name], golden[name]), tolerances[name]) for name in golden),
-        seconds,
-        classifier.tf32,
-    )
+    found = dict(zip((contract.LOGITS, contract.PROBABILITIES), classifier.outputs(images), strict=True))
+    return _report(classifier, digest, found, golden, tolerances, time.perf_counter() - started)
 
 
 def measure_live_parity(classifier: Classifier, images: npt.NDArray[np.uint8]) -> ParityReport:
@@ -171,24 +155,38 @@ def measure_live_parity(classifier: Classifier, images: npt.NDArray[np.uint8]) -
     if not checkpoint.is_file():
         raise ModelNotFound(f"live parity needs the weights in {checkpoint}, which is missing; {_HINT}")
     digest = hashlib.sha256(classifier.path.read_bytes()).hexdigest()
-    tolerance = read_tolerances(folder, digest, tf32=classifier.tf32)[contract.LOGITS]
+    tolerances = read_tolerances(folder, digest, tf32=classifier.tf32)
     with Contestant("torch", classifier.path, "cpu", network=classifier.name, checkpoint=checkpoint) as network:
         expected = np.concatenate([network.logits(images[start : start + 64]) for start in range(0, len(images), 64)])
     started = time.perf_counter()
-    found = classifier.logits(images)
+    found = {contract.LOGITS: classifier.logits(images)}
     seconds = time.perf_counter() - started
+    return _report(classifier, digest, found, {contract.LOGITS: expected}, tolerances, seconds, LIVE)
+
+
+def _report(
+    classifier: Classifier,
+    digest: str,
+    found: dict[str, npt.NDArray[np.float32]],
+    expected: dict[str, npt.NDArray[np.float32]],
+    tolerances: dict[str, float],
+    seconds: float,
+    reference: str = GOLDEN,
+) -> ParityReport:
+    """Compare outputs, each float32 (N, K), of which the logits decide."""
+    decided, right = (outputs[contract.LOGITS].argmax(axis=1) for outputs in (found, expected))
     return ParityReport(
         classifier.name,
         str(classifier.path),
         digest,
         classifier.device,
         classifier.providers,
-        len(images),
-        int(np.count_nonzero(found.argmax(axis=1) != expected.argmax(axis=1))),
-        (OutputParity(contract.LOGITS, _difference(found, expected), tolerance),),
+        len(decided),
+        int(np.count_nonzero(decided != right)),
+        tuple(OutputParity(name, _difference(found[name], expected[name]), tolerances[name]) for name in expected),
         seconds,
         classifier.tf32,
-        LIVE,
+        reference,
     )
 
 

@@ -25,10 +25,10 @@ def main() -> None:
     try:
         zoo(prog_name="zoo")
     except SystemExit as end:
-        if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun started this process, and torch is here already
+        if "TORCHELASTIC_RUN_ID" in os.environ and isinstance(end.code, int):  # started by torchrun
             from zoo.distributed import leave
 
-            leave(end.code if isinstance(end.code, int) else 0)
+            leave(end.code)
         raise
 
 

@@ -141,7 +141,7 @@ def joined(device: torch.device, timeout: timedelta = TIMEOUT) -> Iterator[World
 def leave(status: int) -> NoReturn:
     """End this process at once, as every process of a run should.
 
-    Python's own way out aborts now and then: a thread of gloo that still holds the last collective's tensor gives it
+    Python's own way out can abort: a thread of gloo that still holds the last collective's tensor gives it
     back to an interpreter that no longer is one (PyTorch issues 179291 and 190489).
     """
     sys.stdout.flush()
