@@ -107,6 +107,32 @@ def test_commands_that_need_no_session_do_not_load_onnxruntime(command: list[str
     assert run_blocked(program).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [
+        (["predict", "nowhere.png", "--device", "cpu"], "cli_predict"),
+        (["list"], "cli_models"),
+        (["predict", "--help"], "cli_predict"),
+        (["prdict"], None),
+        (["--version"], None),
+    ],
+)
+def test_a_command_does_not_wait_for_the_other_commands(command: list[str], module: str | None) -> None:
+    program = (
+        f"import sys\nfrom runtime.cli import runtime\ntry: runtime({command!r})\nexcept SystemExit: pass\n"
+        "print([n for n in sys.modules if n.startswith('runtime.cli_')], file=sys.stderr)"
+    )
+    done = run_blocked(program)
+
+    assert done.stderr.splitlines()[-1] == str([f"runtime.{module}"] if module else [])
+
+
+def test_every_command_of_the_group_is_found_under_the_name_it_has() -> None:
+    from runtime.cli import COMMANDS, runtime
+
+    assert {name: runtime.commands[name].name for name in COMMANDS} == {name: name for name in COMMANDS}
+
+
 def test_zoo_help_does_not_wait_for_torch() -> None:
     program = (
         "import sys\nfrom zoo.cli import zoo\n"
