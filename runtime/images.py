@@ -38,7 +38,7 @@ Fit: TypeAlias = Literal["auto", "exact", "catalogue"]
 Fitted: TypeAlias = Literal["exact", "whole", "cropped", "catalogue"]
 
 SIDE = 28  # pixels
-# Chosen on test images made into photographs, by mean absolute difference; tests/test_images.py holds the results.
+# Chosen on test images made into photographs, by mean absolute difference: tests/test_image_framing.py.
 SURVEY_SIDE = 448  # pixels: a larger picture is surveyed on a reduced copy, which also averages noise away
 NOISE = 20  # levels by which a plain background may vary
 EDGE = 0.22  # share of the garment's contrast at which the garment begins; lower, and blur enlarges it

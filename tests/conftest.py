@@ -45,6 +45,17 @@ def test_images(fashion_mnist_dir: Path) -> npt.NDArray[np.uint8]:
     return images
 
 
+@pytest.fixture
+def shirt(test_images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """One data set image with all sorts of greys, uint8 (28, 28)."""
+    return np.asarray(test_images[1])
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20)
+
+
 @pytest.fixture(scope="session")
 def test_labels(fashion_mnist_dir: Path) -> npt.NDArray[np.uint8]:
     """uint8 (10000,); shared, so read-only."""
