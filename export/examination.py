@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from export.examination_child import BATCHES
+from export.trace import Shape, merged
+
 _PROGRAM = Path(__file__).with_name("examination_child.py")
 _BASE_MEMORY = 900 << 20
 _MEMORY_PER_BYTE = 8  # the file, parsed, serialised and parsed again by each of the three
@@ -27,13 +30,13 @@ class Examination:
     Attributes:
         problem: why the checker or strict inference refuses the file; None if they do not.
         crash: how the child died, if it did: such a file must not be opened anywhere else.
-        shapes: by value name, what the graph computes for `BATCH` images; stored value_info is not believed.
+        shapes: by value name, what the graph computes, `batch` for the symbol; stored value_info is not believed.
         types: by value name, the element type that goes with it.
     """
 
     problem: str | None
     crash: str | None
-    shapes: dict[str, tuple[int, ...]]
+    shapes: dict[str, Shape]
     types: dict[str, int]
 
 
@@ -71,8 +74,8 @@ def _ask(content: bytes, memory: int, seconds: int) -> tuple[bytes, int | None]:
 
 def read_answer(answer: dict[str, Any]) -> Examination:
     """Understand what `examination_child.examine` returns."""
-    shapes = {name: tuple(shape) for name, (_, shape) in answer["values"].items()}
-    types = {name: kind for name, (kind, _) in answer["values"].items()}
+    shapes = {name: merged(tuple(one), tuple(other), BATCHES) for name, (_, one, other) in answer["values"].items()}
+    types = {name: kind for name, (kind, _, _) in answer["values"].items()}
     return Examination(answer["problem"], None, shapes, types)
 
 

@@ -6,12 +6,16 @@ import os
 import sys
 from typing import Any
 
-BATCH = 3  # stands for the symbol: with a number, inference resolves every shape, whoever wrote the graph
+# Stand for the symbol: with a number, inference resolves every shape, whoever wrote the graph; with two, what grows
+# with the batch is told from what does not.
+BATCHES = (3, 5)
+LARGE = 1_024  # elements; a tensor of so many is no shape, and inference need not read it
 MAX_ACTIVATION = 1 << 26  # elements of one value, for one image
 
 
 def examine(content: bytes, tell: Any = lambda stage: None) -> dict[str, Any]:
-    """Return `{"problem": str | None, "values": {name: [elem_type, shape]}}`; may crash, which is what it is for."""
+    """Return `{"problem": str | None, "values": {name: [elem_type, shape, shape of a larger batch]}}`; may crash, which
+    is what it is for."""
     import onnx
     import onnx.checker
     import onnx.shape_inference
@@ -26,7 +30,8 @@ def examine(content: bytes, tell: Any = lambda stage: None) -> dict[str, Any]:
     except Exception as error:  # the checker's and the inference's errors share no base class
         problem = " ".join(str(error).split())[:1000]
     tell("onnx's shape inference")
-    values = _values(model)
+    light = _without_weights(model)
+    values, larger = (_values(light, batch) for batch in BATCHES)
     for name, (_, shape) in values.items():
         size = 1
         for dim in shape[1:]:
@@ -35,24 +40,49 @@ def examine(content: bytes, tell: Any = lambda stage: None) -> dict[str, Any]:
             return {"problem": f"{name!r} would hold {size:,} numbers for one image", "values": {}, "bomb": True}
     tell("onnxruntime")
     _run(content, model)
-    return {"problem": problem, "values": values}
+    return {
+        "problem": problem,
+        "values": {name: [*value, larger[name][1]] for name, value in values.items() if name in larger},
+    }
 
 
-def _values(model: Any) -> dict[str, Any]:
-    """Infer every shape from the inputs and the weights alone, for `BATCH` images."""
+def _without_weights(model: Any) -> Any:
+    """Return a copy in which large tensors have kept their types and sizes alone."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    for field, value in model.ListFields():
+        if field.name == "opset_import":
+            copy.opset_import.extend(value)
+        elif field.name == "ir_version":
+            copy.ir_version = value
+    graph = copy.graph
+    graph.name = model.graph.name
+    for part in ("node", "input", "output"):
+        getattr(graph, part).extend(getattr(model.graph, part))
+    for tensor in model.graph.initializer:
+        size = 1
+        for dim in tensor.dims:
+            size *= dim
+        if size >= LARGE:
+            graph.initializer.add(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
+        else:
+            graph.initializer.add().CopyFrom(tensor)
+    return copy
+
+
+def _values(model: Any, batch: int) -> dict[str, Any]:
+    """Infer every shape from the inputs and the weights alone, for so many images."""
     import onnx
     import onnx.shape_inference
 
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    copy.graph.ClearField("value_info")
-    for info in copy.graph.input:
+    for info in model.graph.input:
         for dim in info.type.tensor_type.shape.dim[:1]:
-            dim.dim_value = BATCH
-    for info in copy.graph.output:
+            dim.dim_value = batch
+    for info in model.graph.output:
         info.type.tensor_type.ClearField("shape")
     try:
-        inferred = onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     except Exception:  # the strict run before this one has said why
         return {}
     return {

@@ -17,6 +17,7 @@ from export.halving import read_as_float
 from export.precision import FULL, Precision
 from export.provenance import Provenance, provenance
 from export.references import InDouble, InHalf
+from export.trace import Trace, trace
 from runtime import contract
 from runtime.errors import ModelInvalid
 from runtime.parity import READ_AS_FLOAT
@@ -82,6 +83,11 @@ class Subject:
     def examination(self) -> Examination:
         """What the libraries say of the file, asked in a process of its own."""
         return examine(self.content)
+
+    @functools.cached_property
+    def trace(self) -> Trace:
+        """The shapes that flow through the network."""
+        return trace(self.network)
 
     @functools.cached_property
     def provenance(self) -> Provenance:

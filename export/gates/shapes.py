@@ -1,25 +1,24 @@
-"""Gate: layer by layer, the shape in the file is the shape in PyTorch, and the closed formula's where there is one."""
+"""Gate: layer by layer, the shape in the file is the shape in PyTorch, and the closed formula's where there is one; and
+`batch` stands at the front of each, for whatever number of images."""
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from export.layers import values_of_modules
 from export.subject import Finding, GateFailure, Subject
+from export.trace import Call, Shape, Trace
+from runtime import contract
 
-_BATCH = 2  # stands for the symbol while PyTorch is watched
-Shape = tuple[int, ...]
 _KEEPS_SHAPE = (nn.ReLU, nn.Sigmoid, nn.Tanh, nn.Dropout, nn.BatchNorm2d, nn.LeakyReLU, nn.Identity, nn.Softmax)
 
 
 @dataclass(frozen=True)
 class LayerShape:
-    """One layer's output without the batch: by PyTorch, by the closed formula (None where there is none), by the file
-    (None where no node of the file can be told to be this layer); `value` is its name in the file."""
+    """One layer's output, `batch` for the symbol: by PyTorch, by the closed formula (None where there is none), by the
+    file (None where no node of the file can be told to be this layer); `value` is its name in the file."""
 
     module: str
     kind: str
@@ -30,17 +29,22 @@ class LayerShape:
 
 
 def shapes(subject: Subject) -> Finding:
+    traced = subject.trace
+    if problem := _batch_problem(traced):
+        raise GateFailure(problem, {"calls": [[c.name, c.before, c.after] for c in traced.calls], "by": traced.by})
     rows = layer_shapes(subject)
     folded = subject.provenance.folded
-    measures = {"table": [asdict(row) for row in rows], "folded": folded}
+    measures = {"table": [asdict(row) for row in rows], "folded": folded, "by": traced.by}
     for row in rows:
         if row.formula is not None and row.formula != row.torch:
             raise GateFailure(
-                f"{row.module} ({row.kind}): PyTorch gives {row.torch}, the closed formula {row.formula}", measures
+                f"{row.module} ({row.kind}): PyTorch gives {shown(row.torch)}, the closed formula {shown(row.formula)}",
+                measures,
             )
         if row.onnx is not None and row.onnx != row.torch:
             raise GateFailure(
-                f"{row.module} ({row.kind}): PyTorch gives {row.torch}, the file computes {row.onnx} in {row.value!r}",
+                f"{row.module} ({row.kind}): PyTorch gives {shown(row.torch)}, the file computes {shown(row.onnx)} in "
+                f"{row.value!r}",
                 measures,
             )
     matched = [row for row in rows if row.onnx is not None]
@@ -50,52 +54,57 @@ def shapes(subject: Subject) -> Finding:
     words = f"; folded: {', '.join(f'{norm} into {layer}' for norm, layer in folded.items())}" if folded else ""
     words += f"; not told apart in the file: {', '.join(merged)}" if merged else ""
     return Finding(
-        f"{len(matched)} of {len(rows)} layers have the same shape in PyTorch and the file, "
-        f"{sum(row.formula is not None for row in rows)} also by formula{words}",
+        f"{len(matched)} of {len(rows)} layers have the same shape in PyTorch ({traced.by}) and the file, "
+        f"{sum(row.formula is not None for row in rows)} also by formula, for any batch{words}",
         {"layers": len(rows), "matched": len(matched), "merged": merged} | measures,
     )
 
 
 def layer_shapes(subject: Subject) -> list[LayerShape]:
     """Return every leaf module of the network in the order it ran, its shape from three sources side by side."""
-    ran = _watch(subject.network)
-    modules = [(name, module) for name, module, _, _ in ran]
-    values = values_of_modules(modules, subject.model.graph, subject.provenance.places)
+    calls = subject.trace.calls
+    values = values_of_modules(
+        [(call.name, call.module) for call in calls], subject.model.graph, subject.provenance.places
+    )
     in_file = subject.examination.shapes
     rows = []
-    for name, module, before, after in ran:
-        value = values.get(name)
-        shape = in_file[value][1:] if value in in_file else None
-        rows.append(LayerShape(name, type(module).__name__, after, closed_formula(module, before), shape, value))
+    for call in calls:
+        value = values.get(call.name)
+        shape = in_file.get(value) if value else None
+        rows.append(LayerShape(call.name, type(call.module).__name__, call.after, _formula(call), shape, value))
     return rows
 
 
-def _watch(network: nn.Module) -> list[tuple[str, nn.Module, Shape, Shape]]:
-    """Run two images through the network and note every leaf module's input and output shape."""
-    seen: list[tuple[str, nn.Module, Shape, Shape]] = []
-
-    def watcher(name: str) -> Callable[..., None]:
-        def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            seen.append((name, module, tuple(inputs[0].shape[1:]), tuple(output.shape[1:])))
-
-        return note
-
-    handles = [
-        module.register_forward_hook(watcher(name))
-        for name, module in network.named_modules()
-        if name and not list(module.children())
-    ]
-    try:
-        with torch.inference_mode():
-            network(torch.zeros(_BATCH, 1, 28, 28, dtype=torch.uint8))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return seen
+def shown(shape: Shape) -> str:
+    """Return a shape as it is written in this project: `(batch, 6, 28, 28)`."""
+    return f"({', '.join(map(str, shape))})"
 
 
-def closed_formula(module: nn.Module, before: Shape) -> Shape | None:
-    """Return the output shape that follows from a layer's hyperparameters, or None where no formula is known.
+def _batch_problem(traced: Trace) -> str | None:
+    """Say where the batch is lost on the way, and why, if the network's own code does not keep it."""
+    for call in traced.calls:
+        if call.after[:1] == (contract.BATCH,):
+            continue
+        if traced.problem or any(isinstance(size, str) for size in (*call.before, *call.after)):
+            why = f": {traced.problem}" if traced.problem else ""
+            return (
+                f"{call.name} ({type(call.module).__name__}): its result should have '{contract.BATCH}' in front, but "
+                f"PyTorch gives {shown(call.after)} for {shown(call.before)}{why}"
+            )
+    return f"the network is not the same for any batch: {traced.problem}" if traced.problem else None
+
+
+def _formula(call: Call) -> Shape | None:
+    """Return the closed formula's shape for a batch of images; of what is no batch, nothing is said."""
+    sizes = tuple(size for size in call.before[1:] if isinstance(size, int))
+    if call.before[:1] != (contract.BATCH,) or len(sizes) != len(call.before) - 1:
+        return None
+    after = closed_formula(call.module, sizes)
+    return None if after is None else (contract.BATCH, *after)
+
+
+def closed_formula(module: nn.Module, before: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return one image's output shape that follows from a layer's hyperparameters, or None where no formula is known.
 
     For convolution and pooling (C, H, W) it is floor((n - k + p + s) / s), p both sides together (D2L 7.3).
     """

@@ -3,7 +3,6 @@
 import onnx
 import onnx.numpy_helper
 
-from export.examination_child import BATCH
 from export.subject import Finding, GateFailure, Subject
 
 OPSETS = range(13, 24)
@@ -76,10 +75,10 @@ def _stale_shape(subject: Subject) -> str | None:
         found = computed.get(info.name)
         if not stored or found is None:
             continue
-        differ = len(stored) != len(found) or any(
-            s and f and s != f for s, f in zip(stored[1:], found[1:], strict=True)
-        )
-        if differ or (stored[0] and stored[0] != found[0] and found[0] != BATCH):
-            said, computes = list(stored[1:]), list(found[1:])
-            return f"{info.name!r} is said to be {said} for one image, but the graph computes {computes}"
+        # A symbol on either side is for the gate of the batch.
+        if len(stored) != len(found) or any(
+            said and isinstance(size, int) and size and said != size for said, size in zip(stored, found, strict=True)
+        ):
+            said = [dim.dim_param or dim.dim_value for dim in info.type.tensor_type.shape.dim]
+            return f"{info.name!r} is said to be {said}, but the graph computes {list(found)}"
     return None
