@@ -134,14 +134,23 @@ class Subject:
         return run_session(opened.session, images, outputs)
 
     @functools.cached_property
+    def graph_outputs(self) -> tuple[Floats, Floats]:
+        """The graph's logits and probabilities on all images: float32 (N, K)."""
+        logits, probabilities = self.run_graph(self.images, (contract.LOGITS, contract.PROBABILITIES))
+        return logits, probabilities
+
+    @property
     def graph_logits(self) -> Floats:
-        """The graph's logits on all images: float32 (N, K)."""
-        return self.run_graph(self.images)[0]
+        return self.graph_outputs[0]
 
     @functools.cached_property
+    def network_outputs(self) -> tuple[Floats, Floats]:
+        """The network's own logits and probabilities on all images: float32 (N, K)."""
+        return run_network(self.network, self.images)
+
+    @property
     def network_logits(self) -> Floats:
-        """The network's own logits on all images: float32 (N, K)."""
-        return run_network(self.network, self.images)[0]
+        return self.network_outputs[0]
 
     @functools.cached_property
     def tolerance(self) -> dict[str, float]:
