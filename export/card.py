@@ -4,11 +4,12 @@ from typing import Any
 
 from export.movement import Movement
 from export.precision import FULL, Precision
+from runtime.store import MODEL_FILE
 
 
 def model_card(entry: dict[str, Any]) -> str:
     """Return the card of an index entry as Markdown."""
-    name, file = entry["name"], entry["file"].rpartition("/")[2]
+    name, file = entry["name"], entry.get("file", MODEL_FILE).rpartition("/")[2]
     lines = [
         f"# {name}",
         "",
@@ -19,7 +20,8 @@ def model_card(entry: dict[str, Any]) -> str:
         "| | |",
         "|---|---|",
     ]
-    rows = {
+    rows = {"made by": f"`{entry['rebuild']}`; the file is too large for the repository"} if "rebuild" in entry else {}
+    rows |= {
         "file": f"`{file}`, {entry['bytes']:,} bytes, opset {entry['opset']}, IR version {entry['ir_version']}",
         "sha256": f"`{entry['sha256']}`",
         "parameters": f"{entry['parameters']:,}",

@@ -5,16 +5,25 @@ from pathlib import Path
 from typing import Any
 
 from runtime.atomic import write_bytes
-from runtime.store import INDEX, INDEX_SCHEMA, read_index
+from runtime.store import INDEX, INDEX_SCHEMA, read_index, read_rebuildable
 
 
 def add_entry(weights: Path, entry: dict[str, Any]) -> None:
     """Put a model's entry into the index of a weights folder, in place of an older one, atomically.
 
+    An entry with a `rebuild` command, and no file, goes among the models that this folder does not carry. They have a
+    list of their own, so that whoever reads the list of models finds a file for each.
+
     Raises:
         ModelInvalid: the index that is there is damaged; it is left as it is.
         OSError: it cannot be written.
     """
-    entries = read_index(weights) | {entry["name"]: entry}
-    document = {"schema": INDEX_SCHEMA, "models": [entries[name] for name in sorted(entries)]}
+    sections = {"models": read_index(weights), "rebuildable": read_rebuildable(weights)}
+    for entries in sections.values():
+        entries.pop(entry["name"], None)
+    sections["rebuildable" if "rebuild" in entry else "models"][entry["name"]] = entry
+    document: dict[str, Any] = {"schema": INDEX_SCHEMA}
+    for section, entries in sections.items():
+        if entries or section == "models":
+            document[section] = [entries[name] for name in sorted(entries)]
     write_bytes(weights / INDEX, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())

@@ -2,7 +2,8 @@
 
 A name is looked for, in this order, in the user's own exports (`$ZOO_HOME/weights`), in the repository this package
 was imported from, and among the weights inside the wheel. Each of these folders has an `index.json` that holds every
-model's checksum; a path to a file needs none.
+model's checksum; a path to a file needs none. Models too large for a repository have an entry there without a file:
+all their figures, and the command that makes them again.
 """
 
 from __future__ import annotations
@@ -93,6 +94,19 @@ def read_index(folder: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ModelInvalid: the index is damaged, or of another schema.
     """
+    return _entries(folder, "models", ("name", "file", "sha256"))
+
+
+def read_rebuildable(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return, by name, the models that a folder does not carry: entries with a command, `rebuild`, in place of a file.
+
+    Raises:
+        ModelInvalid: the index is damaged, or of another schema.
+    """
+    return _entries(folder, "rebuildable", ("name", "rebuild", "sha256"))
+
+
+def _entries(folder: Path, section: str, required: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     path = folder / INDEX
     try:
         document = json.loads(path.read_bytes())
@@ -104,12 +118,12 @@ def read_index(folder: Path) -> dict[str, dict[str, Any]]:
         raise ModelInvalid(f"{path} is damaged: {error}") from error
     if not isinstance(document, dict) or document.get("schema") != INDEX_SCHEMA:
         raise ModelInvalid(f"{path} is not an index of schema {INDEX_SCHEMA}")
-    entries = document.get("models")
+    entries = document.get(section, [] if section == "rebuildable" else None)  # younger than the first indexes
     if not isinstance(entries, list):
-        raise ModelInvalid(f"{path} is damaged: it has no list of models")
+        raise ModelInvalid(f"{path} is damaged: it has no list of {section}")
     for entry in entries:
-        if not (isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("name", "file", "sha256"))):
-            raise ModelInvalid(f"{path} is damaged: an entry lacks its name, file or sha256")
+        if not (isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in required)):
+            raise ModelInvalid(f"{path} is damaged: an entry lacks its {', '.join(required[:-1])} or {required[-1]}")
     return {entry["name"]: entry for entry in entries}
 
 
@@ -128,7 +142,7 @@ def find_model(model: str | os.PathLike[str] | None = None) -> StoredModel:
     """Return the file that `model` means: a path, a name, or for None the most accurate model that the wheel carries.
 
     Raises:
-        ModelNotFound: there is none; the sentence lists the known names and the nearest.
+        ModelNotFound: there is none; the sentence lists the known names and the nearest, or says how to make it.
         ModelInvalid: an index is damaged.
     """
     if model is None:
@@ -140,6 +154,12 @@ def find_model(model: str | os.PathLike[str] | None = None) -> StoredModel:
     known = {stored.name: stored for stored in list_models()}
     if name in known:
         return known[name]
+    for _, folder in folders():
+        if entry := read_rebuildable(folder).get(name):
+            raise ModelNotFound(
+                f"{name} is not on this machine: its file of {entry.get('bytes', 0):,} bytes is more than the "
+                f"repository carries; make it with `{entry['rebuild']}`"
+            )
     import difflib  # only for whoever mistyped
 
     nearest = difflib.get_close_matches(text, known, n=1)

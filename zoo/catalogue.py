@@ -5,17 +5,18 @@ from typing import Any
 import torch
 
 from export.artifact import count_flops
-from runtime.store import read_index, repository_weights, user_weights
+from runtime.store import read_index, read_rebuildable, repository_weights, user_weights
 from zoo.models import ARCHITECTURES, create_model
 
 
 def catalogue() -> list[dict[str, Any]]:
     """Return a row a network: name, parameters, flops, input_size, and what is known of its published weights."""
-    published = read_index(folder) if (folder := repository_weights()) else {}
+    folder = repository_weights()
+    published, rebuildable = (read_index(folder), read_rebuildable(folder)) if folder else ({}, {})
     own = read_index(user_weights())
     rows = []
     for name, architecture in ARCHITECTURES.items():
-        entry = own.get(name) or published.get(name)
+        entry = own.get(name) or published.get(name) or rebuildable.get(name)
         if entry:
             parameters, flops = entry["parameters"], entry["flops"]
         else:

@@ -293,6 +293,8 @@ def publish(model: str, as_json: bool) -> None:
         emit_json(entry)
     else:
         emit(f"{folder}  test accuracy {entry['accuracy']['top1']:.4f}")
+        if "rebuild" in entry:
+            emit(f"not copied, too large: its file of {entry['bytes']:,} bytes; `{entry['rebuild']}` makes it")
 
 
 def print_report(report: Any) -> None:

@@ -1,5 +1,6 @@
 """From a trained network to an artifact, to its proof, to the repository: what `zoo export|verify|publish` call."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from runtime.store import MODEL_FILE, StoredModel, find_model, read_index, repos
 from zoo.checkpoint import CheckpointError
 from zoo.checkpoint import load as load_checkpoint
 from zoo.models import canonical_name
+from zoo.recipes import recipe_for
 from zoo.trained import Trained, load_trained
 
 
@@ -137,9 +139,12 @@ def _checkpoint_beside(stored: StoredModel) -> Path | None:
 def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
     """Copy the user's export of a model into the repository's weights, after verifying the file on disk again.
 
+    Of a model with a file too large for a repository, all but that file and its checkpoint are copied, and its entry
+    says by which command they are made.
+
     Raises:
-        NotPublishable: nothing was exported, this is no checkout of the repository, rounding cost accuracy, or a file
-            is too large for a repository.
+        NotPublishable: nothing was exported, this is no checkout of the repository, rounding cost accuracy, or rounding
+            would make the file small enough for a repository.
         VerificationFailed: a gate failed; the repository is as it was.
     """
     name = canonical_name(model)
@@ -159,34 +164,67 @@ def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
             f"{name} loses accuracy as {Precision.of(exported)}: {Movement(**rounding)}, which chance does not "
             "explain; publish it as fp32"
         )
-    _require_room(weights, folder, Precision.of(exported))
+    precision = Precision.of(exported)
+    too_large = _too_large(folder, precision)
     report = verify_stored(name, stored.path, folder / CHECKPOINT_FILE)
     report.require()
     trained = load_trained(name, folder / CHECKPOINT_FILE)
     content = stored.read()
-    files = {MODEL_FILE: content, REPORT_FILE: (json.dumps(report.as_dict(), indent=2) + "\n").encode()}
-    for path in [folder / CHECKPOINT_FILE, *sorted((folder / FOLDER).iterdir())]:
-        files[str(path.relative_to(folder))] = path.read_bytes()
-    entry = index_entry(trained.network, content, describe(trained), report)
+    files = {REPORT_FILE: (json.dumps(report.as_dict(), indent=2) + "\n").encode()}
     # The checkpoint beside the file may be rounded itself; what that cost was measured against the trained one.
-    write_artifact(weights, entry | {"rounding": rounding}, files)
-    return read_index(weights)[name], weights / name
+    entry = index_entry(trained.network, content, describe(trained), report) | {"rounding": rounding}
+    if too_large:
+        del entry["file"]
+        entry["rebuild"] = rebuild_command(trained, precision)
+    else:
+        files |= {MODEL_FILE: content, CHECKPOINT_FILE: (folder / CHECKPOINT_FILE).read_bytes()}
+    files |= {str(path.relative_to(folder)): path.read_bytes() for path in sorted((folder / FOLDER).iterdir())}
+    _require_room(weights, name, sum(map(len, files.values())), precision)
+    write_artifact(weights, entry, files)
+    return entry, weights / name
 
 
-def _require_room(weights: Path, folder: Path, precision: Precision) -> None:
-    """Raise NotPublishable where a file, or all of the repository's weights with it, would be too large."""
-    sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-    largest = max(sizes, key=lambda path: sizes[path])
-    remedy = "use it from your own weights"
-    if not precision.rounds:
-        remedy = f"`zoo export --storage fp16` halves it, or {remedy}"
-    if sizes[largest] > MAX_FILE:
+def rebuild_command(trained: Trained, precision: Precision) -> str:
+    """Return the command line that trains and exports this very model again."""
+    header = trained.checkpoint.header
+    recipe, stock = header["recipe"], {}
+    with contextlib.suppress(UsageError):  # a recipe of another version
+        stock = recipe_for(trained.name, recipe["name"]).as_dict()
+    options = [f"--recipe {recipe['name']}", f"--seed {header['seed']}"]
+    options += [
+        f"--{field.replace('_', '-')} {recipe[field]}"
+        for field in ("epochs", "lr", "batch_size")
+        if field in recipe and recipe[field] != stock.get(field)
+    ]
+    if header.get("precision"):
+        options.append(f"--precision {header['precision']}")
+    form = {"fp16": " --dtype fp16", "fp32": " --storage fp16" if precision.rounds else ""}[precision.dtype]
+    return f"zoo train {trained.name} {' '.join(options)} && zoo export {trained.name}{form}"
+
+
+def _too_large(folder: Path, precision: Precision) -> bool:
+    """Tell whether a file of an export is more than a repository carries.
+
+    Raises:
+        NotPublishable: it is, and keeping the weights as float16 would help.
+    """
+    largest = max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    size = largest.stat().st_size
+    if MAX_FILE < size < 2 * MAX_FILE and not precision.rounds:
         raise NotPublishable(
-            f"{largest} has {sizes[largest]:,} bytes, and a file in the repository may have {MAX_FILE:,}: {remedy}"
+            f"{largest} has {size:,} bytes, and a file in the repository may have {MAX_FILE:,}: "
+            "`zoo export --storage fp16` halves it"
         )
-    others = [path for path in weights.glob("*/**/*") if path.is_file() and weights / folder.name not in path.parents]
-    total = sum(sizes.values()) + sum(path.stat().st_size for path in others)
+    return size > MAX_FILE
+
+
+def _require_room(weights: Path, name: str, size: int, precision: Precision) -> None:
+    """Raise NotPublishable where all of the repository's weights would be too large with this model's `size` bytes."""
+    others = [path for path in weights.glob("*/**/*") if path.is_file() and weights / name not in path.parents]
+    total = size + sum(path.stat().st_size for path in others)
     if total > MAX_WEIGHTS:
+        remedy = "" if precision.rounds else "`zoo export --storage fp16` halves it, or "
         raise NotPublishable(
-            f"with {folder.name}, {weights} would hold {total:,} bytes, and may hold {MAX_WEIGHTS:,}: {remedy}"
+            f"with {name}, {weights} would hold {total:,} bytes, and may hold {MAX_WEIGHTS:,}: "
+            f"{remedy}use it from your own weights"
         )

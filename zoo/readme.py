@@ -8,7 +8,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from runtime.store import read_index
+from runtime.store import read_index, read_rebuildable
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "<!-- {}: made by `python -m zoo.readme` -->"
@@ -24,11 +24,13 @@ def results_table(root: Path = ROOT) -> str:
         "| model | parameters | MFLOP an image | file | test accuracy | over seeds | the book |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
-    for name, entry in read_index(root / "weights").items():
+    carried, rebuildable = read_index(root / "weights"), read_rebuildable(root / "weights")
+    for name, entry in sorted((carried | rebuildable).items()):
+        size = f"{entry['bytes'] / 1e6:.2f} MB" + ("" if name in carried else ", made by a command")
         book = f"{BOOK[name]:.3f}" if name in BOOK else ""
         rows.append(
             f"| [`{name}`](weights/{name}/README.md) | {entry['parameters']:,} | {entry['flops'] / 1e6:,.1f} "
-            f"| {entry['bytes'] / 1e6:.2f} MB | {entry['accuracy']['top1']:.4f} | {_over_seeds(root, name)} | {book} |"
+            f"| {size} | {entry['accuracy']['top1']:.4f} | {_over_seeds(root, name)} | {book} |"
         )
     return "\n".join(rows)
 
