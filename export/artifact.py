@@ -29,7 +29,7 @@ from export.subject import Pixels, Subject
 from export.verifier import verify
 from runtime import contract
 from runtime.atomic import sync_folder, write_synced
-from runtime.errors import FashionZooError
+from runtime.errors import DeviceUnavailable, FashionZooError
 from runtime.store import MODEL_FILE
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -101,7 +101,12 @@ def _frozen(
 ) -> tuple[bytes, Subject]:
     """Build the graph with the accuracy that it itself reaches: measured on a first build, declared in a second."""
     draft = Subject(network, build_graph(network, description.metadata(None)), images, labels, {}, device)
-    correct = int((draft.graph_logits.argmax(1) == labels).sum())
+    try:
+        correct = int((draft.graph_logits.argmax(1) == labels).sum())
+    except DeviceUnavailable:
+        raise
+    except Exception:  # it cannot be run at all: the gates say why
+        return draft.content, draft
     accuracy = {"n": len(labels), "correct": correct, "top1": correct / len(labels)}
     return build_graph(network, description.metadata(accuracy)), draft
 

@@ -16,15 +16,22 @@ import onnx.numpy_helper
 import torch
 from torch import Tensor, nn
 
+from export.admission import require_contract
 from export.halving import compute_in_half, store_in_half
 from export.opset import lower_opset
 from export.precision import Precision
 from runtime import contract
+from runtime.errors import FashionZooError
 
 EXPORT_OPSET = 18  # what the exporter is written for; lowered afterwards
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _WRAPPED = "classifier"
+_NO_SCOPE = "_empty_nn_module_stack_from_metadata_hook"  # what the exporter calls it if it has lost the module
 _BARRIER = "fashion_zoo::Barrier"  # stands in a graph only while the exporter works on it
+
+
+class NotTranslatable(FashionZooError):
+    """PyTorch's exporter cannot follow the network's code."""
 
 
 class _WithProbabilities(nn.Module):
@@ -50,14 +57,16 @@ def build_graph(network: nn.Module, metadata: dict[str, Any]) -> bytes:
         A serialised ModelProto. It has not been verified.
 
     Raises:
-        UsageError: a weight is beyond the range of the precision asked for.
+        UsageError: the network does not keep the contract, or a weight is beyond the range of the precision asked for.
+        NotTranslatable: PyTorch's exporter cannot follow its code.
     """
     precision = Precision.of(metadata)
+    # Two images: with one, the exporter would take the batch for a constant.
+    example = torch.zeros(2, 1, contract.SIDE, contract.SIDE, dtype=torch.uint8)
+    require_contract(network, example)
     wrapped = _WithProbabilities(precision.rounded(copy.deepcopy(network).to("cpu"))).eval()
     if precision.rounds:
         _keep_batch_norms(wrapped)
-    # Two images: with one, the exporter would take the batch for a constant.
-    example = torch.zeros(2, 1, contract.SIDE, contract.SIDE, dtype=torch.uint8)
     exporter_log = logging.getLogger("torch.onnx")
     level = exporter_log.level
     exporter_log.setLevel(logging.ERROR)
@@ -76,6 +85,11 @@ def build_graph(network: nn.Module, metadata: dict[str, Any]) -> bytes:
                 optimize=True,
                 verbose=False,
             )
+    except torch.onnx.OnnxExporterError as error:
+        cause = error.__cause__ or error
+        raise NotTranslatable(
+            f"PyTorch's exporter cannot translate {type(network).__name__}: {' '.join(str(cause).split())[:300]}"
+        ) from error
     finally:
         exporter_log.setLevel(level)
     assert program is not None
@@ -132,20 +146,21 @@ def _name_nodes(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         scopes = next((prop.value for prop in node.metadata_props if prop.key == _SCOPES), "['']")
         modules = ast.literal_eval(scopes)[:-1]  # the last scope is the operator's own
-        module = modules[-1] if modules else ""
+        module = modules[-1] if modules and modules[-1] != _NO_SCOPE else ""
         name = f"{module.removeprefix(_WRAPPED).removeprefix('.')}/{node.op_type}"
         used[name] = used.get(name, 0) + 1
         node.name = name if used[name] == 1 else f"{name}_{used[name]}"
 
 
 def _name_weights(graph: onnx.GraphProto) -> None:
-    """Give initializers the names that the checkpoint has: without the wrapper's prefix."""
-    prefix = f"{_WRAPPED}."
+    """Give initializers the names that the checkpoint has: without the wrapper's prefix, unless a value has them."""
+    taken = {info.name for info in graph.input} | {name for node in graph.node for name in node.output}
+    plain = {tensor.name: tensor.name.removeprefix(f"{_WRAPPED}.") for tensor in graph.initializer}
+    plain = {name: name if new in taken else new for name, new in plain.items()}
     for tensor in graph.initializer:
-        tensor.name = tensor.name.removeprefix(prefix)
+        tensor.name = plain[tensor.name]
     for node in graph.node:
-        for index, name in enumerate(node.input):
-            node.input[index] = name.removeprefix(prefix)
+        node.input[:] = [plain.get(name, name) for name in node.input]
 
 
 def _fix_resize_scales(graph: onnx.GraphProto) -> None:

@@ -3,6 +3,7 @@
 PyTorch is watched while it computes, so this holds for any network, whatever its attributes are called.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,9 @@ from runtime import contract
 Array = npt.NDArray[Any]
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _LINEAR = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Conv1d)
+# What an operation of PyTorch is made of, where it becomes several of ONNX: x (1 + erf(x / sqrt 2)) / 2, and its
+# approximation by tanh(sqrt(2 / pi) (x + 0.044715 x**3)) (Hendrycks and Gimpel, 2016).
+_NUMBERS_WITHIN = {"aten::gelu": {0.5, 3.0, math.sqrt(2), math.sqrt(2 / math.pi), 0.044715}}
 
 
 @dataclass
@@ -50,8 +54,9 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._alive: list[Any] = []  # an address must not be used again while we watch
 
     def __torch_dispatch__(
-        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+        self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        self.numbers |= _NUMBERS_WITHIN.get(function._schema.name, set())
         for value in tree_iter((args, kwargs or {})):
             if isinstance(value, Tensor):
                 self.read.setdefault(_address(value), value)
@@ -84,7 +89,7 @@ def origins_of(network: nn.Module) -> Origins:
     for name, module in network.named_modules():
         if isinstance(module, _LINEAR):
             handles.append(module.register_forward_hook(after(name)))
-        elif isinstance(module, _BATCH_NORMS):
+        elif isinstance(module, _BATCH_NORMS) and module.running_mean is not None:  # else it is the batch's own
             handles.append(module.register_forward_pre_hook(before(name)))
     images = torch.zeros(2, 1, contract.SIDE, contract.SIDE, dtype=torch.uint8)
     try:
@@ -136,10 +141,11 @@ def fold(network: nn.Module, layer: str, norm: str) -> Fold:
     inner, outer = network.get_submodule(layer), network.get_submodule(norm)
     scale, shift, shift_room = scale_and_shift(outer)
     weight = _array(inner.weight)
-    along = [1] * weight.ndim
-    axis = 1 if isinstance(inner, nn.ConvTranspose2d) and inner.groups == 1 else 0
-    along[axis] = -1
-    merged = weight * scale.reshape(along)
+    if isinstance(inner, nn.ConvTranspose2d):  # (in, out / groups, height, width), one group behind the other
+        per_input = np.repeat(scale.reshape(inner.groups, -1), inner.in_channels // inner.groups, axis=0)
+        merged = weight * per_input[:, :, None, None]
+    else:
+        merged = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
     bias = _array(inner.bias) if inner.bias is not None else np.zeros_like(scale)
     return Fold(merged, bias * scale + shift, _ROOM * np.abs(merged), _ROOM * np.abs(bias * scale) + shift_room)
 

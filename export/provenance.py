@@ -19,6 +19,7 @@ from export.stored import (
     digest,
     digests,
     dims,
+    is_neutral,
     read_by,
     same,
     size_of,
@@ -184,6 +185,8 @@ class _Matching:
                 continue
             if any(node.op_type == "Resize" and index in (1, 2) for node, index, _ in stored.readers):
                 self.result.sources[name] = "scales of a resize"
+            elif is_neutral(stored):
+                self.result.sources[name] = "a scale of ones or a shift of zeros, which the network does without"
             elif (numbers := exact.get(digest(stored.array))) is not None:
                 kind = "number" if numbers.ndim == 0 else "constant"
                 self.result.sources[name] = f"a {kind} of the network's code"

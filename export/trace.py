@@ -28,7 +28,8 @@ _NOISY = ("torch.fx.experimental.symbolic_shapes", "torch.export", "torch._expor
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a leaf module, and the shapes of its first argument and result."""
+    """One call of a leaf module, and the shapes of its first argument and result; `name` is '' for a network without
+    any module in it."""
 
     name: str
     module: nn.Module
@@ -132,7 +133,7 @@ def _watching(network: nn.Module, calls: list[Call]) -> Iterator[None]:
     handles += [
         module.register_forward_hook(watcher(name), with_kwargs=True)
         for name, module in network.named_modules()
-        if name and not list(module.children())
+        if not list(module.children())
     ]
     try:
         yield

@@ -12,6 +12,7 @@ import onnxruntime
 import torch
 from torch import nn
 
+from export.admission import require_float32
 from export.description import library_versions
 from export.gates import GATES
 from export.precision import Precision
@@ -46,10 +47,11 @@ def verify(
 
     Raises:
         DeviceUnavailable: the device asked for cannot be used.
-        UsageError: there is no such dtype.
+        UsageError: there is no such dtype, or the network is not float32.
     """
     if len(images) == 0 or len(images) != len(labels):
         raise ValueError(f"verify needs pictures and as many labels; found {len(images)} and {len(labels)}")
+    require_float32(network)
     asked = {} if dtype is None else {"dtype": Precision(dtype).dtype}
     subject = Subject(network, model, np.ascontiguousarray(images), labels, asked | (expected or {}), device)
     checks: list[Check] = []

@@ -43,7 +43,8 @@ def parity(subject: Subject) -> Finding:
     for output in OUTPUTS:
         row = found[output]
         if not np.isfinite(row["noise_floor"]):
-            raise GateFailure(f"{output} are beyond {subject.precision} already in PyTorch: export it as fp32", found)
+            remedy = "export it as fp32" if subject.precision.rounds else "a weight is not finite, or a sum overflows"
+            raise GateFailure(f"{output} are beyond {subject.precision} already in PyTorch: {remedy}", found)
         if not row["max_abs_diff"] <= row["tolerance"]:
             where = "; read as float32 they are right" if plain else _where(subject, row["worst_image"])
             raise GateFailure(f"{output} differ from the float64 network by up to {_excess(row)}{where}", found)

@@ -66,6 +66,7 @@ def layer_shapes(subject: Subject) -> list[LayerShape]:
     values = values_of_modules(
         [(call.name, call.module) for call in calls], subject.model.graph, subject.provenance.places
     )
+    values[""] = contract.LOGITS
     in_file = subject.examination.shapes
     rows = []
     for call in calls:
@@ -87,8 +88,9 @@ def _batch_problem(traced: Trace) -> str | None:
             continue
         if traced.problem or any(isinstance(size, str) for size in (*call.before, *call.after)):
             why = f": {traced.problem}" if traced.problem else ""
+            layer = f"{call.name or 'the network'} ({type(call.module).__name__})"
             return (
-                f"{call.name} ({type(call.module).__name__}): its result should have '{contract.BATCH}' in front, but "
+                f"{layer}: its result should have '{contract.BATCH}' in front, but "
                 f"PyTorch gives {shown(call.after)} for {shown(call.before)}{why}"
             )
     return f"the network is not the same for any batch: {traced.problem}" if traced.problem else None

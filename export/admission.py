@@ -1,0 +1,36 @@
+"""What a network must be like to be exported and verified: said before anything fails for it."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from runtime.errors import UsageError
+
+
+def require_float32(network: nn.Module) -> None:
+    """Raise UsageError where a parameter or buffer is of another float type: to round is the export's part."""
+    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise UsageError(f"{name} is {kind}, and a network is exported from float32: call .float() on it first")
+
+
+def require_contract(network: nn.Module, example: Tensor) -> None:
+    """Raise UsageError unless the network maps pictures to logits and holds no floats but float32."""
+    kind = type(network).__name__
+    require_float32(network)
+    twin = copy.deepcopy(network).to("cpu").eval()
+    try:
+        with torch.no_grad():
+            logits = twin(example)
+    except Exception as error:
+        raise UsageError(
+            f"{kind} should map images, uint8 {tuple(example.shape)}, to logits, but fails: "
+            f"{' '.join(str(error).split())[:300]}"
+        ) from error
+    if not isinstance(logits, Tensor):
+        raise UsageError(f"{kind} should return logits, one tensor (N, K), but returns a {type(logits).__name__}")
+    if logits.ndim != 2 or len(logits) != len(example) or logits.dtype != torch.float32:
+        found = f"{logits.dtype} {tuple(logits.shape)}".removeprefix("torch.")
+        raise UsageError(f"{kind} should map {len(example)} images to logits, float32 ({len(example)}, K), not {found}")

@@ -1,0 +1,238 @@
+"""Networks that users write, of parts that no network of the zoo has: they pass every gate, or are refused in words."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx.numpy_helper
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from export import Description, VerificationFailed, export_network, verify
+from export.gates.weights import weights as weights_gate
+from export.graph import NotTranslatable, build_graph
+from export.subject import GateFailure, Subject
+from runtime.errors import UsageError
+from runtime.fashion_mnist import LABELS
+
+DESCRIPTION = Description(name="own", labels=LABELS)
+
+
+@pytest.fixture(scope="module")
+def pictures(test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uint8]) -> dict[str, Any]:
+    return {"images": test_images[:24, None].copy(), "labels": test_labels[:24]}
+
+
+class Pixels(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.float() / 255
+
+
+class Dense(nn.Module):
+    """One linear layer, which each network below uses in its own way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(784, 10)
+
+
+class SameLayerTwice(nn.Module):
+    """One module under two names, and one weight in two modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = self.again = nn.Linear(784, 784)
+        self.one, self.other = nn.Linear(784, 10), nn.Linear(784, 10)
+        self.other.weight = self.one.weight
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = torch.relu(self.again(torch.relu(self.first(images.float().flatten(1) / 255))))
+        total: Tensor = self.one(pixels) + self.other(pixels * pixels)
+        return total
+
+
+class NamesOfTheContract(nn.Module):
+    """Parameters called as the file's input and outputs are, and a module as the wrapper around a network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(784, 10)
+        self.image, self.logits, self.probabilities = (nn.Parameter(torch.randn(10)) for _ in range(3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden: Tensor = self.classifier(images.float().flatten(1) / 255)
+        return torch.relu(hidden * self.image) * self.logits + self.probabilities
+
+
+class WithoutModules(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(10, 784) * 0.05)
+        self.register_buffer("scale", torch.tensor(255.0))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.linear(images.float().flatten(1) / self.scale, self.weight)
+
+
+class OneConvolutionTwoNorms(nn.Module):
+    """Neither batch norm may be folded: the convolution's result goes into both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 4, 3, 4)
+        self.one, self.other = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+        self.dense = nn.Linear(196, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        shared = self.convolution(images.float() / 255)
+        logits: Tensor = self.dense((self.one(shared) + self.other(shared)).flatten(1))
+        return logits
+
+
+def chain(*layers: nn.Module) -> nn.Module:
+    return nn.Sequential(Pixels(), *layers)
+
+
+def transposed() -> nn.Module:
+    """Shrunk, and grown again in two groups, with a batch norm that is folded into the growing."""
+    grown = [nn.ConvTranspose2d(8, 4, 3, 2, groups=2), nn.BatchNorm2d(4), nn.ReLU()]
+    return chain(nn.Conv2d(1, 8, 3, 4), *grown, nn.Flatten(), nn.Linear(900, 10))
+
+
+def separable() -> nn.Module:
+    """Each channel by itself, then a mixture of them in groups; a batch norm with neither scale nor shift."""
+    mixed = [nn.Conv2d(8, 8, 3, groups=8, bias=False), nn.BatchNorm2d(8, affine=False), nn.ReLU6()]
+    return chain(nn.Conv2d(1, 8, 3, 2), *mixed, nn.Conv2d(8, 16, 1, groups=2), nn.AdaptiveMaxPool2d(1), nn.Flatten())
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "layer norm and GELU": lambda: chain(
+        nn.Flatten(), nn.Linear(784, 32), nn.LayerNorm(32), nn.GELU(), nn.Dropout(0.5), nn.Linear(32, 10)
+    ),
+    "layer norm without a scale, GELU by tanh": lambda: chain(
+        nn.Flatten(), nn.LayerNorm(784, elementwise_affine=False), nn.GELU(approximate="tanh"), nn.Linear(784, 10)
+    ),
+    "PReLU and SiLU": lambda: chain(nn.Conv2d(1, 4, 3, 4), nn.PReLU(4), nn.SiLU(), nn.Flatten(), nn.Linear(196, 10)),
+    "transposed convolution in groups": transposed,
+    "separable convolution": lambda: nn.Sequential(separable(), nn.Linear(16, 10)),
+    "batch norm of one dimension": lambda: chain(
+        nn.Flatten(), nn.Linear(784, 32, bias=False), nn.BatchNorm1d(32, eps=0.1), nn.ReLU(), nn.Linear(32, 10)
+    ),
+    "the same layer twice": SameLayerTwice,
+    "names of the contract": NamesOfTheContract,
+    "without modules": WithoutModules,
+    "one convolution, two norms": OneConvolutionTwoNorms,
+}
+
+
+def made(name: str) -> nn.Module:
+    """A network in evaluation mode, whose batch norms have statistics of their own."""
+    torch.manual_seed(0)
+    network = NETWORKS[name]().eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -1, 1)  # type: ignore[arg-type]
+            nn.init.uniform_(module.running_var, 0.5, 2)  # type: ignore[arg-type]
+    return network
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_of_other_parts_passes_every_gate(name: str, pictures: dict[str, Any]) -> None:
+    network = made(name)
+    report = verify(network, build_graph(network, DESCRIPTION.metadata(None)), **pictures)
+
+    assert report.passed, report.failures
+
+
+def test_a_fold_into_a_transposed_convolution_is_recomputed_group_by_group(pictures: dict[str, Any]) -> None:
+    network = made("transposed convolution in groups")
+    model = onnx.load_from_string(build_graph(network, DESCRIPTION.metadata(None)))
+    node = next(node for node in model.graph.node if node.op_type == "ConvTranspose")
+    stored = next(tensor for tensor in model.graph.initializer if tensor.name == node.input[1])
+    array = onnx.numpy_helper.to_array(stored)
+    # The channels of the two groups, taken for each other.
+    stored.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(array[:, ::-1]), stored.name))
+    subject = Subject(network, model.SerializeToString(), pictures["images"], pictures["labels"], {})
+    with pytest.raises(GateFailure, match=r"2\.(weight|bias)"):
+        weights_gate(subject)
+
+
+class Twice(Dense):
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.dense(images.float().flatten(1))
+        return logits, logits
+
+
+class Masked(Dense):
+    def forward(self, images: Tensor, mask: Tensor) -> Tensor:
+        return self.dense(images.float().flatten(1)) * mask  # type: ignore[no-any-return]
+
+
+class Summed(Dense):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.dense(images.float().flatten(1)).sum(0)  # type: ignore[no-any-return]
+
+
+class Undecided(Dense):
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.dense(images.float().flatten(1))
+        return logits / 2 if logits.sum() > 0 else logits
+
+
+class ForTwo(Dense):
+    """The exporter is shown two images, and believes it."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.dense((images.float() / 255).reshape(len(images), -1))  # type: ignore[no-any-return]
+
+
+class AtRandom(Dense):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.dense(F.dropout(images.float().flatten(1) / 255, training=True))  # type: ignore[no-any-return]
+
+
+class LookedUp(Dense):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(256, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.dense(self.table(images.long()).flatten(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("network", "error", "sentence"),
+    [
+        (Twice(), UsageError, "Twice should return logits, one tensor .* but returns a tuple"),
+        (Masked(), UsageError, "Masked should map images, uint8 .* but fails: .*missing 1 required .*'mask'"),
+        (Summed(), UsageError, r"Summed should map 2 images to logits, float32 \(2, K\), not float32 \(10,\)"),
+        (WithoutModules().double(), UsageError, r"weight is float64, and .* from float32: call \.float\(\)"),
+        (Undecided(), NotTranslatable, "cannot translate Undecided: .*data-dependent"),
+        (ForTwo(), VerificationFailed, r"should be image UINT8\[batch, 1, 28, 28\], but are image UINT8\[2,"),
+        (AtRandom(), VerificationFailed, "is a Dropout that drops at random"),
+        (LookedUp(), VerificationFailed, "'table/Gather' is a Gather, which is not on the list"),
+        (nn.Sequential(Pixels(), nn.Flatten(), nn.BatchNorm1d(784, track_running_stats=False), nn.Linear(784, 10)),
+         VerificationFailed, "batch: "),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)  # fmt: skip
+def test_what_breaks_the_contract_is_refused_in_one_sentence_and_nothing_is_written(
+    network: nn.Module, error: type[Exception], sentence: str, tmp_path: Path, pictures: dict[str, Any]
+) -> None:
+    with pytest.raises(error, match=sentence) as refusal:
+        export_network(network, tmp_path, DESCRIPTION, **pictures)
+
+    assert "\n" not in str(refusal.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_half_a_network_is_not_verified_as_if_it_were_whole(pictures: dict[str, Any]) -> None:
+    network = made("without modules")
+    content = build_graph(network, DESCRIPTION.metadata(None))
+    with pytest.raises(UsageError, match="weight is float16"):
+        verify(network.half(), content, **pictures)
