@@ -12,6 +12,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from export.engines import open_engine
 from export.examination import Examination, examine
 from export.halving import read_as_float
 from export.precision import FULL, Precision
@@ -25,6 +26,7 @@ from runtime.session import open_session
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[Any]
+ONNXRUNTIME = "onnxruntime"
 CHUNK = 500  # images at once through PyTorch
 
 
@@ -57,6 +59,7 @@ class Subject:
         images: uint8 (N, 1, 28, 28), real pictures; labels: int (N,), their classes.
         expected: metadata fields that the file must declare with these very values.
         device: where the graph is run.
+        engine: by what: onnxruntime, or one of `export.engines`.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Subject:
         labels: npt.NDArray[Any],
         expected: dict[str, Any],
         device: str = "cpu",
+        engine: str = ONNXRUNTIME,
     ) -> None:
         self.network = copy.deepcopy(network).to("cpu").float().eval()
         self.content = content
@@ -74,6 +78,7 @@ class Subject:
         self.labels = labels
         self.expected = expected
         self.device = device
+        self.engine = engine
 
     @functools.cached_property
     def model(self) -> onnx.ModelProto:
@@ -118,19 +123,27 @@ class Subject:
         return open_session(self.content, self.device, what="the file")
 
     @functools.cached_property
+    def session(self) -> Any:
+        """The file, opened by the engine in question."""
+        return self.opened.session if self.engine == ONNXRUNTIME else open_engine(self.engine, self.content)
+
+    @functools.cached_property
     def metadata(self) -> contract.Metadata:
         props = {prop.key: prop.value for prop in self.model.metadata_props}
         return contract.parse_metadata(props, "the file")
 
     def run_graph(self, images: Pixels, outputs: Sequence[str] = (contract.LOGITS,)) -> list[Floats]:
         """Return the graph's outputs on `images`, run in chunks as the runtime does."""
-        return run_session(self.opened.session, images, outputs)
+        return run_session(self.session, images, outputs)
 
     def run_plain(self, images: Pixels, outputs: Sequence[str]) -> list[Floats]:
         """Return the outputs of the file read as float32."""
         if self.plain is self.model:
             return self.run_graph(images, outputs)
-        opened = open_session(self.plain.SerializeToString(), self.device, what="the file read as float32")
+        plain = self.plain.SerializeToString()
+        if self.engine != ONNXRUNTIME:
+            return run_session(open_engine(self.engine, plain), images, outputs)
+        opened = open_session(plain, self.device, what="the file read as float32")
         return run_session(opened.session, images, outputs)
 
     @functools.cached_property

@@ -14,11 +14,12 @@ from torch import nn
 
 from export.admission import require_float32
 from export.description import library_versions
+from export.engines import version_of
 from export.gates import GATES
 from export.precision import Precision
 from export.report import Check, Report
-from export.subject import GateFailure, Pixels, Subject
-from runtime.errors import DeviceUnavailable
+from export.subject import ONNXRUNTIME, GateFailure, Pixels, Subject
+from runtime.errors import DeviceUnavailable, UsageError
 
 
 def verify(
@@ -30,6 +31,7 @@ def verify(
     expected: dict[str, Any] | None = None,
     device: str = "cpu",
     dtype: str | None = None,
+    engine: str = ONNXRUNTIME,
 ) -> Report:
     """Prove that an ONNX file is a network.
 
@@ -41,19 +43,26 @@ def verify(
         expected: metadata that the file must carry, by field.
         device: where the graph runs: `auto`, `cpu`, `cuda` or `cuda:N`.
         dtype: what the file must compute in, fp32 or fp16; by default what it declares, which the report names.
+        engine: what runs the file: onnxruntime, or on the CPU openvino, tract or reference, see `export.engines`.
 
     Returns:
         Every gate's verdict. A file that is not a closed world, or that breaks a library, is not run here.
 
     Raises:
         DeviceUnavailable: the device asked for cannot be used.
-        UsageError: there is no such dtype, or the network is not float32.
+        UsageError: there is no such dtype or engine, it knows no such device, or the network is not float32.
+        EngineMissing: the engine is not installed.
     """
     if len(images) == 0 or len(images) != len(labels):
         raise ValueError(f"verify needs pictures and as many labels; found {len(images)} and {len(labels)}")
     require_float32(network)
     asked = {} if dtype is None else {"dtype": Precision(dtype).dtype}
-    subject = Subject(network, model, np.ascontiguousarray(images), labels, asked | (expected or {}), device)
+    if engine != ONNXRUNTIME:
+        version_of(engine)  # it is there, or that is said before the work
+        if device not in ("auto", "cpu"):
+            raise UsageError(f"{engine} is asked on the CPU only, not on {device}")
+        device = "cpu"
+    subject = Subject(network, model, np.ascontiguousarray(images), labels, asked | (expected or {}), device, engine)
     checks: list[Check] = []
     unsafe = ""
     for name, gate in GATES.items():
@@ -90,16 +99,18 @@ def _precision(subject: Subject) -> dict[str, str] | None:
 
 
 def _conditions(subject: Subject) -> dict[str, Any]:
+    other = version_of(subject.engine) if subject.engine != ONNXRUNTIME else {}
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "onnx_sha256": hashlib.sha256(subject.content).hexdigest(),
         "images_sha256": hashlib.sha256(subject.images.tobytes()).hexdigest(),
         "images": len(subject.images),
+        "engine": subject.engine,
         "device": subject.device,
         "precision": _precision(subject),
         # Nodes by execution provider, as the session itself recorded them; {} if none was opened.
         "providers": subject.opened.placement if "opened" in vars(subject) else {},
         "tf32": False,
-        "versions": library_versions() | {"onnxruntime": onnxruntime.__version__},
+        "versions": library_versions() | {"onnxruntime": onnxruntime.__version__} | other,
         "reference": f"the network in float64, PyTorch {torch.__version__}, CPU",
     }

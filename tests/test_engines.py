@@ -3,21 +3,22 @@
 onnx.reference comes with onnx. OpenVINO and tract come with `pip install 'fashion-zoo[engines]'`.
 """
 
-from collections.abc import Callable
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx.reference
 import pytest
 from mutants import make_network
 
-from export import Description
+from export import Description, verify
+from export.engines import OTHERS, EngineMissing, Reference, open_engine
 from export.graph import build_graph
 from export.precision import Precision
 from export.subject import Subject, run_network
 from runtime import contract
+from runtime.errors import UsageError
 from runtime.fashion_mnist import LABELS
 from runtime.golden import read_tensor
 from runtime.parity import INPUT_FILE, OUTPUT_FILES, read_tolerances
@@ -25,50 +26,24 @@ from runtime.store import read_index
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 OUTPUTS = (contract.LOGITS, contract.PROBABILITIES)
-Answers = dict[str, npt.NDArray[Any]]
 
 
-def by_the_reference(file: Path, images: npt.NDArray[np.uint8]) -> Answers:
-    evaluator = onnx.reference.ReferenceEvaluator(str(file))
-    return dict(zip(OUTPUTS, evaluator.run(list(OUTPUTS), {contract.INPUT: images}), strict=True))
-
-
-def by_openvino(file: Path, images: npt.NDArray[np.uint8]) -> Answers:
-    openvino = engine("openvino")
-    core = openvino.Core()
-    # By itself it may choose bfloat16 on a processor that has it.
-    compiled = core.compile_model(core.read_model(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found = compiled({contract.INPUT: images})
-    return {name: found[name] for name in OUTPUTS}
-
-
-def by_tract(file: Path, images: npt.NDArray[np.uint8]) -> Answers:
-    model = engine("tract").onnx().load(str(file)).into_model()
-    names = [model.output_name(index) for index in range(model.output_count())]
-    found = [tensor.to_numpy() for tensor in model.into_runnable().run([images])]
-    assert len(names) == len(OUTPUTS)
-    return dict(zip(OUTPUTS, found, strict=True))
-
-
-ENGINES: dict[str, Callable[[Path, npt.NDArray[np.uint8]], Answers]] = {
-    "onnx.reference": by_the_reference,
-    "OpenVINO": by_openvino,
-    "tract": by_tract,
-}
-
-
-def engine(name: str) -> Any:
-    return pytest.importorskip(name, reason=f"{name} is not installed: pip install 'fashion-zoo[engines]'")
+def answers(name: str, file: Path, images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
+    try:
+        engine = open_engine(name, file.read_bytes())
+    except EngineMissing as error:
+        pytest.skip(str(error))
+    return dict(zip(OUTPUTS, engine.run(OUTPUTS, {contract.INPUT: images}), strict=True))
 
 
 @pytest.mark.parametrize("model", sorted(read_index(WEIGHTS)))
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", OTHERS)
 def test_an_engine_gives_a_published_models_golden_answers(name: str, model: str) -> None:
     entry = read_index(WEIGHTS)[model]
     file = WEIGHTS / entry["file"]
     tolerances = read_tolerances(file.parent, entry["sha256"])
     images = read_tensor(file.parent / INPUT_FILE)[1]
-    found = ENGINES[name](file, images)
+    found = answers(name, file, images)
 
     for output, path in OUTPUT_FILES.items():
         golden = read_tensor(file.parent / path)[1]
@@ -83,7 +58,7 @@ UNABLE = pytest.mark.xfail(reason="tract 0.23 takes a float16 Gemm's result for 
     ("name", "precision"),
     [
         pytest.param(name, precision, id=f"{name}-{form}", marks=[UNABLE] if (name, form) == ("tract", "fp16") else [])
-        for name in ENGINES
+        for name in OTHERS
         for form, precision in FORMS.items()
     ],
 )
@@ -99,8 +74,43 @@ def test_an_engine_gives_what_a_resized_residual_network_does_in_every_precision
     content = build_graph(network, Description(name="m", labels=LABELS, precision=precision).metadata(None))
     (tmp_path / "model.onnx").write_bytes(content)
     subject = Subject(network, content, images, test_labels[:16], {})
-    found = ENGINES[name](tmp_path / "model.onnx", images)
+    found = answers(name, tmp_path / "model.onnx", images)
 
     for output, exact in zip(OUTPUTS, run_network(subject.double, images), strict=True):
         assert found[output].dtype == np.float32
         assert np.abs(found[output] - exact).max() <= subject.parity[output]["tolerance"], output
+
+
+def test_the_gates_are_asked_of_another_engine_and_the_report_names_it(
+    test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uint8]
+) -> None:
+    network = make_network("lenet-modern")
+    content = build_graph(network, Description(name="m", labels=LABELS).metadata(None))
+    pictures: dict[str, Any] = {"images": test_images[:16, None].copy(), "labels": test_labels[:16]}
+    report = verify(network, content, engine="reference", device="auto", **pictures)
+
+    assert report.passed, report.failures
+    assert (report.conditions["engine"], report.conditions["device"]) == ("reference", "cpu")
+    assert (report.conditions["providers"], "onnx" in report.conditions["versions"]) == ({}, True)
+    with pytest.raises(UsageError, match="reference is asked on the CPU only, not on cuda"):
+        verify(network, content, engine="reference", device="cuda", **pictures)
+    with pytest.raises(UsageError, match="there is no engine 'abacus' here"):
+        verify(network, content, engine="abacus", **pictures)
+
+
+def test_an_engine_that_answers_otherwise_fails_the_gates(
+    test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Reference.run
+    monkeypatch.setattr(Reference, "run", lambda self, outputs, feeds: [1.01 * a for a in run(self, outputs, feeds)])
+    network = make_network("lenet-modern")
+    content = build_graph(network, Description(name="m", labels=LABELS).metadata(None))
+    report = verify(network, content, images=test_images[:8, None].copy(), labels=test_labels[:8], engine="reference")
+
+    assert [check.name for check in report.failures] == ["parity"]
+
+
+def test_an_engine_that_is_not_installed_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tract", None)
+    with pytest.raises(EngineMissing, match=r"tract is not installed: pip install 'fashion-zoo\[engines\]'"):
+        open_engine("tract", b"")

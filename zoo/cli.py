@@ -214,6 +214,13 @@ def _export_layout(model: str, layout: str, output: Path, checkpoint: Path | Non
 )
 @click.option("--images", type=click.IntRange(1, 10_000), help="Use only the first so many test images.")
 @click.option("--dtype", type=DTYPE, help="What the file must compute in; else what it declares.")
+@click.option(
+    "--engine",
+    type=click.Choice(["onnxruntime", "openvino", "tract", "reference"]),
+    default="onnxruntime",
+    show_default=True,
+    help="What runs the file; the others on the CPU. The reference is slow: give it few --images.",
+)
 @click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Also write the report as JSON.")
 @device_option
 @json_option
@@ -223,6 +230,7 @@ def verify(
     checkpoint: Path | None,
     images: int | None,
     dtype: str | None,
+    engine: str,
     output: Path | None,
     device: str,
     as_json: bool,
@@ -237,7 +245,9 @@ def verify(
 
     fetch_with_bar()
     with Bar(f"verifying {model}", total=None):
-        report = verify_stored(model, onnx_file, checkpoint, images=images, device=device, dtype=dtype, output=output)
+        report = verify_stored(
+            model, onnx_file, checkpoint, images=images, device=device, dtype=dtype, engine=engine, output=output
+        )
     if as_json:
         emit_json(report.as_dict())
     else:

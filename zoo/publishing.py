@@ -18,6 +18,7 @@ from export.golden import FOLDER
 from export.movement import Movement
 from export.precision import Precision
 from export.report import Report
+from export.subject import ONNXRUNTIME
 from export.verifier import verify
 from runtime import fashion_mnist
 from runtime.atomic import write_bytes
@@ -104,12 +105,14 @@ def verify_stored(
     images: int | None = None,
     device: str = "cpu",
     dtype: str | None = None,
+    engine: str = ONNXRUNTIME,
     output: Path | None = None,
 ) -> Report:
     """Verify a stored file against its weights, on the test images or the first `images` of them.
 
     Raises:
         ModelNotFound: no such file. CheckpointError: no such weights. DeviceUnavailable: the device cannot be used.
+        EngineMissing: the engine is not installed.
     """
     name = canonical_name(model)
     stored = find_model(name) if onnx_file is None else StoredModel(name, onnx_file, "path", None)
@@ -124,6 +127,7 @@ def verify_stored(
         expected=expectations(describe(trained)),
         device=device,
         dtype=dtype,
+        engine=engine,
     )
     if output is not None:
         write_bytes(output, (json.dumps(report.as_dict(), indent=2) + "\n").encode())

@@ -68,7 +68,7 @@ def _require_symbol(subject: Subject) -> None:
 
 def _run(subject: Subject, images: Pixels) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     try:
-        (logits,) = subject.opened.session.run([contract.LOGITS], {contract.INPUT: images})
+        (logits,) = subject.session.run([contract.LOGITS], {contract.INPUT: images})
     except Exception as error:  # onnxruntime's errors share no base class
         raise GateFailure(f"a batch of {len(images)} fails: {' '.join(str(error).split())}") from error
     if logits.ndim != 2 or len(logits) != len(images):
