@@ -1,6 +1,6 @@
 """How many files that are wrong in one thing does the verifier catch, and with which gate? And does it cry wolf?
 
-    python benchmarks/mutation_score.py            # writes results/mutation_score.json; some minutes
+    python benchmarks/mutation_score.py            # writes results/mutation_score.json; goes on where it stopped
     python benchmarks/mutation_score.py --sweep    # 5 seeds of every model, random weights, through every gate
 
 The sweep takes hours for the large models: results/false_alarms.json is written after each, and it goes on from there.
@@ -10,6 +10,8 @@ output beyond the tolerance and breaks no promise of the contract would not coun
 """
 
 import argparse
+import functools
+import hashlib
 import itertools
 import json
 import sys
@@ -30,6 +32,7 @@ from export.artifact import expectations  # noqa: E402
 from export.gates import GATES  # noqa: E402
 from export.graph import build_graph  # noqa: E402
 from runtime import fashion_mnist  # noqa: E402
+from runtime.atomic import write_bytes  # noqa: E402
 from zoo.models import create_model, list_models  # noqa: E402
 
 SEEDS, SWEPT_IMAGES = 5, 16
@@ -43,31 +46,54 @@ def main() -> None:
     if asked.sweep:
         sweep_all(asked.models or list_models())
         return
+    score()
+
+
+def score() -> None:
+    """Ask every gate about every mutant and every rewrite; what a stopped run of the same code has done is kept."""
     images, labels = fashion_mnist.load("test")
-    pictures, started, rows = images[:, 0], time.perf_counter(), []
-    for name, gate, networks, mutate in MUTANTS:
-        for network in networks:
-            refusals = all_refusals(subject_of(network, mutate, pictures, labels))
+    partial = RESULTS / "mutation_score.partial.json"
+    cases = [("mutant", name, gate, network, mutate) for name, gate, nets, mutate in MUTANTS for network in nets]
+    cases += [("rewrite", name, "", network, mutate) for name, nets, mutate in EQUIVALENTS for network in nets]
+    kept = json.loads(partial.read_text()) if partial.exists() else {}
+    done: dict[str, Any] = kept["done"] if kept.get("code") == code() else {}
+    for kind, name, _, network, mutate in cases:
+        key = f"{kind}: {name}, {network}"
+        if key in done:
+            continue
+        started = time.perf_counter()
+        refusals = all_refusals(subject_of(network, mutate, images[:, 0], labels))
+        done[key] = {"refusals": refusals, "seconds": time.perf_counter() - started}
+        write_bytes(partial, json.dumps({"code": code(), "done": done}).encode())
+    rows, alarms = [], []
+    for kind, name, gate, network, _ in cases:
+        refusals = done[f"{kind}: {name}, {network}"]["refusals"]
+        if kind == "mutant":
             row = {"mutant": name, "network": network, "gate": gate, "caught": gate in refusals, "by": list(refusals)}
             rows.append(row | {"detail": refusals.get(gate)})
-    alarms = [
-        {"rewrite": name, "network": network, "refusals": refusals}
-        for name, networks, mutate in EQUIVALENTS
-        for network in networks
-        if (refusals := all_refusals(subject_of(network, mutate, pictures, labels)))
-    ]
+        elif refusals:
+            alarms.append({"rewrite": name, "network": network, "refusals": refusals})
     caught = sum(row["caught"] for row in rows)
     figures: dict[str, Any] = {
+        "code": code(),
         "mutants": len(rows),
         "caught_by_the_right_gate": caught,
         "score": caught / len(rows),
-        "rewrites": sum(len(networks) for _, networks, _ in EQUIVALENTS),
+        "rewrites": len(cases) - len(rows),
         "rewrites_refused": alarms,
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": round(sum(case["seconds"] for case in done.values()), 1),
         "rows": rows,
     }
     print(save("mutation_score", figures))
+    partial.unlink()
     print(f"{caught} of {len(rows)} mutants caught by the right gate; {len(alarms)} rewrites refused")
+
+
+@functools.cache
+def code() -> str:
+    """Return a digest of the code that the score is of: gates, runtime, mutants."""
+    files = [*(ROOT / "export").rglob("*.py"), *(ROOT / "runtime").glob("*.py"), *(ROOT / "tests").glob("*mutants.py")]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()
 
 
 def all_refusals(subject: Any) -> dict[str, str]:

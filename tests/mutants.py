@@ -18,6 +18,7 @@ from zoo.preprocess import ImageClassifier, Preprocess
 Model = onnx.ModelProto
 Mutation = Callable[[Model], Any]
 LENETS, SMALL_RESNET, HALF = ("lenet", "lenet-modern"), ("small-resnet",), ("small-resnet fp16",)
+HALF_SIZE = ("small-resnet half-size",)  # computes in float32, from float16 weights behind a Cast
 ALL = (*LENETS, *SMALL_RESNET)
 
 WINDOW = ("kernel_shape", "strides", "pads")
@@ -246,6 +247,38 @@ def undeclared(model: Model) -> None:
     model.metadata_props.extend(kept)
 
 
+def without_cast(model: Model) -> None:
+    """A convolution reads float16 where its pixels are float32."""
+    cast = node(model, "Cast")
+    for found in model.graph.node:
+        found.input[:] = [cast.input[0] if name == cast.output[0] else name for name in found.input]
+    model.graph.node.remove(cast)
+
+
+def swap_casts(model: Model) -> None:
+    """Two convolutions of one shape read each other's weights, through the other's Cast."""
+    by_shape: dict[tuple[int, ...], onnx.NodeProto] = {}
+    for cast in (n for n in model.graph.node if n.op_type == "Cast" and n.output[0].endswith("_fp32")):
+        shape = tuple(tensor(model, cast.input[0]).dims)
+        if shape in by_shape:
+            cast.input[0], by_shape[shape].input[0] = by_shape[shape].input[0], cast.input[0]
+            return
+        by_shape[shape] = cast
+
+
+def rounded_pixels(model: Model) -> None:
+    """A value goes through float16 and back: the types at both ends are what they were."""
+    name = node(model, "Div").output[0]
+    _insert(model, name, "Cast", to=onnx.TensorProto.FLOAT16)
+    node(model, "Cast", nth=-1).output[0] = "narrow"
+    nodes = list(model.graph.node)
+    position = next(i for i, found in enumerate(nodes) if "narrow" in found.output)
+    wide = onnx.helper.make_node("Cast", ["narrow"], ["new_value"], name="wide", to=onnx.TensorProto.FLOAT)
+    nodes.insert(position + 1, wide)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
 MUTANTS: list[tuple[str, str, tuple[str, ...], Mutation]] = [
     # the world outside
     ("external data", "closed world", ALL, external),
@@ -394,6 +427,26 @@ MUTANTS += [
         change("BatchNormalization", 1, lambda g: g * 0.99),
     ),
 ]
+# The same for a half-size file; its first nodes are the Casts of its weights.
+MUTANTS += [
+    (f"half-size: {name}", gate, HALF_SIZE, mutate)
+    for name, gate, mutate in (
+        ("it says nothing of it", "signature", undeclared),
+        ("it says float32", "signature", metadata("storage", '"fp32"')),
+        ("it says float16", "signature", lambda m: m.metadata_props.add(key="dtype", value='"fp16"')),
+        ("a better accuracy", "accuracy", metadata("accuracy", '{"n": 64, "correct": 63, "top1": 0.984375}')),
+        ("frozen batch", "batch", freeze_batch),
+        ("stride", "shapes", attribute("Conv", strides=[2, 2])),
+        ("a weight without its Cast", "structure", without_cast),
+        ("one weight by a bit", "weights", change("Cast", 0, lambda w: np.nextafter(w, np.float16(9)))),
+        ("flipped kernels", "weights", change("Cast", 0, lambda w: w[:, :, ::-1])),
+        ("a bias rounded, too", "weights", change("Gemm", 2, lambda b: b.astype(np.float16))),
+        ("batch norm with another mean", "weights", change("BatchNormalization", 3, np.zeros_like)),
+        ("two layers' weights swapped", "parity", swap_casts),
+        ("a product larger by a ten thousandth", "parity", attribute("Gemm", alpha=1.0001)),
+        ("pixels rounded on their way", "parity", rounded_pixels),
+    )
+]
 
 
 def rename_nodes(model: Model) -> None:
@@ -502,11 +555,11 @@ def norm_as_product_and_sum(model: Model) -> None:
 
 
 EQUIVALENTS: list[tuple[str, tuple[str, ...], Mutation]] = [
-    ("as it is", (*ALL, *HALF), lambda m: None),
-    ("nodes renamed", (*ALL, *HALF), rename_nodes),
-    ("nodes without names", (*ALL, *HALF), unname_nodes),
-    ("tensors renamed", (*ALL, *HALF), rename_tensors),
-    ("everything renamed", (*ALL, *HALF), rename_everything),
+    ("as it is", (*ALL, *HALF, *HALF_SIZE), lambda m: None),
+    ("nodes renamed", (*ALL, *HALF, *HALF_SIZE), rename_nodes),
+    ("nodes without names", (*ALL, *HALF, *HALF_SIZE), unname_nodes),
+    ("tensors renamed", (*ALL, *HALF, *HALF_SIZE), rename_tensors),
+    ("everything renamed", (*ALL, *HALF, *HALF_SIZE), rename_everything),
     ("opset 15", (*ALL, *HALF), convert(15)),
     ("opset 17", (*ALL, *HALF), convert(17)),
     ("Reshape as Flatten", (*ALL, *HALF), flatten),
@@ -515,6 +568,6 @@ EQUIVALENTS: list[tuple[str, tuple[str, ...], Mutation]] = [
     ("typed data", (*ALL, *HALF), typed_data),
     ("tensors as Constant nodes", (*ALL, *HALF), constants_as_nodes),
     ("an Identity more", (*ALL, *HALF), insert_after("Div", "Identity")),
-    ("no stored shapes", (*ALL, *HALF), lambda m: m.graph.ClearField("value_info")),
+    ("no stored shapes", (*ALL, *HALF, *HALF_SIZE), lambda m: m.graph.ClearField("value_info")),
     ("batch norm as product and sum", SMALL_RESNET, norm_as_product_and_sum),
 ]

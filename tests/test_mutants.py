@@ -35,7 +35,7 @@ class InProcess(Subject):
 @functools.cache
 def good(name: str) -> tuple[nn.Module, bytes, Description]:
     network = make_network(name)
-    precision = Precision("fp16" if name.endswith("fp16") else "fp32")
+    precision = Precision("fp16" if name.endswith("fp16") else "fp32", "fp16" if "half-size" in name else "fp32")
     description = Description(name=name, labels=LABELS, seed=0, epochs=1, precision=precision)
     return network, build_graph(network, description.metadata(None)), description
 
