@@ -10,10 +10,16 @@ from zoo.models import list_models
 from zoo.recipes import RECIPES, Recipe, recipe_for
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", ["best", "d2l"])
 @pytest.mark.parametrize("model", list_models())
-def test_every_model_has_every_recipe_under_its_name(name: str, model: str) -> None:
+def test_every_model_has_both_recipes(name: str, model: str) -> None:
     assert recipe_for(model, name).name == name
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_called_as_the_table_says_and_is_for_models_of_the_zoo(name: str) -> None:
+    assert {recipe.name for recipe in RECIPES[name].values()} == {name}
+    assert RECIPES[name].keys() <= set(list_models())
 
 
 def test_d2l_is_the_books_own_recipe() -> None:
@@ -25,8 +31,10 @@ def test_d2l_is_the_books_own_recipe() -> None:
 
 
 def test_an_unknown_recipe_lists_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="there are: best, d2l"):
+    with pytest.raises(UsageError, match=r"there are: best, d2l$"):
         recipe_for("lenet", "worst")
+    with pytest.raises(UsageError, match=r"there are: best, cpu, d2l$"):
+        recipe_for("resnet18", "worst")
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,7 @@ def catalogue() -> list[dict[str, Any]]:
         if entry:
             parameters, flops = entry["parameters"], entry["flops"]
         else:
-            with torch.device("meta"):  # shapes without numbers: nothing to allocate, initialise or multiply
-                network = create_model(name)
-                flops = count_flops(network)
-            parameters = sum(parameter.numel() for parameter in network.parameters())
+            parameters, flops = size_of(name)
         rows.append(
             {
                 "name": name,
@@ -36,3 +33,11 @@ def catalogue() -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def size_of(name: str) -> tuple[int, int]:
+    """Return the parameters of a network, and the operations of one image."""
+    with torch.device("meta"):  # shapes without numbers: nothing to allocate, initialise or multiply
+        network = create_model(name)
+        flops = count_flops(network)
+    return sum(parameter.numel() for parameter in network.parameters()), flops

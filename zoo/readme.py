@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from runtime.store import read_index, read_rebuildable
+from zoo.catalogue import size_of
+from zoo.models import list_models
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "<!-- {}: made by `python -m zoo.readme` -->"
@@ -25,13 +27,21 @@ def results_table(root: Path = ROOT) -> str:
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     carried, rebuildable = read_index(root / "weights"), read_rebuildable(root / "weights")
-    for name, entry in sorted((carried | rebuildable).items()):
-        size = f"{entry['bytes'] / 1e6:.2f} MB" + ("" if name in carried else ", made by a command")
+    published = carried | rebuildable
+    for name in dict.fromkeys([*list_models(), *published]):
+        title, file, accuracy, over_seeds = f"`{name}`", "", "", _over_seeds(root, name)
+        if name in published:
+            entry = published[name]
+            title = f"[{title}](weights/{name}/README.md)"
+            file = f"{entry['bytes'] / 1e6:.2f} MB" + ("" if name in carried else ", made by a command")
+            accuracy = f"{entry['accuracy']['top1']:.4f}"
+            parameters, flops = entry["parameters"], entry["flops"]
+        elif over_seeds:
+            parameters, flops = size_of(name)
+        else:
+            continue
         book = f"{BOOK[name]:.3f}" if name in BOOK else ""
-        rows.append(
-            f"| [`{name}`](weights/{name}/README.md) | {entry['parameters']:,} | {entry['flops'] / 1e6:,.1f} "
-            f"| {size} | {entry['accuracy']['top1']:.4f} | {_over_seeds(root, name)} | {book} |"
-        )
+        rows.append(f"| {title} | {parameters:,} | {flops / 1e6:,.1f} | {file} | {accuracy} | {over_seeds} | {book} |")
     return "\n".join(rows)
 
 

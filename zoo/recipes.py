@@ -1,6 +1,7 @@
 """How each network is trained: every recipe of the zoo, in one file.
 
-`d2l` is the book's own recipe; `best`, the default, trains the same, unchanged network to the accuracies of the README.
+`d2l` is the book's own recipe; `best`, the default, trains the same, unchanged network to the accuracies of the README;
+`cpu` trains ResNet-18 where there is no GPU.
 What was tried on the way to `best`, and what failed, is in `benchmarks/recipe_search.md`.
 """
 
@@ -32,6 +33,8 @@ class Recipe:
         mixup: blend each image and its label with another's, of which it takes up to this share (Zhang et al., 2018).
         cutmix: part of the images that take a square of another, and of its label (Yun et al., 2019).
         ema: decay of the average of weights that is kept beside them and published; 0 keeps none.
+        sides: side in pixels of the images in successive, equal parts of the epochs; empty for the network's own
+            throughout. See `zoo.sides`.
         normalize: pixels to zero mean and unit variance; the book only scales them to 0 to 1.
     """
 
@@ -52,6 +55,7 @@ class Recipe:
     mixup: float = 0.0
     cutmix: float = 0.0
     ema: float = 0.0
+    sides: tuple[int, ...] = ()
     normalize: bool = True
 
     def __post_init__(self) -> None:
@@ -72,6 +76,8 @@ class Recipe:
             require(field, 0 <= getattr(self, field) <= 1, "in [0, 1]")
         require("erase_side", 2 <= self.erase_side <= 28, "from 2 to 28 pixels")
         require("mixup", 0 <= self.mixup <= 0.5, "in [0, 0.5]")
+        object.__setattr__(self, "sides", tuple(self.sides))  # in a file it was a list
+        require("sides", all(isinstance(side, int) and 8 <= side <= 512 for side in self.sides), "from 8 to 512 pixels")
         require("mixup", not (self.mixup and self.cutmix), "0 where cutmix is used")
 
     def override(self, **changes: Any) -> Self:
@@ -106,7 +112,7 @@ class Recipe:
 
 
 def recipe_for(model: str, name: str = "best") -> Recipe:
-    """Return the recipe `name` (`best` or `d2l`) of a model.
+    """Return the recipe `name` (`best`, `d2l` or `cpu`) of a model.
 
     Raises:
         UsageError: there is no such recipe.
@@ -114,7 +120,8 @@ def recipe_for(model: str, name: str = "best") -> Recipe:
     try:
         return RECIPES[name][model]
     except KeyError:
-        raise UsageError(f"there is no recipe {name!r} for {model!r}; there are: {', '.join(RECIPES)}") from None
+        known = ", ".join(recipe for recipe, models in RECIPES.items() if model in models)
+        raise UsageError(f"there is no recipe {name!r} for {model!r}; there are: {known}") from None
 
 
 def _d2l(lr: float) -> Recipe:
@@ -172,6 +179,20 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "resnet18": _AUGMENTED,
         "resnext": _AUGMENTED.override(epochs=40),
         "densenet": _AUGMENTED.override(epochs=40),
+    },
+    # For two cores and an hour and a half. Nobody searched it: twelve epochs of what is usual, smaller images first.
+    "cpu": {
+        "resnet18": _AUGMENTED.override(
+            name="cpu",
+            epochs=12,
+            batch_size=128,
+            lr=0.1,
+            shift=1,
+            erase=0.25,
+            erase_side=10,
+            ema=0.0,
+            sides=(32, 32, 32, 48, 48, 96),
+        )
     },
     # The current edition of the book: batch 128, 10 epochs, plain SGD at a constant rate, no augmentation. It trains
     # neither VGG-11 at full width nor a ResNeXt: these two have the rate of the networks they are variants of.

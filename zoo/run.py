@@ -146,8 +146,6 @@ def train(
             raise UsageError(f"a batch of {recipe.batch_size} cannot be shared by {world.size} processes")
         refuse_step(settings.step, device, world)
         validation = load_split("validation", device) if settings.val_split else None
-        if previous is None and world.is_main:
-            place.set_aside()
         torch.manual_seed(settings.seed)
         trainer = Trainer(
             create_model(model, normalize=recipe.normalize),
@@ -163,6 +161,8 @@ def train(
         history: list[dict[str, Any]] = []
         if previous is not None:
             history = restore(trainer, previous)
+        elif world.is_main:  # only now is it certain that the new run begins
+            place.set_aside()
         if listener is not None:
             listener.started(len(data), recipe.epochs, trainer.epoch)
         header: dict[str, Any] = {}

@@ -7,7 +7,7 @@ it is told after every batch and every epoch.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from zoo.evaluation import evaluate
 from zoo.gradients import Gradients, OutOfMemory, Precision
 from zoo.meter import Meter
 from zoo.recipes import Recipe
+from zoo.sides import Sides
 
 
 class TrainingDiverged(FashionZooError):
@@ -81,6 +82,7 @@ class Trainer:
         self.seed = seed
         self.epoch = 0
         self.model = model.to(device).to(memory_format=torch.channels_last)
+        self._sides = Sides(self.model, recipe)
         self._gradients = Gradients(
             self.model,
             recipe.label_smoothing,
@@ -100,6 +102,7 @@ class Trainer:
         self._notice = notice
         self.step = step
         self._whole: WholeStep | None = None
+        self._recorded_side: int | None = None
 
     @property
     def trained(self) -> nn.Module:
@@ -113,6 +116,20 @@ class Trainer:
             TrainingDiverged: the loss is not finite; the sentence names the epoch and the rate.
             OutOfMemory: not even a piece of a batch fits.
         """
+        with self._sides.shown(self.epoch):
+            metrics = self._train_one(on_batch)
+        self.epoch += 1
+        if not math.isfinite(metrics.train_loss):
+            raise TrainingDiverged(
+                f"the loss of epoch {self.epoch} is {metrics.train_loss} at learning rate {metrics.lr:.4g}: "
+                "try a smaller --lr"
+            )
+        if self._validation is None:
+            return metrics
+        return replace(metrics, val_accuracy=evaluate(self.trained, self._validation).accuracy)
+
+    def _train_one(self, on_batch: OnBatch | None) -> EpochMetrics:
+        """Train for one epoch, and return its metrics, of which the accuracy on held-out images is yet to come."""
         self.model.train()
         self._record()
         # Dropout draws from the global generator: seeded here, an epoch is the same whatever ran before it.
@@ -141,18 +158,15 @@ class Trainer:
         meter.reduce(self._world)
         loss = meter.loss  # waits for the device, so it comes before the clock is read
         seconds = time.perf_counter() - started
-        self.epoch += 1
-        if not math.isfinite(loss):
-            raise TrainingDiverged(
-                f"the loss of epoch {self.epoch} is {loss} at learning rate {lr:.4g}: try a smaller --lr"
-            )
-        accuracy = evaluate(self.trained, self._validation).accuracy if self._validation is not None else None
-        return EpochMetrics(self.epoch, lr, loss, meter.accuracy, accuracy, seconds, meter.images / seconds)
+        return EpochMetrics(self.epoch + 1, lr, loss, meter.accuracy, None, seconds, meter.images / seconds)
 
     def _record(self) -> None:
-        """Record the step as a CUDA graph, before the first epoch of a sitting; without memory for it, say so."""
+        """Record the step as a CUDA graph, where there is none for images of this side; without memory, say so."""
+        if self._sides.at(self.epoch) != self._recorded_side:
+            self._whole = None  # its memory is free before the next one needs its own
         if self.step == "eager" or self._whole is not None or self._images < self.recipe.batch_size:
             return
+        self._recorded_side = self._sides.at(self.epoch)
         try:
             self._whole = WholeStep(
                 self._epochs,
