@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from zoo.data import Epochs, LabelledImages, load_split
 from zoo.device import choose_device, settle_arithmetic
 from zoo.models import create_model
+from zoo.optimizer import make_optimizer
 from zoo.recipes import recipe_for
-from zoo.training import Trainer, make_optimizer
+from zoo.training import Trainer
 
 
 def bare_seconds(model: nn.Module, optimizer: torch.optim.Optimizer, batches: list[tuple[Tensor, Tensor]]) -> float:

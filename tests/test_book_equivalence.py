@@ -10,9 +10,9 @@ from book import NETWORKS
 from torch import Tensor, nn
 
 from zoo.models import create_model, list_models
+from zoo.optimizer import make_optimizer
 from zoo.recipes import recipe_for
 from zoo.summary import summarize
-from zoo.training import make_optimizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
 

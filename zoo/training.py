@@ -21,6 +21,7 @@ from zoo.distributed import ALONE, World
 from zoo.evaluation import evaluate
 from zoo.gradients import Gradients, OutOfMemory, Precision
 from zoo.meter import Meter
+from zoo.optimizer import make_optimizer
 from zoo.recipes import Recipe
 from zoo.sides import Sides
 
@@ -249,14 +250,3 @@ def refuse_step(step: StepKind, device: torch.device, world: World) -> None:
         raise UsageError(f"steps as a {step} need a CUDA device, and this run is on {device.type}: use --step eager")
     if step != "eager" and world.size > 1:
         raise UsageError(f"{world.size} processes take each step together, kernel by kernel: use --step eager")
-
-
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Build the recipe's optimiser; weight decay is for matrices and kernels, not for biases and norms."""
-    kernels = [parameter for parameter in model.parameters() if parameter.dim() > 1]
-    others = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
-    groups = [{"params": kernels, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    if recipe.optimizer == "adamw":
-        # beta2 = 0.99, not 0.999: these runs are some ten thousand steps long.
-        return torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.99), fused=True)
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
