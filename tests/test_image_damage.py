@@ -212,8 +212,17 @@ def test_the_short_way_through_plain_pngs_gives_what_the_long_way_gives(
                 answers.append((error.kind, str(error)))
         return answers
 
-    assert all(decoding._plain_grey_png(data) for data in files)
+    assert all(decoding._plain_grey_png(data, 28 * 28) for data in files)
     short = results()
-    monkeypatch.setattr(decoding, "_plain_grey_png", lambda data: None)
+    monkeypatch.setattr(decoding, "_plain_grey_png", lambda data, max_pixels: None)
     monkeypatch.setattr(images, "_on_plain_black", lambda grey: False)
     assert short == results()
+
+
+def test_the_short_way_through_plain_pngs_keeps_the_limit_on_pixels() -> None:
+    data = encoded(Image.new("L", (100, 100)), format="PNG")
+
+    assert to_pixels(data, max_pixels=10_000).array.shape == (28, 28)
+    with pytest.raises(ImageError, match="100x100; at most 9999 pixels") as raised:
+        to_pixels(data, max_pixels=9_999)
+    assert raised.value.kind == "too_large"
