@@ -162,7 +162,7 @@ def requests_and_answers() -> list[tuple[bytes, bytes]]:
             Image.fromarray(image).save(file, "PNG")
             picture = file.getvalue()
             head = f"POST /predict HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(picture)}\r\n\r\n"
-            requests.append((head.encode() + picture, f'"index": {index}, "confidence"'.encode()))
+            requests.append((head.encode() + picture, f'"index":{index},"confidence"'.encode()))
     return requests
 
 

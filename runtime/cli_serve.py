@@ -11,7 +11,7 @@ from runtime.console import Command, emit, emit_json, json_option, note
 from runtime.errors import FashionZooError
 from runtime.options import device_option, say_device, threads_option
 
-NEEDED = ("httptools", "prometheus_client", "python_multipart", "starlette", "uvicorn")
+NEEDED = ("httptools", "orjson", "prometheus_client", "python_multipart", "starlette", "uvicorn")
 
 
 @click.command(cls=Command)

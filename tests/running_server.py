@@ -34,8 +34,11 @@ class Answer:
 class RunningServer:
     """A running `runtime serve`; as a context manager it is stopped at the end, and must then have exited with 0."""
 
-    def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "runtime", "serve", "--port", "0", "--device", "cpu", "--json", *arguments]
+    def __init__(self, *arguments: str, open_files: tuple[int, int] | None = None) -> None:
+        # `open_files`: the soft and the hard limit that it is started under, as `ulimit -n` sets them.
+        limit = [] if open_files is None else ["prlimit", f"--nofile={open_files[0]}:{open_files[1]}"]
+        serve = [sys.executable, "-m", "runtime", "serve", "--port", "0", "--device", "cpu", "--json"]
+        command = [*limit, *serve, *arguments]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ.copy()
         )

@@ -16,6 +16,7 @@ FLOORS = {  # folder: what of the project and of the heavy libraries it may impo
         "starlette",
         "uvicorn",
         "httptools",
+        "orjson",
         "prometheus_client",
         "python_multipart",
     },
@@ -24,7 +25,7 @@ FLOORS = {  # folder: what of the project and of the heavy libraries it may impo
 }
 # Beside that: the one file that runs what the runtime is compared with, each in a process of its own.
 BESIDE = {"zoo/contestant.py": {"onnxruntime", "openvino"}}
-SERVING = ("starlette", "uvicorn", "httptools", "prometheus_client", "python_multipart")
+SERVING = ("starlette", "uvicorn", "httptools", "orjson", "prometheus_client", "python_multipart")
 HEAVY = ("torch", "torchvision", "onnx", "onnxscript", "safetensors", "matplotlib", "zoo", "export", *SERVING)
 
 
@@ -168,6 +169,6 @@ def test_serve_without_its_extra_names_the_install_line() -> None:
 
     assert done.returncode == 1
     assert done.stderr == (
-        "Error: runtime serve needs httptools, prometheus_client, python_multipart, starlette, uvicorn, which the base "
-        "install leaves out: pip install 'fashion-zoo[serve]'\n"
+        "Error: runtime serve needs httptools, orjson, prometheus_client, python_multipart, starlette, uvicorn, which "
+        "the base install leaves out: pip install 'fashion-zoo[serve]'\n"
     )

@@ -1,6 +1,8 @@
 """A server from its start to its end: the port, readiness, a full queue, and a stop under load."""
 
 import asyncio
+import shutil
+import signal
 import socket
 import threading
 import time
@@ -289,3 +291,51 @@ def test_a_stop_waits_for_what_is_still_being_sent_but_not_for_ever(boot: bytes)
         ((code, seconds),) = outcome
         assert code == 0
         assert 3 < seconds < 5
+
+
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit, of util-linux, is not on the PATH")
+def test_a_low_soft_limit_of_open_files_is_raised_to_what_the_connections_need(boot: bytes) -> None:
+    with RunningServer("-m", "lenet", open_files=(64, 8192)) as running, many_connections(running, 150) as clients:
+        for client in clients:
+            client.sendall(predict_request(boot))
+
+        assert [read_answer(client).status for client in clients] == [200] * 150
+        assert running.metric("process_max_fds") > 2048
+
+
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit, of util-linux, is not on the PATH")
+def test_under_a_low_hard_limit_whoever_finds_no_place_is_still_told_so(boot: bytes) -> None:
+    with RunningServer("-m", "lenet", open_files=(128, 128)) as running:
+        for _ in range(2):  # those of the first round have left nothing open
+            with many_connections(running, 56) as clients:
+                answers = []
+                for client in clients:
+                    client.sendall(predict_request(boot))
+                    answers.append(read_answer(client))
+            served = [answer for answer in answers if answer.status == 200]
+            refused = [answer for answer in answers if answer.status == 503]
+
+            assert len(served) + len(refused) == 56
+            assert 16 < len(served) < 56
+            assert all(f"{len(served)} connections are open already" in answer.json()["error"] for answer in refused)
+            deadline = time.monotonic() + 20
+            while running.metric("fashion_zoo_connections") > 1 and time.monotonic() < deadline:
+                time.sleep(0.05)
+        assert running.alive()
+        code, _ = running.stop()
+        assert running.process.stderr is not None
+        assert (code, running.process.stderr.read().count("connections at once")) == (0, 1)
+
+
+@pytest.mark.parametrize("numbers", [[signal.SIGINT] * 4, [signal.SIGTERM] * 3, [signal.SIGTERM, signal.SIGINT]])
+def test_a_stop_that_is_asked_for_again_and_again_ends_in_0_and_without_a_traceback(
+    boot: bytes, numbers: list[signal.Signals]
+) -> None:
+    with RunningServer("-m", "lenet") as running:
+        for number in numbers:
+            running.process.send_signal(number)
+            time.sleep(0.1)
+
+        assert running.process.wait(30) == 0
+        assert running.process.stderr is not None
+        assert "Traceback" not in running.process.stderr.read()

@@ -1,7 +1,7 @@
 """The server: the Open Inference Protocol, pictures and a page over HTTP. Nothing of the runtime imports it.
 
-It needs the extra `serve`: starlette finds the route, uvicorn speaks HTTP, prometheus-client counts. A request goes
-through these files in this order:
+It needs the extra `serve`: starlette finds the route, uvicorn speaks HTTP, orjson writes, prometheus-client counts. A
+request goes through these files in this order:
 
     connection   bytes to a request; what is too long, too slow or no HTTP is refused here
     app          which answer is asked for

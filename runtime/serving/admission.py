@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from typing import Self
 
 from runtime.serving.limits import Limits
 from runtime.serving.refusal import Refusal
@@ -22,9 +21,8 @@ class Admission:
         self.pictures = 0
         self.held = 0
 
-    @contextlib.contextmanager
-    def admitted(self, pictures: int) -> Iterator[None]:
-        """Hold places in the queue.
+    def admit(self, pictures: int) -> None:
+        """Give places in the queue.
 
         Raises:
             Refusal: 503, there are not as many left.
@@ -35,13 +33,9 @@ class Admission:
                 f"the queue is full: {self.pictures} pictures wait, at most {self._limits.max_queue} may; try again",
             )
         self.pictures += pictures
-        try:
-            yield
-        finally:
-            self.pictures -= pictures
 
     def hold(self, size: int) -> None:
-        """Count `size` more bytes; whoever calls gives them back with `release`.
+        """Count `size` more bytes.
 
         Raises:
             Refusal: 503, too many are held already.
@@ -50,6 +44,29 @@ class Admission:
             raise Refusal(503, f"the server holds {self.held} bytes of other requests, and has no room; try again")
         self.held += size
 
-    def release(self, size: int) -> None:
-        """Give bytes back."""
-        self.held -= size
+
+class Share:
+    """What one request holds of an admission; as a context manager it gives all back at the end."""
+
+    __slots__ = ("_admission", "_held", "_pictures")
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._held = self._pictures = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._admission.held -= self._held
+        self._admission.pictures -= self._pictures
+
+    def admit(self, pictures: int) -> None:
+        """Take places in the queue. Raises as `Admission.admit`."""
+        self._admission.admit(pictures)
+        self._pictures += pictures
+
+    def hold(self, size: int) -> None:
+        """Hold `size` more bytes. Raises as `Admission.hold`."""
+        self._admission.hold(size)
+        self._held += size

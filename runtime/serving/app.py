@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -16,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from runtime.errors import ImageError
 from runtime.serving import describe
+from runtime.serving.admission import Share
 from runtime.serving.bodies import decompressed, header, read_body
 from runtime.serving.forms import FORM, uploaded_file
 from runtime.serving.inference import HEADER_LENGTH, VERSION, TensorJob, read_inference
@@ -63,6 +63,7 @@ class App:
                 Mount("/", PageFiles()),
             ],
             redirect_slashes=False,
+            default=_nowhere,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,25 +96,10 @@ class App:
             traceback.print_exception(error)  # to stderr: a fault of ours, which whoever runs the server must see
             return _refused(Refusal(500, "the server failed to answer this; its log says why"))
 
-    @contextlib.contextmanager
-    def _holding(self) -> Iterator[Callable[[int], None]]:
-        """Count the bytes of a body for as long as it is answered."""
-        admission, held = self.service.admission, 0
-
-        def hold(size: int) -> None:
-            nonlocal held
-            admission.hold(size)
-            held += size
-
-        try:
-            yield hold
-        finally:
-            admission.release(held)
-
     async def _predict(self, request: Request) -> Reply:
         service, limits = self.service, self.service.limits
-        with self._holding() as hold:
-            body = await self._body(request, hold)
+        with Share(service.admission) as share:
+            body = await self._body(request, share.hold)
             arrived = time.perf_counter()
             wish = read_wish(request.scope["query_string"])
             model = service.warm_model(wish.model)
@@ -131,16 +117,16 @@ class App:
                 gone=_gone(request.scope),
                 arrived=arrived,
             )
-            with service.admission.admitted(1):
-                if not is_quick(body):
-                    await service.aside(_decode_unless_gone, job)
-                return await model.ask(job)
+            share.admit(1)
+            if not is_quick(body):
+                await service.aside(_decode_unless_gone, job)
+            return await model.ask(job)
 
     async def _infer(self, request: Request) -> Reply:
         service = self.service
-        with self._holding() as hold:
+        with Share(service.admission) as share:
             model = service.warm_model(_path_model(request))
-            body = await self._body(request, hold)
+            body = await self._body(request, share.hold)
             length = header(request, HEADER_LENGTH)
             arguments = body, length, service.limits.max_queue
             # Beside binary tensors the JSON is short, which its length shows before it is known to be a number.
@@ -150,8 +136,8 @@ class App:
             )
             labels = model.classifier.labels
             job = TensorJob(pixels, wanted, identity, model.name, labels, _gone(request.scope))
-            with service.admission.admitted(job.rows):
-                return await model.ask(job)
+            share.admit(job.rows)
+            return await model.ask(job)
 
     async def _body(self, request: Request, hold: Callable[[int], None]) -> bytes:
         limits = self.service.limits
@@ -190,6 +176,10 @@ class App:
         return json_reply({"name": self.service.warm_model(_path_model(request)).name, "ready": True})
 
 
+async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+    raise HTTPException(404)  # for what is no path, such as the * of OPTIONS
+
+
 class _Endpoint:
     """One route: checks the method, has it answered, sends the answer, counts it."""
 
@@ -211,7 +201,11 @@ class _Endpoint:
                 allow=", ".join(self._methods),
             )
             reply = _refused(refusal)
-        await reply.send(send)
+        cycle = scope["state"].get("cycle")
+        if cycle is None or cycle.flow.write_paused:
+            await reply.send(send)
+        else:
+            reply.write(cycle)
         self._app.service.metrics.answered(self._name, reply.status, time.perf_counter() - began)
 
 

@@ -18,7 +18,10 @@ _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 def header(request: Request, name: bytes) -> str | None:
     """Return the first header of that name, in lower case; Starlette's own look-up decodes all of them."""
-    return next((value.decode("latin-1") for key, value in request.scope["headers"] if key == name), None)
+    for key, value in request.scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return None
 
 
 async def read_body(request: Request, limits: Limits, hold: Callable[[int], None]) -> bytes:

@@ -8,13 +8,13 @@ moment in which requests that are already on their way are still answered.
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from runtime.serving.clock import Clock
+from runtime.serving.half_closed import HalfClosed
 from runtime.serving.parser import Parser
 from runtime.serving.refusal import Refusal
 from runtime.serving.service import Service
@@ -34,29 +34,22 @@ class Connection(HttpToolsProtocol):
         self._limits = self._service.limits
         self._in_head = True  # or before it
         self._begun = False
-        self._head_bytes = 0
+        self._head_bytes = 0  # since the last byte of a body: of a head, a chunk's head, or trailers
         self._in_body = False
         self._refusal: Refusal | None = None
         self._owed: Refusal | None = None  # its turn comes when the requests before it have been answered
         self._before: Any = None  # the cycle before uvicorn's `cycle`
         self._lingering = False
-        self._half_closed: socket.socket | None = None
+        self._half_closed: HalfClosed | None = None
         self._stopping = False
-        self._deadline: asyncio.TimerHandle | None = None
-        self._write_deadline: asyncio.TimerHandle | None = None
+        self._reading = Clock(self.loop, self._limits.read_seconds, self._too_slow)
+        self._writing = Clock(self.loop, self._limits.read_seconds, lambda: self.transport.abort())
 
     # What the app asks
 
     def gone(self) -> bool:
         """Whether the client has left. May be asked from any thread."""
-        if self.transport.is_closing():
-            return True
-        if self._half_closed is None:
-            return False
-        try:  # nothing is read from here any more, but the socket has noted if the other end does not exist
-            return self._half_closed.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
-        except OSError:
-            return True
+        return self.transport.is_closing() or (self._half_closed is not None and self._half_closed.gone())
 
     def abandon(self) -> None:
         """Close, since nobody is there to be answered."""
@@ -78,19 +71,20 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._lingering or self._owed is not None:
             return
-        if self._in_head:
+        if self._in_head or self._in_body:
             self._head_bytes += len(data)
         super().data_received(data)
         # A head may end in the same piece of data in which a long body begins; the whole piece is counted only if not.
-        if self._in_head and self._head_bytes > self._limits.max_head:
+        if (self._in_head or self._in_body) and self._head_bytes > self._limits.max_head:
             self._refuse(self._head_too_long())
             return
         self._watch()
         # uvicorn stops the clock of an idle connection at any byte, and knows no byte that begins no request: a stray
         # line's end, or the end of a body whose answer came before it.
         if self._idle() and self.timeout_keep_alive_task is None:
-            idle = self.timeout_keep_alive
-            self.timeout_keep_alive_task = self.loop.call_later(idle, self.timeout_keep_alive_handler)
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         if self._lingering or self.transport.is_closing():
@@ -109,14 +103,13 @@ class Connection(HttpToolsProtocol):
         # `gone` knows it, and a half-closed one takes this for what it is: "go on".
         self.cycle.keep_alive = False
         if self.scope["http_version"] == "1.1" and not self.cycle.response_started:
-            self._half_closed = socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
+            self._half_closed = HalfClosed(self.transport)
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._stop_write_clock()
+        self._reading.stop()
+        self._writing.stop()
         if self._half_closed is not None:
             self._half_closed.close()
         super().connection_lost(exc)
@@ -124,23 +117,25 @@ class Connection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Called when the client does not take what it is sent; it, too, has only so long."""
         super().pause_writing()
-        self._stop_write_clock()
-        self._write_deadline = self.loop.call_later(self._limits.read_seconds, self.transport.abort)
+        self._writing.start()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._stop_write_clock()
-
-    def _stop_write_clock(self) -> None:
-        if self._write_deadline is not None:
-            self._write_deadline.cancel()
-            self._write_deadline = None
+        self._writing.stop()
 
     # What the parser tells
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = self._begun = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_body:  # no trailer is a header
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
 
     def on_headers_complete(self) -> None:
         if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > self._limits.max_head:
@@ -150,14 +145,15 @@ class Connection(HttpToolsProtocol):
             self._refusal = Refusal(400, f"more than {MAX_AHEAD} requests were sent ahead of their answers")
             raise httptools.HttpParserError("too many requests")
         self._in_head, self._begun, self._head_bytes, self._in_body = False, False, 0, True
+        self.expect_100_continue &= self.parser.get_http_version() == "1.1"  # before it, there was no such thing
         self._before = None if self._all_answered() else self.cycle
         super().on_headers_complete()
-        self.scope["state"]["connection"] = self
+        self.scope["state"].update(connection=self, cycle=self.cycle)
         if self._stopping:
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
-        self._in_body = False
+        self._in_body, self._head_bytes = False, 0
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -200,14 +196,11 @@ class Connection(HttpToolsProtocol):
     def _watch(self) -> None:
         """Start the clock when the client owes something, stop it when it does not."""
         if self._lingering or self._owed is not None or not (self._in_head or self._in_body):
-            if self._deadline is not None:
-                self._deadline.cancel()
-                self._deadline = None
-        elif self._deadline is None:
-            self._deadline = self.loop.call_later(self._limits.read_seconds, self._too_slow)
+            self._reading.stop()
+        else:
+            self._reading.start()
 
     def _too_slow(self) -> None:
-        self._deadline = None
         if self._in_head and not self._begun:  # nothing was asked
             self.transport.close()
             return

@@ -128,8 +128,10 @@ def _split(body: bytes, header_length: str | None) -> tuple[Any, bytes]:
         return json.loads(header), behind
     except RecursionError:
         raise Refusal(400, "the request is not JSON that can be read: it is nested too deeply") from None
-    except ValueError as error:  # JSON, UTF-8, and numbers of thousands of digits
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise Refusal(400, f"the request is not JSON: {error}") from error
+    except ValueError:  # what Python then says is meant for programmers
+        raise Refusal(400, "the request is not JSON that can be read: a number in it has too many digits") from None
 
 
 def _image(inputs: Any, behind: bytes, max_images: int) -> npt.NDArray[np.uint8]:
@@ -150,7 +152,9 @@ def _image(inputs: Any, behind: bytes, max_images: int) -> npt.NDArray[np.uint8]
     ):
         raise Refusal(400, f"the shape of {INPUT} is [N, 1, {SIDE}, {SIDE}] with N from 1, not {str(shape)[:60]}")
     if shape[0] > max_images:
-        raise Refusal(400, f"at most {max_images} images are taken at once, not {shape[0]}; send them in parts")
+        raise Refusal(
+            400, f"at most {max_images} images are taken at once, not {str(shape[0])[:40]}; send them in parts"
+        )
     expected = shape[0] * _IMAGE_BYTES
     parameters = _parameters(tensor, INPUT)
     size = parameters.get("binary_data_size")

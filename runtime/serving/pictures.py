@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import struct
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from runtime import answers
 from runtime.decoding import SMALL
@@ -130,4 +130,4 @@ class PictureJob:
         document["milliseconds"] = round(1000 * (time.perf_counter() - self.arrived), 3)
         if self.wish.pixels:
             document["pixels"] = pixels.array.tolist()
-        return Reply(json.dumps(document).encode())
+        return Reply(orjson.dumps(document))

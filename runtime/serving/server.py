@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import signal
 import socket
@@ -15,9 +16,11 @@ from collections.abc import Callable, Sequence
 import uvicorn
 
 from runtime.classifier import Classifier
+from runtime.console import note
 from runtime.errors import FashionZooError
 from runtime.serving.app import App
 from runtime.serving.connection import Connection
+from runtime.serving.descriptors import with_room
 from runtime.serving.limits import Limits
 from runtime.serving.service import Service
 
@@ -75,7 +78,10 @@ def serve_until_stopped(
     Raises:
         FashionZooError: a model could not be warmed up.
     """
-    service = Service(classifiers, limits)
+    roomy = with_room(limits)
+    if roomy.max_connections < limits.max_connections:
+        note(f"at most {roomy.max_connections} connections at once: more open files need a higher `ulimit -Hn`")
+    service = Service(classifiers, roomy)
     server = _Server(
         uvicorn.Config(
             App(service),
@@ -111,6 +117,8 @@ def serve_until_stopped(
 
 def end_process() -> None:
     """Leave with 0 even where a thread still computes what nobody waits for; Python itself would wait for it."""
+    for number in (signal.SIGTERM, signal.SIGINT):  # it has had its effect; now it would end in a traceback
+        signal.signal(number, signal.SIG_IGN)
     until = time.monotonic() + LEAVE_SECONDS
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
@@ -138,6 +146,9 @@ class _Server(uvicorn.Server):
     def _warm_up(self) -> None:
         try:
             self._service.warm_up()
+            # What is here now stays: the collector need not go through all of it again and again.
+            gc.collect()
+            gc.freeze()
             self._on_ready()
         except Exception as error:
             self.failure = error
