@@ -115,6 +115,7 @@ def _watching(network: nn.Module, calls: list[Call]) -> Iterator[None]:
     symbol: list[str] = []
 
     def entered(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        calls.clear()  # a tracer may go through it more than once
         symbol[:] = [str(size) for size in inputs[0].shape[:1] if not isinstance(size, int)]
 
     def shape_of(values: Any) -> Shape | None:
