@@ -73,9 +73,13 @@ def decode_grey(source: Source, max_pixels: int | None = None) -> tuple[Image.Im
     if isinstance(source, bytes) and (plain := _plain_grey_png(source, max_pixels or MAX_PIXELS)):
         return plain, "the picture"  # without all that is ready for what may be wrong with others
     name = _name(source)
-    with _image_errors(name):
+    try:
         picture = _picture(source, name, max_pixels or MAX_PIXELS)
         return _upright(_grey(picture, name), picture.info.get("exif")), name
+    except ImageError:
+        raise
+    except Exception as error:
+        raise _image_error(error, name) from error
 
 
 def _name(source: Source) -> str:
@@ -108,11 +112,7 @@ def _file_bytes(path: str | os.PathLike[str], name: str) -> bytes:
         mode, size = status.st_mode, status.st_size
         # Asked before opening: opening a FIFO waits for its writer, and opening a device may start it.
         if stat.S_ISREG(mode):
-            with open(path, "rb") as file:
-                # Asked for 256 MiB at once, Python sets them aside first: 40 us, as long as all else done to a small
-                # file. One byte more than the size shows whether it has grown since.
-                data = file.read(min(size, MAX_FILE_BYTES) + 1)
-                return data + file.read(MAX_FILE_BYTES + 1 - len(data)) if len(data) > size else data
+            return _read_all(path, size)
     # ValueError: a name that no file can have, with a null byte or a lone half of a surrogate pair.
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise ImageError("missing", f"{name} does not exist; expected a picture file") from error
@@ -120,6 +120,26 @@ def _file_bytes(path: str | os.PathLike[str], name: str) -> bytes:
         raise ImageError("unreadable", f"{name} cannot be read: {error.strerror or error}") from error
     found = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
     raise ImageError("not_a_file", f"{name} is {found}; expected a regular file")
+
+
+def _read_all(path: str | os.PathLike[str], size: int) -> bytes:
+    """Return what is in a regular file of about that size, and a byte more than is allowed where there is more.
+
+    Python's own `open` takes as long again, for a buffer that a small file does not need.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+    try:
+        # Asked for 256 MiB at once, Python sets them aside first. One byte more than the size shows whether it has
+        # grown since.
+        data = os.read(descriptor, min(size, MAX_FILE_BYTES) + 1)
+        while len(data) != size and len(data) <= MAX_FILE_BYTES:
+            more = os.read(descriptor, min(2**20, MAX_FILE_BYTES + 1 - len(data)))
+            if not more:
+                break
+            data += more
+        return data
+    finally:
+        os.close(descriptor)
 
 
 def _from_array(array: NDArray[Any], max_pixels: int) -> Image.Image:
@@ -197,19 +217,13 @@ def _hushed(needed: bool) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _image_errors(name: str) -> Iterator[None]:
-    """Turn whatever a decoder throws at a damaged file into an `ImageError`: Pillow's plugins promise no one type."""
-    try:
-        yield
-    except ImageError:
-        raise
-    except (MemoryError, Image.DecompressionBombError) as error:
-        raise ImageError("too_large", f"{name} does not fit in memory") from error
-    except Exception as error:
-        kind = "truncated" if "truncated" in str(error).lower() else "corrupt"
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(kind, f"{name} is {kind} and cannot be decoded: {reason}") from error
+def _image_error(error: Exception, name: str) -> ImageError:
+    """What a decoder threw at a damaged file, as an `ImageError`: Pillow's plugins promise no one type."""
+    if isinstance(error, MemoryError | Image.DecompressionBombError):
+        return ImageError("too_large", f"{name} does not fit in memory")
+    kind = "truncated" if "truncated" in str(error).lower() else "corrupt"
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return ImageError(kind, f"{name} is {kind} and cannot be decoded: {reason}")
 
 
 def _check_size(picture: Image.Image, name: str, max_pixels: int) -> None:
@@ -222,6 +236,8 @@ def _check_size(picture: Image.Image, name: str, max_pixels: int) -> None:
 
 def _grey(picture: Image.Image, name: str) -> Image.Image:
     """Luma over a white page, mode L."""
+    if picture.mode == "L" and not picture.info:
+        return picture
     if picture.mode == "F" or picture.mode.startswith("I"):
         return _eight_bits(np.asarray(picture), name)
     if picture.mode == "LAB":

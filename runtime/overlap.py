@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,6 +16,10 @@ T = TypeVar("T")
 # A chunk is long enough that handing it over costs nothing, short enough to share a batch among the threads.
 CHUNK = 16
 FEW = 8  # pictures that are decoded sooner than a thread is started
+# One thread decodes pictures that take it less than this, and all of them any others. Most of a small file's time goes
+# by in Python, under Python's lock, over which several threads lose more than they gain: of 28x28 PNGs, on two idle
+# cores, two threads took 260 us each, one 100 us. A larger picture's goes by in Pillow, outside of the lock.
+SMALL_SECONDS = 0.001
 
 
 def decoded_batches(sources: Iterable[S], batch_size: int, decode: Callable[[S], T], workers: int) -> Iterator[list[T]]:
@@ -33,21 +38,34 @@ def decoded_batches(sources: Iterable[S], batch_size: int, decode: Callable[[S],
     else:
         from concurrent.futures import ThreadPoolExecutor  # a single picture does not wait for this import
 
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        # Threads are started when first used: of these pools only one, unless the pictures grow.
+        one, many = (ThreadPoolExecutor(count, thread_name_prefix="decode") for count in (1, workers))
 
-        def submit() -> list[Future[list[T]]]:
-            chunks = [group[start : start + CHUNK] for start in range(0, len(group), CHUNK)]
-            return [pool.submit(lambda chunk: [decode(source) for source in chunk], chunk) for chunk in chunks]
+        def timed(chunk: list[S]) -> tuple[list[T], float]:
+            started = time.perf_counter()
+            return [decode(source) for source in chunk], time.perf_counter() - started
+
+        def submit() -> list[Future[tuple[list[T], float]]]:
+            return [pool.submit(timed, group[start : start + CHUNK]) for start in range(0, len(group), CHUNK)]
 
         try:
+            head = [decode(group[0])]  # apart: the first of its format waits for imports
+            few, seconds = timed(group[1:FEW])
+            head += few
+            pool = one if seconds < SMALL_SECONDS * len(few) else many
+            group = group[FEW:]
             pending = submit()
-            while pending:
-                ready = [decoded for future in pending for decoded in future.result()]
-                group, failure = ([], failure) if failure else _draw(waiting, batch_size)
+            while head or pending:
+                chunks = [future.result() for future in pending]
+                ready = head + [decoded for chunk, _ in chunks for decoded in chunk]
+                if pool is one and sum(seconds for _, seconds in chunks) > SMALL_SECONDS * len(ready):
+                    pool = many  # and stays so: how long a picture takes among others does not tell how long alone
+                head, (group, failure) = [], ([], failure) if failure else _draw(waiting, batch_size)
                 pending = submit()
                 yield ready
         finally:
-            pool.shutdown(cancel_futures=True)
+            one.shutdown(cancel_futures=True)
+            many.shutdown(cancel_futures=True)
     if failure:
         raise failure
 

@@ -31,6 +31,31 @@ def test_batches_come_in_order_and_whole(count: int, batch_size: int) -> None:
     assert decoders() == []
 
 
+@pytest.mark.parametrize(("seconds", "threads"), [(0.0, {1}), (0.005, {2, 3})])
+def test_quick_pictures_are_decoded_by_one_thread_and_slow_ones_by_several(seconds: float, threads: set[int]) -> None:
+    seen = set()
+
+    def decode(number: int) -> int:
+        seen.add(threading.current_thread())
+        time.sleep(seconds) if seconds else None
+        return number
+
+    list(decoded_batches(iter(range(200)), 100, decode, 3))
+
+    assert len(seen - {threading.current_thread()}) in threads
+
+
+def test_pictures_that_grow_are_shared_among_the_threads() -> None:
+    def decode(number: int) -> threading.Thread:
+        time.sleep(0.004 if number >= 100 else 0)
+        return threading.current_thread()
+
+    first, second, third = decoded_batches(iter(range(300)), 100, decode, 3)
+
+    assert len({*first} - {threading.current_thread()}) == len({*second}) == 1
+    assert len({*third}) > 1
+
+
 def test_at_most_two_batches_are_held() -> None:
     drawn = 0
 
