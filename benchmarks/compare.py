@@ -38,7 +38,7 @@ from zoo.summary import summarize
 MODELS = ("lenet", "resnet18", "vgg11")
 BATCH_SIZES = (1, 8, 64, 256, 1024)
 WAYS = {
-    "cpu": (OURS, "runtime-spinning", "onnxruntime", "torch", "torch-compile", "openvino"),
+    "cpu": (OURS, "runtime-sleeping", "onnxruntime", "torch", "torch-compile", "openvino"),
     "cuda": (
         *(OURS, "runtime-no-graph", "runtime-nhwc", "runtime-exhaustive", "onnxruntime"),
         *("torch", "torch-graph", "torch-graph-bare", "torch-compile"),

@@ -28,7 +28,7 @@ from runtime.timing import figures
 OURS = "runtime"
 WAYS = (
     OURS,
-    *("runtime-no-graph", "runtime-nhwc", "runtime-exhaustive", "runtime-spinning"),  # with another `runtime.tuning`
+    *("runtime-no-graph", "runtime-nhwc", "runtime-exhaustive", "runtime-sleeping"),  # with another `runtime.tuning`
     *("onnxruntime", "torch", "torch-compile", "torch-graph", "torch-graph-bare", "openvino"),
 )
 ROUNDS = 5

@@ -115,8 +115,9 @@ def _open(model: bytes, device: Device, threads: int | None, what: str, tf32: bo
     options.intra_op_num_threads = threads or available_cpus()
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what it logs as errors, it also raises; we pass that on in one sentence
-    # Idle threads would spin for the next run, on cores that decoding, and the rest of the app, need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(tuning.spinning)))
+    # By default idle threads would spin on after the run, on cores that decoding, and the rest of the app, need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(tuning.spin_us > 0)))
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(tuning.spin_us))
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     providers = _providers(device, tf32, tuning)
     try:

@@ -112,8 +112,8 @@ def _candidates(device: str, threads: int | None) -> list[tuple[dict[str, Any], 
         most = threads or available_cpus()
         counts = sorted({most, max(1, most // 2), 1}, reverse=True)
         return [
-            ({"threads": count, "spinning": spinning}, Tuning(spinning=spinning), count)
-            for count, spinning in itertools.product(counts, (False, True))
+            ({"threads": count, "spin_us": spin}, Tuning(spin_us=spin), count)
+            for count, spin in itertools.product(counts, (Tuning().spin_us, 0))
         ]
     tunings = [
         replace(Tuning(), algorithms=algorithms, nhwc=nhwc, graphs=graphs)

@@ -27,14 +27,16 @@ class Tuning:
             (github.com/microsoft/onnxruntime/issues/22705).
         graphs: whether batches are captured as CUDA graphs and replayed, which saves a launch for every node.
         nhwc: whether onnxruntime lays activations out with the channels last (`prefer_nhwc`), as tensor cores read.
-        spinning: whether idle CPU threads spin for the next run. On two cores with other work on them, sleeping made
-            `lenet` 1.3x as fast at 256, 1.5x at 1, and `predict_batch` 1.6x.
+        spin_us: microseconds for which an idle CPU thread spins for more work before it sleeps. 100 outlasts what lies
+            between the nodes of a run, so that none begins with waking a thread: on two idle cores `lenet` is then
+            1.3x as fast at 1 and at 64 as with 0, and as fast as with onnxruntime's default, which burns the cores
+            on after each run. Where processes contend for the cores, 0 is faster, and `threads=1` for each fastest.
     """
 
     algorithms: str = "HEURISTIC"
     graphs: bool = True
     nhwc: bool = False
-    spinning: bool = False
+    spin_us: int = 100
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

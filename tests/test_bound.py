@@ -242,7 +242,7 @@ def test_a_whole_classifier_answers_through_bound_buffers_as_it_does_without(
             classifier.logits(test_images[:64:2, None]), plain.logits(test_images[:64:2, None]), atol=1e-5
         )
         assert classifier.info()["gpu"] == {
-            **{"tf32": False, "algorithms": "HEURISTIC", "graphs": True, "nhwc": False, "spinning": False},
+            **{"tf32": False, "algorithms": "HEURISTIC", "graphs": True, "nhwc": False, "spin_us": 100},
             **{"batch_sizes": [64, 32], "notice": None},
         }
 

@@ -138,7 +138,7 @@ def test_a_sweep_measures_every_setting_and_prefers_the_default_unless_another_i
     settings = [tuple(row["settings"].values()) for row in report["rows"]]
 
     assert result.exit_code == 0
-    assert settings == [(2, False), (2, True), (1, False), (1, True)]
+    assert settings == [(2, 100), (2, 0), (1, 100), (1, 0)]
     assert report["rows"][0]["times_default"] == 1.0
     assert all(set(row["images_per_second"]) == {"1", "8"} for row in report["rows"])
     best = next(row for row in report["rows"] if row["settings"] == report["best"])
@@ -175,18 +175,18 @@ def test_a_setting_that_fails_is_neither_the_measure_of_others_nor_the_best(monk
 def test_a_setting_that_fails_while_it_is_measured_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = sweep._opened
 
-    def without_spinning(classifier: Classifier, tuning: Tuning, threads: int | None) -> Classifier:
+    def without_sleeping(classifier: Classifier, tuning: Tuning, threads: int | None) -> Classifier:
         candidate = opened(classifier, tuning, threads)
-        if tuning.spinning:
+        if tuning.spin_us == 0:
             candidate.close()  # from now on it raises
         return candidate
 
-    monkeypatch.setattr(sweep, "_opened", without_spinning)
+    monkeypatch.setattr(sweep, "_opened", without_sleeping)
     with Classifier(LENET, device="cpu") as classifier:
         report = sweep_of(classifier)
 
     assert [row["error"] is None for row in report["rows"]] == [True, False, True, False]
-    assert report["best"]["spinning"] is False
+    assert report["best"]["spin_us"] == 100
 
 
 def test_a_sweep_in_which_nothing_works_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,8 +183,8 @@ def test_what_was_measured_best_is_used_for_that_model_on_that_machine_alone(
         b"[]",
         b'{"tuning": {}}',
         b'{"tuning": null}',
-        b'{"tuning": {"algorithms": "FAST", "graphs": true, "nhwc": false, "spinning": false}}',
-        b'{"tuning": {"algorithms": "HEURISTIC", "graphs": 1, "nhwc": false, "spinning": false}}',
+        b'{"tuning": {"algorithms": "FAST", "graphs": true, "nhwc": false, "spin_us": 100}}',
+        b'{"tuning": {"algorithms": "HEURISTIC", "graphs": 1, "nhwc": false, "spin_us": 100}}',
     ],
 )
 def test_a_damaged_note_counts_for_nothing(note: bytes, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

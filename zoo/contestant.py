@@ -178,7 +178,7 @@ WAYS: dict[str, tuple[str, str, Callable[[Request], Run]]] = {  # way: module, d
     "runtime-no-graph": ("onnxruntime", "fashion-zoo", partial(open_runtime, graphs=False)),
     "runtime-nhwc": ("onnxruntime", "fashion-zoo", partial(open_runtime, nhwc=True)),
     "runtime-exhaustive": ("onnxruntime", "fashion-zoo", partial(open_runtime, algorithms="EXHAUSTIVE")),
-    "runtime-spinning": ("onnxruntime", "fashion-zoo", partial(open_runtime, spinning=True)),
+    "runtime-sleeping": ("onnxruntime", "fashion-zoo", partial(open_runtime, spin_us=0)),
     "onnxruntime": ("onnxruntime", "onnxruntime", open_onnxruntime),
     "torch": ("torch", "torch", open_torch),
     "torch-compile": ("torch", "torch", open_torch_compile),
