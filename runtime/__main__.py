@@ -3,8 +3,10 @@
 
 def main() -> None:
     """Run the command line."""
-    from runtime.cli import runtime
-
+    try:
+        from runtime.cli import runtime
+    except KeyboardInterrupt:  # later ones are Click's, which ends alike
+        raise SystemExit("Aborted!") from None
     runtime(prog_name="runtime")
 
 

@@ -228,11 +228,25 @@ class Classifier:
 
         At most two batches are held. With `return_errors`, a picture that cannot be read yields its ImageError in
         place of a prediction. Where `sources` itself raises, the pictures before are answered first.
+
+        Raises:
+            UsageError: at once, where `sources` is a single picture or a number makes no sense.
         """
         if topk < 1:
             raise UsageError(f"topk must be at least 1, not {topk}")
         _check_batch_size(batch_size)
+        try:
+            if isinstance(sources, str | bytes | bytearray):  # whose parts are no pictures
+                raise TypeError
+            waiting = iter(sources)
+        except TypeError:
+            found = type(sources).__name__
+            raise UsageError(f"expected several pictures, found one {found}; use predict, or a list") from None
+        return self._stream(waiting, batch_size, topk, invert, fit, return_errors)
 
+    def _stream(
+        self, sources: Iterator[Source], batch_size: int, topk: int, invert: Invert, fit: Fit, return_errors: bool
+    ) -> Iterator[Prediction | ImageError]:
         def decode(source: Source) -> Pixels | ImageError:
             try:
                 return to_pixels(source, invert=invert, fit=fit)

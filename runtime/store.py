@@ -163,9 +163,9 @@ def find_model(model: str | os.PathLike[str] | None = None) -> StoredModel:
     import difflib  # only for whoever mistyped
 
     nearest = difflib.get_close_matches(text, known, n=1)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    hint = f": did you mean {nearest[0]!r}? Models here" if nearest else "; models here"
     have = ", ".join(known) or "none; export one with `zoo export`"
-    raise ModelNotFound(f"there is no model {text!r} on this machine: {hint}Models here: {have}")
+    raise ModelNotFound(f"there is no model {text!r} on this machine{hint}: {have}")
 
 
 def shipped_models() -> list[StoredModel]:

@@ -154,6 +154,55 @@ def test_counts_below_one_are_refused(classifier: Classifier, pixels: npt.NDArra
         classifier.predict_batch([pixels[0, 0]], **call)
 
 
+@pytest.mark.parametrize(
+    "one",
+    ["boot.png", Path("boot.png"), b"bytes", Image.new("L", (28, 28)), 3, None],
+    ids=lambda one: type(one).__name__,
+)
+def test_one_picture_where_several_are_expected_is_said_at_once(classifier: Classifier, one: Any) -> None:
+    with pytest.raises(UsageError, match=r"expected several pictures, found one .*; use predict"):
+        classifier.stream(one)
+    with pytest.raises(UsageError, match="use predict"):
+        classifier.predict_batch(one)
+
+
+def test_several_pictures_may_be_of_every_kind_at_once(
+    classifier: Classifier, pixels: npt.NDArray[np.uint8], tmp_path: Path
+) -> None:
+    path = tmp_path / "boot.png"
+    Image.fromarray(pixels[0, 0]).save(path)
+    mixed = [path, str(path), path.read_bytes(), Image.fromarray(pixels[0, 0]), pixels[0, 0], pixels[0]] * 5
+
+    assert {answer.label for answer in classifier.predict_batch(mixed, 7)} == {"Ankle boot"}
+    assert len(classifier.predict_batch(pixels[:40])) == 40  # an array of pictures is several, too
+    assert classifier.predict_batch([]) == []
+
+
+def test_closing_while_others_classify_harms_nobody(pixels: npt.NDArray[np.uint8]) -> None:
+    classifier = Classifier("lenet", device="cpu")
+    expected, wrong, refused = classifier.logits(pixels[:64]), [], []
+
+    def work() -> None:
+        try:
+            while True:
+                wrong.append(float(np.abs(classifier.logits(pixels[:64]) - expected).max()) > 1e-4)
+        except FashionZooError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while len(wrong) < 20:
+        threading.Event().wait(0.01)
+    classifier.close()
+    for thread in threads:
+        thread.join(timeout=60)
+
+    assert not any(wrong)
+    assert len(refused) == 4
+    assert {"has been closed" in sentence for sentence in refused} == {True}
+
+
 def test_eight_threads_get_the_answers_of_one(classifier: Classifier, pixels: npt.NDArray[np.uint8]) -> None:
     expected = classifier.logits(pixels)
     results: list[Any] = [None] * 8

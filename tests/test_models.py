@@ -127,5 +127,5 @@ def test_an_unknown_name_is_refused_with_the_nearest_and_all_known_ones(wrong: s
 
 
 def test_an_unknown_name_that_is_near_to_none_suggests_none() -> None:
-    with pytest.raises(UsageError, match="there is no model 'zebra': Known models: lenet, "):
+    with pytest.raises(UsageError, match="there is no model 'zebra'; known models: lenet, "):
         create_model("zebra")

@@ -59,8 +59,8 @@ def canonical_name(name: str) -> str:
     if known in ARCHITECTURES:
         return known
     nearest = difflib.get_close_matches(name, [*ARCHITECTURES, *ALIASES], n=1)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    raise UsageError(f"there is no model {name!r}: {hint}Known models: {', '.join(ARCHITECTURES)}")
+    hint = f": did you mean {nearest[0]!r}? Known models" if nearest else "; known models"
+    raise UsageError(f"there is no model {name!r}{hint}: {', '.join(ARCHITECTURES)}")
 
 
 def create_model(name: str, *, normalize: bool = True) -> ImageClassifier:

@@ -1,0 +1,125 @@
+"""Which pictures a command line means: lists, patterns, folders, stdin; and what stops it: a closed pipe, Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from runtime.errors import UsageError
+from runtime.sources import expand
+
+ROOT = Path(__file__).resolve().parents[1]
+PREDICT = [sys.executable, "-m", "runtime", "predict", "-m", "lenet", "--device", "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (b"a.png\n\n   \n# a remark\nb.png", ["a.png", "b.png"]),
+        (b"a.png\r\n\r\nb.png\r\n", ["a.png", "b.png"]),
+        (b"\xef\xbb\xbfa.png\n", ["a.png"]),
+        (b"@a.png\n", ["@a.png"]),
+        ("a\x85b\u2028c.png\n".encode(), ["a\x85b\u2028c.png"]),
+        (b"\xff.png\n", ["\udcff.png"]),
+        (b"a\0b*.png\n", ["a\0b*.png"]),
+        (b"-\n", ["-"]),
+    ],
+    ids=["blank lines", "CRLF", "byte order mark", "at sign", "odd breaks", "not UTF-8", "null byte", "stdin"],
+)
+def test_a_list_means_its_lines_however_it_was_written(
+    written: bytes, meant: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("list.txt").write_bytes(written)
+
+    assert list(expand(["@list.txt"])) == meant
+
+
+@pytest.mark.parametrize("written", [b"", b"\n \n# nothing\n"])
+def test_a_list_that_names_nothing_is_refused(written: bytes, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(written)
+    with pytest.raises(UsageError, match="names no pictures"):
+        list(expand([f"@{tmp_path / 'list.txt'}"]))
+
+
+def test_a_file_whose_name_begins_with_an_at_sign_or_looks_like_a_pattern_is_that_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("@a.png", "[a].png", "a.png"):
+        Path(name).touch()
+
+    assert list(expand(["@a.png", "[a].png", "[ab].png"])) == ["@a.png", "[a].png", "a.png"]
+
+
+def test_a_folder_named_like_a_picture_is_one_answer_and_another_is_refused(tmp_path: Path) -> None:
+    for name in ("folder.png", "plain"):
+        (tmp_path / name).mkdir()
+
+    assert list(expand([str(tmp_path / "folder.png")])) == [str(tmp_path / "folder.png")]
+    with pytest.raises(UsageError, match="holds no pictures; use -r"):
+        list(expand([str(tmp_path / "plain")]))
+
+
+@pytest.mark.parametrize("closed", ["<&-", "< /dev/null"])
+def test_a_stdin_that_is_closed_or_empty_is_one_answer(
+    closed: str, tmp_path: Path, test_images: npt.NDArray[np.uint8]
+) -> None:
+    Image.fromarray(test_images[0]).save(tmp_path / "a.png")
+    command = " ".join(PREDICT) + f" --jsonl - {tmp_path / 'a.png'} {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
+    first, second = map(json.loads, done.stdout.splitlines())
+
+    assert (done.returncode, first["error"]["kind"], second["label"]) == (1, "empty", "Ankle boot")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def many(tmp_path: Path, test_images: npt.NDArray[np.uint8]) -> Path:
+    """A list that names one picture 20,000 times."""
+    Image.fromarray(test_images[0]).save(tmp_path / "a.png")
+    (tmp_path / "many.txt").write_text(f"{tmp_path / 'a.png'}\n" * 20_000)
+    return tmp_path / "many.txt"
+
+
+def interrupt(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGINT)
+
+
+def leave(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+@pytest.mark.parametrize("stop", [interrupt, leave])
+def test_who_stops_in_the_middle_gets_whole_lines_and_no_traceback(
+    stop: Callable[[subprocess.Popen[str]], None], many: Path
+) -> None:
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [*PREDICT, "--jsonl", f"@{many}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads(process.stdout.readline())["label"] == "Ankle boot"
+        stop(process)
+        rest = [] if process.stdout.closed else process.stdout.readlines()
+        said = process.stderr.read()
+
+    assert process.returncode == 1
+    assert "Traceback" not in said
+    assert len(rest) < 19_999
+    assert all(json.loads(line)["ok"] for line in rest)
