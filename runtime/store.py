@@ -160,6 +160,12 @@ def find_model(model: str | os.PathLike[str] | None = None) -> StoredModel:
                 f"{name} is not on this machine: its file of {entry.get('bytes', 0):,} bytes is more than the "
                 f"repository carries; make it with `{entry['rebuild']}`"
             )
+        if entry := read_index(folder).get(name):
+            raise ModelNotFound(
+                f"{name} is published, but not on this machine: there is no file {folder / entry['file']} (packages "
+                f"carry {' and '.join(SHIPPED)}); take the repository's weights/{name}/{MODEL_FILE} and name its path, "
+                f"or make one with `zoo train {name}` and `zoo export {name}`"
+            )
     import difflib  # only for whoever mistyped
 
     nearest = difflib.get_close_matches(text, known, n=1)

@@ -68,6 +68,20 @@ def test_a_path_means_that_file(home: Path, form: str) -> None:
     assert (found.path, found.origin, found.name) == (path, "path", "lenet")
 
 
+def test_a_published_model_that_this_package_does_not_carry_is_named_with_two_ways_to_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wheel = tmp_path / "wheel"
+    wheel.mkdir()
+    entry = {"name": "resnet18", "file": "resnet18/model.onnx", "sha256": "0" * 64}
+    (wheel / "index.json").write_text(json.dumps({"schema": 1, "models": [entry]}))
+    monkeypatch.setattr(store, "folders", lambda: [("wheel", wheel)])
+
+    with pytest.raises(ModelNotFound, match=r"is published, .*weights/resnet18/model\.onnx.*`zoo export resnet18`"):
+        store.find_model("resnet18")
+    assert store.list_models() == []
+
+
 def test_an_unknown_name_lists_the_known_ones_and_the_nearest(home: Path) -> None:
     with pytest.raises(ModelNotFound, match=r"did you mean 'lenet'\? Models here: .*lenet-modern"):
         store.find_model("lenat")
