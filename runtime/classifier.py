@@ -13,6 +13,7 @@ import numpy.typing as npt
 from runtime import contract
 from runtime.contract import SIDE, Metadata, TensorSpec
 from runtime.decoding import Source
+from runtime.description import describe
 from runtime.errors import ImageError, ModelInvalid, UsageError
 from runtime.images import Fit, Invert, Pixels, to_pixels
 from runtime.live import LiveSession
@@ -114,32 +115,7 @@ class Classifier:
 
     def info(self) -> dict[str, Any]:
         """Return everything known of the model: the file, its metadata, its place in the index, and its placement."""
-        described = {name: value for name, value in self.metadata.fields.items() if name not in ("format", "model")}
-        entry = self.entry or {}
-        return {
-            "model": self.name,
-            "file": str(self.path),
-            "origin": self.origin,
-            "bytes": self.bytes,
-            "sha256": entry.get("sha256"),
-            "parameters": entry.get("parameters"),
-            "flops": entry.get("flops"),
-            "inputs": [str(spec) for spec in contract.input_specs()],
-            "outputs": [str(spec) for spec in contract.output_specs(len(self.labels))],
-            **described,
-            "verified": entry.get("verified"),
-            "device": self.device,
-            "device_reason": self.device_reason,
-            "placement": self.placement,
-            "gpu": self._gpu_info(),
-        }
-
-    def _gpu_info(self) -> dict[str, Any] | None:
-        bound = self._live.bound
-        if bound is None:
-            return None
-        settings = {"tf32": self.tf32} | self._live.tuning.as_dict() | {"graphs": bound.graphs}
-        return settings | {"batch_sizes": bound.captured, "notice": self._live.notice}
+        return describe(self, self._live)
 
     def logits(self, pixels: npt.NDArray[np.uint8], batch_size: int = DEFAULT_BATCH_SIZE) -> npt.NDArray[np.float32]:
         """Return the raw scores: pixels: uint8 (N, 1, 28, 28), light garment on black -> float32 (N, K).
