@@ -1,6 +1,7 @@
 """Smaller images first: every epoch sees images of its side, and what is trained is used with the network's own."""
 
 import copy
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,6 +129,13 @@ def test_a_network_of_one_side_is_refused_and_no_older_run_is_set_aside(
 def test_a_module_that_does_not_enlarge_its_images_is_refused(data: LabelledImages) -> None:
     with pytest.raises(UsageError, match="does not enlarge images itself"):
         Trainer(nn.Sequential(pooled()), RECIPE, data, 0)
+
+
+def test_a_recipe_with_sides_comes_back_from_a_file_as_it_was() -> None:
+    written = json.loads(json.dumps(RECIPE.as_dict()))
+
+    assert written == RECIPE.as_dict()
+    assert Recipe.from_dict(written) == RECIPE
 
 
 @pytest.mark.parametrize("sides", [(4,), (1000,), (32.0,)])

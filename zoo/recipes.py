@@ -96,7 +96,8 @@ class Recipe:
         return self.lr * 0.5 * (1.0 + math.cos(math.pi * progress))
 
     def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """Return the fields as JSON has them, so that what comes back from a file is the same."""
+        return dataclasses.asdict(self) | {"sides": list(self.sides)}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
