@@ -2,7 +2,7 @@
 
 What a convolutional network learns from small images holds, for the most part, for larger ones: progressive resizing
 (Howard and Gugger, 2020, chapter 7), whose reason Touvron et al., Fixing the train-test resolution discrepancy, 2019,
-explain. ResNet-18 learns from images of 32 pixels six times as fast as from those of 96.
+explain. On two cores, ResNet-18 takes in 5.6 times as many images a second at 32 pixels as at 96.
 """
 
 import contextlib
