@@ -11,18 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime import contract
-from runtime.contract import SIDE, Metadata, TensorSpec
+from runtime.contract import SIDE, Metadata
 from runtime.decoding import Source
 from runtime.description import describe
 from runtime.errors import ImageError, ModelInvalid, UsageError
-from runtime.images import Fit, Invert, Pixels, to_pixels
+from runtime.images import Fit, Invert
 from runtime.live import LiveSession
-from runtime.overlap import decoded_batches
-from runtime.prediction import Prediction, ranked
+from runtime.prediction import Prediction
+from runtime.signature import checked_metadata
+from runtime.streaming import answers
 from runtime.tuning import Tuning
 
 DEFAULT_BATCH_SIZE = 256
-_DATATYPES = {"tensor(uint8)": "UINT8", "tensor(float)": "FP32"}
 
 
 class Classifier:
@@ -73,14 +73,7 @@ class Classifier:
         if tf32 and device == "cpu":
             raise UsageError("TF32 is a way in which GPUs multiply; the CPU has none: leave it, or ask for cuda")
         self._live = live = LiveSession(model, device, threads, tf32, tuning)
-        what = str(live.stored.path)
-        try:
-            props = live.session.get_modelmeta().custom_metadata_map
-            inputs, outputs = _specs(live.session.get_inputs()), _specs(live.session.get_outputs())
-        except UnicodeDecodeError as error:  # onnxruntime reads a file's text when it is asked for
-            raise ModelInvalid(f"{what} holds text that is not UTF-8, as ONNX's is: {error}") from error
-        self.metadata: Metadata = contract.parse_metadata(props, what)
-        contract.check_signature(inputs, outputs, len(self.metadata.labels), what)
+        self.metadata: Metadata = checked_metadata(live.session, str(live.stored.path))
         live.bind(len(self.metadata.labels))
         self.name = self.metadata.model
         self.labels = self.metadata.labels
@@ -218,32 +211,17 @@ class Classifier:
         except TypeError:
             found = type(sources).__name__
             raise UsageError(f"expected several pictures, found one {found}; use predict, or a list") from None
-        return self._stream(waiting, batch_size, topk, invert, fit, return_errors)
-
-    def _stream(
-        self, sources: Iterator[Source], batch_size: int, topk: int, invert: Invert, fit: Fit, return_errors: bool
-    ) -> Iterator[Prediction | ImageError]:
-        def decode(source: Source) -> Pixels | ImageError:
-            try:
-                return to_pixels(source, invert=invert, fit=fit)
-            except ImageError as error:
-                return error
-
-        for batch in decoded_batches(sources, batch_size, decode, self._live.decoders):
-            seen: list[Pixels] = []
-            for answer in batch:
-                if not isinstance(answer, ImageError):
-                    seen.append(answer)
-                elif not return_errors:
-                    raise answer
-            arrays = [picture.array for picture in seen]
-            pixels = np.stack(arrays)[:, None] if arrays else np.empty((0, 1, SIDE, SIDE), np.uint8)
-            rows = iter(self._run([contract.PROBABILITIES], pixels, batch_size)[0])
-            for answer in batch:
-                if isinstance(answer, ImageError):
-                    yield answer
-                else:
-                    yield ranked(self.labels, next(rows), answer.inverted, topk)
+        return answers(
+            waiting,
+            lambda pixels: self._run([contract.PROBABILITIES], pixels, batch_size)[0],
+            self.labels,
+            batch_size=batch_size,
+            topk=topk,
+            invert=invert,
+            fit=fit,
+            return_errors=return_errors,
+            decoders=self._live.decoders,
+        )
 
     def _run(self, outputs: list[str], pixels: npt.NDArray[np.uint8], batch_size: int) -> list[npt.NDArray[np.float32]]:
         session = self._live.session or self._live.reopened()
@@ -276,13 +254,6 @@ def _reopened(
     classifier = kind(model, device=device, threads=threads, tf32=tf32, tuning=tuning)
     classifier._live.require(sha256)
     return classifier
-
-
-def _specs(arguments: Any) -> tuple[TensorSpec, ...]:
-    return tuple(
-        TensorSpec(argument.name, _DATATYPES.get(argument.type, argument.type), tuple(argument.shape))
-        for argument in arguments
-    )
 
 
 def _check_batch_size(batch_size: int) -> None:
