@@ -12,7 +12,10 @@ from typing import Any
 import torch
 from conditions import save
 
+from zoo.data import LabelledImages, load_split
+
 ATTEMPTS = 2
+TINY_IMAGES, TINY_BATCH = 64, 32
 
 
 class OutOfTime(Exception):
@@ -54,6 +57,13 @@ class Bench:
         if found is None or not found["ok"]:
             raise LookupError(f"{name} has no result to build on")
         return found
+
+    def images(self, split: str, device: torch.device | None = None) -> LabelledImages:
+        """Return a split of the data set: all of it, or for a tiny run its first images."""
+        if not self.tiny:
+            return load_split(split, device)
+        first = load_split(split)[slice(0, TINY_IMAGES)]
+        return first.to(device) if device else first
 
     def save(self, name: str, figures: dict[str, Any]) -> None:
         save(name, figures, self.folder / "results")

@@ -7,23 +7,15 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
-from gpu_bench import Bench, OutOfTime, Task
-from gpu_measures import (
-    book_speed,
-    compute_limit,
-    engine_speed,
-    limits,
-    profile,
-    seconds_to_accuracy,
-)
+from gpu_bench import TINY_BATCH, Bench, OutOfTime, Task
+from gpu_measures import limits, profile
+from gpu_speed import TARGETS, train_speed
 from parts import halve, split
 
 from zoo import run
-from zoo.capture import StepKind
-from zoo.data import LabelledImages, load_split
 from zoo.meter import Meter
 from zoo.models import create_model
 from zoo.recipes import Recipe, recipe_for
@@ -54,14 +46,6 @@ SEARCH_EPOCHS = {"resnet18": 20, "vgg11": 16}
 SECONDS_A_SEED = 120.0  # a final run has as many epochs as fit into this at the speed seen in the search
 OTHERS = ("alexnet", "nin", "googlenet", "resnext", "densenet")
 SMALL = ("lenet", "lenet-max", "lenet-relu", "lenet-modern")
-# The median of D2L's own runs, and the shortest schedule that is expected to get there.
-TARGETS: dict[str, tuple[float, dict[str, Any]]] = {
-    "lenet": (0.807, {"epochs": 3}),
-    "resnet18": (0.913, {"epochs": 4, "ema": 0.0, "erase": 0.0}),
-    "vgg11": (0.919, {"epochs": 8, "ema": 0.0, "erase": 0.0}),
-}
-MEASURED_IMAGES = {"lenet": 60_000, "resnet18": 60_000, "vgg11": 30_000}
-TINY_IMAGES, TINY_BATCH = 64, 32
 
 
 def plan(tiny: bool) -> list[Task]:
@@ -112,7 +96,7 @@ def train(bench: Bench, name: str, model: str, recipe: Recipe, seed: int, val_sp
     settings = settle(model, None, recipe.name, {}, seed, val_split, device=bench.device)
     if bench.tiny:
         recipe = recipe.override(epochs=1, batch_size=TINY_BATCH)
-        run.load_split = images_for(bench)
+        run.load_split = bench.images
     settings = Settings(recipe, seed, val_split, settings.precision, settings.step)
     watch = Watch(bench)
     result: RunResult = run.train(
@@ -126,16 +110,6 @@ def train(bench: Bench, name: str, model: str, recipe: Recipe, seed: int, val_sp
     )
     figures = result.as_dict() | {"recipe": recipe.as_dict(), "notices": watch.said}
     return figures | {"checkpoint": str(result.checkpoint.relative_to(bench.folder))}
-
-
-def images_for(bench: Bench) -> Any:
-    """Return what reads a split: all of it, or for a tiny run its first images."""
-
-    def first_images(split: str, device: torch.device | None = None) -> LabelledImages:
-        small = load_split(split)[slice(0, TINY_IMAGES)]
-        return small.to(device) if device else small
-
-    return first_images if bench.tiny else load_split
 
 
 def environment(bench: Bench) -> dict[str, Any]:
@@ -191,7 +165,7 @@ def stored(bench: Bench, model: str) -> dict[str, Any]:
     """Store seed 0's checkpoint at half size, in parts, and measure what is stored."""
     source = bench.folder / bench.figures(f"best_{model}_s0")["checkpoint"]
     target = source.with_name(f"{model}.safetensors")
-    before, after = halve(source, target, images_for(bench)("test", bench.device))
+    before, after = halve(source, target, bench.images("test", bench.device))
     parts = split(target, bench.folder / "parts")
     return {
         "model": model,
@@ -228,65 +202,10 @@ def book_recipe(bench: Bench, model: str) -> dict[str, Any]:
     return summary_of([train(bench, f"d2l-{model}-s0", model, recipe_for(model, "d2l"), 0, False)])
 
 
-def train_speed(bench: Bench, model: str) -> dict[str, Any]:
-    """Measure images/s of the whole loop against the book's pipeline, in turn, and the time to its accuracy."""
-    images = TINY_IMAGES if bench.tiny else MEASURED_IMAGES[model]
-    data = images_for(bench)("train", bench.device)[slice(0, images)]
-    precision = settle(model, None, None, {}, 0, False, device=bench.device).precision
-    smaller = {"batch_size": TINY_BATCH} if bench.tiny else {}
-    recipes = {name: recipe_for(model, name).override(**smaller) for name in ("d2l", "best")}
-    on_cuda = bench.device.type == "cuda"
-    kinds: dict[str, list[StepKind]] = {name: list(get_args(StepKind)) if on_cuda else ["eager"] for name in recipes}
-    if on_cuda and model != "lenet":
-        kinds["d2l"].remove("compile")  # compiling a large network takes a minute: once is enough
-    epochs = 1 if bench.tiny or model == "vgg11" else 3
-    tried: dict[str, dict[str, Any]] = {name: {} for name in recipes}
-    for name, recipe in recipes.items():
-        for kind in kinds[name]:
-            try:
-                tried[name][kind] = engine_speed(model, recipe, data, precision, kind, epochs)
-            except Exception as error:  # one way that does not work must not hide the others
-                tried[name][kind] = {"images_per_second": 0.0, "error": f"{type(error).__name__}: {error}"[:600]}
-    fastest = {name: max(tried[name], key=lambda kind: tried[name][kind]["images_per_second"]) for name in recipes}
-    rounds = []
-    for _ in range(1 if bench.tiny else 2):
-        book, load = book_speed(model, images, bench.device)
-        ours, by_best = (engine_speed(model, recipes[n], data, precision, fastest[n], epochs) for n in ("d2l", "best"))
-        row = {"d2l": round(book, 1), "zoo": ours["images_per_second"], "zoo_best": by_best["images_per_second"]}
-        rounds.append(row | {"ratio": round(row["zoo"] / book, 2), "ratio_best": round(row["zoo_best"] / book, 2)})
-    measured = bench.result("environment") or {}
-    limit = compute_limit(model, measured["bf16_tflops"]) if measured.get("ok") else None
-    target, shorter = TARGETS[model]
-    reached = seconds_to_accuracy(
-        model,
-        recipes["best"].override(**shorter),
-        0.0 if bench.tiny else target,
-        bench.device,
-        precision,
-        "graph" if on_cuda else "eager",
-        images if bench.tiny else 60_000,
-    )
-    return {
-        "what": "images/s of whole epochs, recipe d2l, against the D2L pipeline, in turn; *_best: recipe best",
-        "baseline": "torchvision FashionMNIST, ToTensor, DataLoader with 4 workers, eager SGD, batch 128",
-        "model": model,
-        "images": images,
-        "precision": precision,
-        "rounds": rounds,
-        "median_ratio": statistics.median(row["ratio"] for row in rounds),
-        "median_ratio_best": statistics.median(row["ratio_best"] for row in rounds),
-        "steps": tried,
-        "fastest_step": fastest,
-        "book_load": load,
-        "compute_limit_images_per_second": limit and round(limit),
-        "seconds_to_the_books_accuracy": reached,
-    }
-
-
 def profiled(bench: Bench, model: str) -> dict[str, Any]:
     """Say where the time of a step goes: twenty batches of `best`."""
     recipe = recipe_for(model).override(epochs=2, batch_size=TINY_BATCH if bench.tiny else None)
-    data = images_for(bench)("train", bench.device)[slice(0, 20 * recipe.batch_size)]
+    data = bench.images("train", bench.device)[slice(0, 20 * recipe.batch_size)]
     settings = settle(model, None, None, {}, 0, False, device=bench.device)
     trainer = Trainer(create_model(model), recipe, data, 0, precision=settings.precision, step=settings.step)
     return {"model": model, "batch_size": recipe.batch_size, "step": trainer.step} | profile(trainer, bench.device)

@@ -17,7 +17,7 @@ from runtime.cli import runtime
 from runtime.contest import CHECKPOINT, OURS, WAYS, Contestant, ContestantFailed, compare, take_turns
 from runtime.errors import FashionZooError
 from runtime.tuning import Tuning
-from zoo.contestant import WAYS as KNOWN_WAYS
+from zoo.ways import WAYS as KNOWN_WAYS
 
 LENET = Path(__file__).resolve().parents[1] / "weights" / "lenet"
 

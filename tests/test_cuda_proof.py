@@ -20,7 +20,7 @@ def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def two_steps(log: Path, works: bool) -> Any:
-    from cuda_proof import Step, exits_with
+    from cuda_steps import Step, exits_with
 
     def steps(_arguments: Namespace) -> Iterator[Step]:
         for name, code in (("first", "print('{}')"), ("second", "" if works else "exit('no kernel')")):
@@ -56,7 +56,7 @@ def test_a_proof_is_saved_step_by_step_and_goes_on_with_what_is_left(
 
 @pytest.mark.usefixtures("benchmarks")
 def test_every_step_of_the_proof_is_a_command_of_this_project() -> None:
-    from cuda_proof import steps
+    from cuda_steps import steps
 
     arguments = Namespace(device="cuda", output=Path("out"), models=["lenet", "resnet18"])
     found = {step.name: step.command for step in steps(arguments)}
@@ -71,7 +71,7 @@ def test_every_step_of_the_proof_is_a_command_of_this_project() -> None:
 
 @pytest.mark.usefixtures("benchmarks")
 def test_tests_that_were_skipped_on_a_gpu_are_no_proof() -> None:
-    from cuda_proof import all_ran
+    from cuda_steps import all_ran
 
     result = {"exit_code": 0, "device": "cuda", "stdout_tail": "SKIPPED [1] x\n3 passed, 1 skipped in 0.1s"}
 

@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import gpu_tasks  # noqa: E402
 import parts  # noqa: E402
-from gpu_bench import Bench, OutOfTime, Task, work  # noqa: E402
+from gpu_bench import TINY_BATCH, Bench, OutOfTime, Task, work  # noqa: E402
 from parts import PartsError, halve, join, split  # noqa: E402
 
 from zoo import checkpoint  # noqa: E402
@@ -150,7 +150,7 @@ def test_a_training_stops_at_the_deadline_and_goes_on_from_its_last_whole_epoch(
     figures = gpu_tasks.train(*arguments)
 
     assert figures["checkpoint"] == "runs/run/checkpoint.safetensors"
-    assert (figures["epochs"], figures["step"], figures["recipe"]["batch_size"]) == (1, "eager", gpu_tasks.TINY_BATCH)
+    assert (figures["epochs"], figures["step"], figures["recipe"]["batch_size"]) == (1, "eager", TINY_BATCH)
     assert gpu_tasks.summary_of([figures])["mean"] == figures["test_accuracy"]
 
 

@@ -182,8 +182,8 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "densenet": _AUGMENTED.override(epochs=40),
     },
     # For two cores and an hour and a half. Nobody searched it: few epochs of what is usual, smaller images first, and
-    # half of them, with more than half of the rate left, at the network's own side. Eight epochs do not overfit: nothing
-    # is erased.
+    # half of them, with more than half of the rate left, at the network's own side. So few epochs do not overfit:
+    # nothing is erased.
     "cpu": {
         "resnet18": _AUGMENTED.override(
             name="cpu",
