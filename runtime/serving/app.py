@@ -118,7 +118,9 @@ class App:
                 arrived=arrived,
             )
             share.admit(1)
-            if not is_quick(body):
+            if is_quick(body):
+                job.decode()
+            else:
                 await service.aside(_decode_unless_gone, job)
             return await model.ask(job)
 

@@ -15,14 +15,13 @@ import numpy.typing as npt
 import orjson
 
 from runtime import answers
-from runtime.decoding import SMALL
 from runtime.images import Fit, Invert, Pixels, to_pixels
 from runtime.prediction import ranked
 from runtime.serving.refusal import Refusal
 from runtime.serving.reply import Reply
 
 _PNG_HEADER = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
-_QUICK_BYTES = 2**16
+_QUICK_BYTES, _QUICK_PIXELS = 2**14, 2**12
 _SWITCH = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -81,11 +80,15 @@ def _one_of(value: str, words: tuple[str, ...]) -> Any:
 
 
 def is_quick(picture: bytes) -> bool:
-    """Whether decoding takes less time than handing it to another thread: a small PNG, by what its header states."""
+    """Whether decoding takes less time than handing it to another thread: a PNG of at most 64x64, as its header has it.
+
+    It is then decoded in the event loop's own thread. The batch's thread would take Python's lock from the loop at
+    every turn: in pairs measured in turn, a tenth fewer requests were answered so.
+    """
     if len(picture) > _QUICK_BYTES or len(picture) < 24 or not picture.startswith(_PNG_HEADER):
         return False
     width, height = struct.unpack_from(">II", picture, 16)
-    return bool(width * height <= SMALL)
+    return bool(width * height <= _QUICK_PIXELS)
 
 
 @dataclass(slots=True, eq=False)

@@ -84,7 +84,7 @@ class ServedModel:
         self._batcher.close()
 
     def _run(self, jobs: Sequence[ModelJob]) -> list[Reply | Exception]:
-        """Decode all, run the network once, answer each: all in one thread, which is handed over to once a batch."""
+        """Run the network once and answer each job: in one thread, which is handed over to once a batch."""
         results: list[Reply | Exception] = []
         images: list[npt.NDArray[np.uint8]] = []
         for job in jobs:
