@@ -17,11 +17,12 @@ def main() -> None:
             file=sys.stderr,
         )
         raise SystemExit(1)
-    from zoo.memory import keep_freed_memory
-
+    try:
+        from zoo.cli import zoo
+        from zoo.memory import keep_freed_memory
+    except KeyboardInterrupt:  # later ones are Click's, which ends alike
+        raise SystemExit("Aborted!") from None
     keep_freed_memory()
-    from zoo.cli import zoo
-
     try:
         zoo(prog_name="zoo")
     except SystemExit as end:
