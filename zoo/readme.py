@@ -95,14 +95,19 @@ def _compared(figures: dict[str, Any]) -> list[str]:
             ours, theirs = measured["ways"]["runtime"], measured["ways"].get(way, {"error": "did not run"})
             if size in ("1", "256") and "error" not in theirs:
                 rows.append(
-                    f"| `{model}` in {precision}, batch {size}, {where} | {ours['latency_ms']['p50']:.3g} ms "
-                    f"| {name}, {theirs['latency_ms']['p50']:.3g} ms | {theirs['times_ours']:.2f} × |"
+                    f"| `{model}` in {precision}, batch {size}, {where} | {_milliseconds(ours)} "
+                    f"| {name}, {_milliseconds(theirs)} | {theirs['times_ours']:.2f} × |"
                 )
     return rows
 
 
 def _median(rounds: list[dict[str, float]], side: str) -> float:
     return statistics.median(row[side] for row in rounds)
+
+
+def _milliseconds(figures: dict[str, Any]) -> str:
+    middle = figures["latency_ms"]["p50"]
+    return f"{middle:.3g} ms" if middle < 100 else f"{middle:,.0f} ms"
 
 
 def _cost(figures: dict[str, Any]) -> str:
