@@ -70,7 +70,7 @@ def _results(network: nn.Module, call: Callable[..., Any], images: Pixels) -> di
     results: dict[str, Floats] = {}
 
     def noting(name: str) -> Callable[..., None]:
-        return lambda module, inputs, output: results.__setitem__(name, output.detach().double().numpy())
+        return lambda module, inputs, output: results.__setitem__(name, output.detach().clone().double().numpy())
 
     handles = [
         module.register_forward_hook(noting(name))

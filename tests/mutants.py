@@ -448,6 +448,21 @@ MUTANTS += [
     )
 ]
 
+# Accuracies that cannot be so, whatever the file computes.
+MUTANTS += [
+    (f"an accuracy {name}", "accuracy", ("lenet-modern",), metadata("accuracy", value))
+    for name, value in (
+        ("that is no number", '{"n": 64, "correct": 5, "top1": NaN}'),
+        ("over more images, all right", '{"n": 10000, "correct": 10000, "top1": 1.0}'),
+        ("over more images, all wrong", '{"n": 10000, "correct": 0, "top1": 0.0}'),
+        ("over fewer images than are given", '{"n": 63, "correct": 63, "top1": 1.0}'),
+        ("that contradicts itself", '{"n": 10000, "correct": 2000, "top1": 0.99}'),
+        ("with more right than there are", '{"n": 64, "correct": 65, "top1": 1.015625}'),
+        ("over true images", '{"n": true, "correct": true, "top1": 1.0}'),
+        ("that is a word", '"good"'),
+    )
+]
+
 
 def rename_nodes(model: Model) -> None:
     for number, found in enumerate(model.graph.node):

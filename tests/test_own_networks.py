@@ -162,6 +162,21 @@ def test_a_fold_into_a_transposed_convolution_is_recomputed_group_by_group(pictu
         weights_gate(subject)
 
 
+def test_the_first_wrong_layer_is_named_though_activations_work_in_place(pictures: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    first = (nn.Conv2d(1, 8, 3, 2), nn.ReLU(inplace=True), nn.BatchNorm2d(8))
+    second = (nn.Conv2d(8, 8, 3, 2), nn.LeakyReLU(0.2, inplace=True), nn.BatchNorm2d(8))
+    network = chain(*first, *second, nn.Flatten(), nn.Linear(288, 10)).eval()
+    model = onnx.load_from_string(build_graph(network, DESCRIPTION.metadata(None)))
+    reads = [node.input[1] for node in model.graph.node if node.op_type == "Conv"][1]
+    stored = next(tensor for tensor in model.graph.initializer if tensor.name == reads)
+    stored.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(stored) * np.float32(1.001), reads))
+    report = verify(network, model.SerializeToString(), **pictures)
+    parity = next(check for check in report.failures if check.name == "parity")
+
+    assert "first to leave the network is node '4/Conv', module '4'" in parity.detail
+
+
 class Twice(Dense):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.dense(images.float().flatten(1))

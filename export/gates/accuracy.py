@@ -1,25 +1,59 @@
-"""Gate: the accuracy that the file declares is the one that the torch-free runtime measures."""
+"""Gate: the accuracy that the file declares is the one that the torch-free runtime measures.
+
+Given fewer pictures than it was declared over, the gate takes them for some of those: then the declared figure need not
+be so, but must be possible.
+"""
+
+from typing import Any
 
 from export.subject import Finding, GateFailure, Subject
+
+_ROUNDING = 1e-9  # of a quotient, as whoever wrote the file printed it
 
 
 def accuracy(subject: Subject) -> Finding:
     declared = subject.metadata.fields["accuracy"]
     if declared is None:
         return Finding("the file declares no accuracy")
+    if problem := _malformed(declared):
+        raise GateFailure(problem)
+    total, claimed = declared["n"], declared["correct"]
     correct = int((subject.graph_logits.argmax(1) == subject.labels).sum())
     count = len(subject.labels)
-    if count != declared["n"]:
+    measures = {"n": count, "correct": correct}
+    if count > total:
+        raise GateFailure(
+            f"the file declares its accuracy over {total:,} images, and {count:,} were given: verify it on those it "
+            "was measured on, or export it again with these",
+            measures,
+        )
+    if count == total and claimed != correct:
+        raise GateFailure(f"the file declares {claimed} of {total} right, but the runtime counts {correct}", measures)
+    if correct > claimed or count - correct > total - claimed:
+        raise GateFailure(
+            f"the file declares {claimed} of {total} right, which cannot be: of the {count} images given, which "
+            f"should be among them, {correct} are right and {count - correct} wrong",
+            measures,
+        )
+    if count < total:
         return Finding(
             f"{correct / count:.4f} on the {count:,} images given; the declared {declared['top1']:.4f} is over "
-            f"{declared['n']:,} and was not checked",
-            {"n": count, "correct": correct},
+            f"{total:,}: possible, but not measured here",
+            measures,
         )
-    if declared["correct"] != correct or abs(declared["top1"] - correct / count) > 1e-9:
-        raise GateFailure(
-            f"the file declares {declared['correct']} of {declared['n']} right (top-1 {declared['top1']}), but the "
-            f"runtime counts {correct}"
-        )
-    return Finding(
-        f"{correct:,} of {count:,} right: {correct / count:.4f}, as declared", {"n": count, "correct": correct}
-    )
+    return Finding(f"{correct:,} of {count:,} right: {correct / count:.4f}, as declared", measures)
+
+
+def _malformed(declared: Any) -> str | None:
+    """Say why a declaration is none, or contradicts itself."""
+    expected = "the metadata 'accuracy' should be null or {n, correct, top1}"
+    if not isinstance(declared, dict) or not {"n", "correct", "top1"} <= declared.keys():
+        return f"{expected}, but is {declared!r}"
+    n, correct, top1 = (declared[key] for key in ("n", "correct", "top1"))
+    if any(isinstance(value, bool) or not isinstance(value, int) for value in (n, correct)) or not 0 <= correct <= n:
+        return f"{expected} with two whole numbers, 0 <= correct <= n, but has n {n!r} and correct {correct!r}"
+    if n == 0 or isinstance(top1, bool) or not isinstance(top1, int | float):
+        return f"{expected} over one image or more, but has n {n!r} and top1 {top1!r}"
+    if not abs(top1 - correct / n) <= _ROUNDING:  # so that a NaN is refused
+        return f"the file declares {correct} of {n} right, which is {correct / n:.6f}, but a top-1 of {top1!r}"
+    return None
