@@ -13,24 +13,33 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Yield a binary file that becomes `path` when the block ends well, and vanishes when it does not.
 
     The bytes reach the disk before the name does, so a crash leaves the old file or the new one, never half of one.
+    Of a symbolic link the target is replaced. A pipe or a device is written to as the bytes come, and stays one.
 
     Raises:
-        OSError: the folder cannot be written or the disk is full; `path` is as it was.
+        OSError: the folder cannot be written or the disk is full; `path` is as it was. The error names the file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+    if _takes_bytes_only(path):
+        with _naming(path), path.open("wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException as error:
+        return
+    path = Path(os.path.realpath(path))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    try:
+        with _naming(path):
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+    except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a full disk does not say what it had no room for
         raise
     sync_folder(path.parent)
 
@@ -42,14 +51,10 @@ def write_synced(path: Path, content: bytes) -> None:
         OSError: it cannot be written; the error names the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with path.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
+    with _naming(path), path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -67,6 +72,22 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _takes_bytes_only(path: Path) -> bool:
+    """Whether something is at `path` that no file may replace: a pipe, a device, a folder, a link to itself."""
+    target = Path(os.path.realpath(path))  # of /dev/stdout on a pipe, a name that exists nowhere
+    return not target.is_file() and (path.exists() or target.is_symlink())
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Give an error that names no file, as that of a full disk, the name of this one."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def _umask() -> int:

@@ -1,6 +1,7 @@
 """Writes that happen whole or not at all."""
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,70 @@ def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path, monkeypat
         write_bytes(tmp_path / "big", b"x")
 
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows asks for a privilege before it makes links")
+def test_a_symbolic_link_stays_one_and_its_target_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "middle")
+    (tmp_path / "middle").symlink_to("far/file")
+    for content in (b"made", b"replaced"):
+        write_bytes(tmp_path / "link", content)
+
+        assert (tmp_path / "far" / "file").read_bytes() == content
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "middle").is_symlink()
+    assert [path.name for path in (tmp_path / "far").iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this platform has no named pipes")
+@pytest.mark.parametrize("by", ["name", "link", "descriptor"])
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path, by: str) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(pipe, os.O_WRONLY)
+    try:
+        if by == "descriptor" and not Path(f"/dev/fd/{writer}").exists():
+            pytest.skip("this platform has no /dev/fd")
+        write_bytes({"name": pipe, "link": link, "descriptor": Path(f"/dev/fd/{writer}")}[by], b"content")
+        assert os.read(reader, 100) == b"content"
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+    assert pipe.is_fifo()
+    assert sorted(tmp_path.iterdir()) == [link, pipe]
+
+
+@pytest.mark.skipif(not hasattr(os, "mknod"), reason="this platform has no device nodes")
+def test_a_device_is_written_to_and_stays_a_device(tmp_path: Path) -> None:
+    device = tmp_path / "null"
+    try:
+        os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        device.write_bytes(b"")
+    except OSError as error:
+        pytest.skip(f"this user may not make and use a device: {error}")
+    write_bytes(device, b"content")
+
+    assert device.is_char_device()
+    assert list(tmp_path.iterdir()) == [device]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows asks for a privilege before it makes links")
+def test_a_folder_and_a_link_to_itself_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("folder", "loop"):
+        with pytest.raises(OSError, match=f"'{tmp_path / name}'"):
+            write_bytes(tmp_path / name, b"content")
+
+    assert (tmp_path / "loop").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "loop"]
+
+
+def test_a_folder_that_cannot_be_made_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"'.*file.inside'"):
+        write_bytes(tmp_path / "file" / "inside", b"content")
