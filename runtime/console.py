@@ -58,10 +58,12 @@ class Command(click.Command):
             cause = error
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except ImportError as error:
+            if _interrupted(error):
+                raise click.Abort from None
+            failure, cause = _unforeseen(error), error
         except Exception as error:  # a fault of ours, or of a library: a sentence all the same
-            reason = " ".join(str(error).split())
-            failure = _Failure(f"{type(error).__name__}: {reason or 'no reason given'}; --debug shows where", 1)
-            cause = error
+            failure, cause = _unforeseen(error), error
         if ctx.meta.get(_DEBUG):
             traceback.print_exception(cause)
         raise failure from cause
@@ -71,6 +73,24 @@ class Group(click.Group):
     """A group of such commands."""
 
     command_class = Command
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:  # of a help page or a version: they are printed before a command is invoked
+            raise SystemExit(f"Error: {describe_os_error(error)}") from error
+
+
+def _unforeseen(error: Exception) -> _Failure:
+    reason = " ".join(str(error).split())
+    return _Failure(f"{type(error).__name__}: {reason or 'no reason given'}; --debug shows where", 1)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: libraries in C report one while they load as an import that failed."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _remember_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -87,8 +107,6 @@ def describe_os_error(error: OSError) -> str:
 def _stdout_for_results() -> Iterator[None]:
     """Send everything printed inside, by Python or by native libraries, to stderr; `emit` alone reaches stdout."""
     global _results
-    if sys.stdout is None:  # started with its stdout closed: there is nobody to answer
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     sys.stdout.flush()
     with contextlib.ExitStack() as stack:
         results = sys.stdout

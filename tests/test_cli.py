@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,19 @@ def test_a_fault_that_nobody_foresaw_is_a_sentence_too() -> None:
     assert short.stderr == "Error: RecursionError: too deep; --debug shows where\n"
     assert "Traceback" in long.stderr
     assert 'raise RecursionError("too' in long.stderr
+
+
+def test_ctrl_c_while_a_library_in_c_is_imported_is_no_fault_of_that_library() -> None:
+    def fail(cause: BaseException) -> None:
+        raise ImportError("initialization failed") from cause
+
+    interrupted, broken = (
+        CliRunner().invoke(Command("fail", callback=partial(fail, cause)), [])
+        for cause in (KeyboardInterrupt(), OSError("no such library"))
+    )
+
+    assert (interrupted.exit_code, interrupted.stderr.strip()) == (1, "Aborted!")
+    assert broken.stderr == "Error: ImportError: initialization failed; --debug shows where\n"
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["list", "--json"]])

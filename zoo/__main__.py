@@ -4,11 +4,14 @@ import importlib.util
 import os
 import sys
 
+from runtime.standard_streams import open_closed_streams
+
 NEEDED = ("torch", "onnx", "onnxscript", "safetensors", "matplotlib", "filelock")
 
 
 def main() -> None:
     """Run the command line, or say which extra is missing."""
+    open_closed_streams()
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         print(
