@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -21,16 +22,16 @@ from export.card import model_card
 from export.description import Description
 from export.golden import golden_tensors
 from export.graph import build_graph
-from export.index import add_entry
+from export.index import index_with
 from export.movement import Movement
 from export.precision import Precision
 from export.report import Report
 from export.subject import Pixels, Subject
 from export.verifier import verify
 from runtime import contract
-from runtime.atomic import sync_folder, write_synced
+from runtime.atomic import sync_folder, write_bytes, write_synced
 from runtime.errors import DeviceUnavailable, FashionZooError
-from runtime.store import MODEL_FILE
+from runtime.store import INDEX, MODEL_FILE, read_index
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 REPORT_FILE = "verification.json"
@@ -42,12 +43,12 @@ class FolderBusy(FashionZooError):
 
 def export_network(
     network: nn.Module,
-    weights: Path,
+    weights: str | os.PathLike[str],
     description: Description,
     *,
     images: Pixels,
     labels: npt.NDArray[Any],
-    checkpoint: Path | bytes | None = None,
+    checkpoint: str | os.PathLike[str] | bytes | None = None,
     device: str = "cpu",
     dtype: str = "fp32",
     storage: str = "fp32",
@@ -71,11 +72,14 @@ def export_network(
     Raises:
         VerificationFailed: a gate failed; nothing was written.
         UsageError: there is no such dtype or storage, or a weight is beyond it.
+        ModelInvalid: the index that is there is damaged; it is left as it is.
         FolderBusy: another process is writing there.
         OSError: nothing can be written; an older artifact is whole.
     """
+    weights = Path(weights)
+    read_index(weights)  # a damaged one is refused before the work
     description = dataclasses.replace(description, precision=Precision(dtype, storage))
-    weights_file = checkpoint.read_bytes() if isinstance(checkpoint, Path) else checkpoint
+    weights_file = checkpoint if isinstance(checkpoint, bytes | None) else Path(checkpoint).read_bytes()
     if weights_file is not None:
         digest = hashlib.sha256(weights_file).hexdigest()
         description = dataclasses.replace(description, checkpoint={"file": CHECKPOINT_FILE, "sha256": digest})
@@ -156,15 +160,18 @@ def count_flops(network: nn.Module) -> int:
     return counter.get_total_flops()
 
 
-def write_artifact(weights: Path, entry: dict[str, Any], files: dict[str, bytes]) -> None:
+def write_artifact(weights: str | os.PathLike[str], entry: dict[str, Any], files: dict[str, bytes]) -> None:
     """Put a verified model's files and its index entry in place, the old ones until the last moment.
 
-    The folder is written in full under another name and then swapped in, so an interruption leaves the old model.
+    The folder is written in full under another name and then swapped in, so an interruption leaves the old model; where
+    the index cannot follow, the old folder is put back.
 
     Raises:
+        ModelInvalid: the index that is there is damaged; all is as it was.
         FolderBusy: another process is writing there.
-        OSError: nothing can be written.
+        OSError: nothing can be written; all is as it was.
     """
+    weights = Path(weights)
     weights.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(weights / ".lock")
     try:
@@ -173,25 +180,47 @@ def write_artifact(weights: Path, entry: dict[str, Any], files: dict[str, bytes]
         raise FolderBusy(f"another process is writing to {weights}; try again when it has ended") from None
     try:
         target, old = weights / entry["name"], weights / f".{entry['name']}.old"
-        if old.exists() and not target.exists():  # an earlier swap was cut off half-way
+        if old.exists() and not os.path.lexists(target):  # an earlier swap was cut off half-way
             old.rename(target)
+        index = index_with(weights, entry)
         new = Path(tempfile.mkdtemp(prefix=f".{entry['name']}.", dir=weights))
         try:
             new.chmod(0o755)
             for name, content in (files | {"README.md": model_card(entry).encode()}).items():
                 write_synced(new / name, content)
-            shutil.rmtree(old, ignore_errors=True)
-            with contextlib.suppress(FileNotFoundError):
-                target.rename(old)
-            new.rename(target)
-        except BaseException:
-            shutil.rmtree(new, ignore_errors=True)
-            raise
-        add_entry(weights, entry)
+            _remove(old)
+            _swap(new, target, old, weights / INDEX, index)
+        finally:
+            _remove(new)
         sync_folder(weights)
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
     finally:
         lock.release()
+
+
+def _swap(new: Path, target: Path, old: Path, index: Path, content: bytes) -> None:
+    """Move `target` to `old`, `new` to `target` and `content` into the index: all of it, or none."""
+    before = index.read_bytes() if index.exists() else None
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            target.rename(old)
+        new.rename(target)
+        write_bytes(index, content)
+    except BaseException:
+        if before == (index.read_bytes() if index.exists() else None):  # else the swap is done, and only that is whole
+            if not new.exists():
+                target.rename(new)
+            if os.path.lexists(old):
+                old.rename(target)
+        raise
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or a link to one but not what it leads to; what resists is left."""
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _json(document: Any) -> bytes:

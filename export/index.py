@@ -4,19 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from runtime.atomic import write_bytes
-from runtime.store import INDEX, INDEX_SCHEMA, read_index, read_rebuildable
+from runtime.store import INDEX_SCHEMA, read_index, read_rebuildable
 
 
-def add_entry(weights: Path, entry: dict[str, Any]) -> None:
-    """Put a model's entry into the index of a weights folder, in place of an older one, atomically.
+def index_with(weights: Path, entry: dict[str, Any]) -> bytes:
+    """Return the index of a weights folder with a model's entry in it, in place of an older one.
 
     An entry with a `rebuild` command, and no file, goes among the models that this folder does not carry. They have a
     list of their own, so that whoever reads the list of models finds a file for each.
 
     Raises:
-        ModelInvalid: the index that is there is damaged; it is left as it is.
-        OSError: it cannot be written.
+        ModelInvalid: the index that is there is damaged.
     """
     sections = {"models": read_index(weights), "rebuildable": read_rebuildable(weights)}
     for entries in sections.values():
@@ -26,4 +24,4 @@ def add_entry(weights: Path, entry: dict[str, Any]) -> None:
     for section, entries in sections.items():
         if entries or section == "models":
             document[section] = [entries[name] for name in sorted(entries)]
-    write_bytes(weights / INDEX, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()

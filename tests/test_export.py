@@ -19,6 +19,7 @@ from export import artifact as artifact_module
 from export.artifact import FolderBusy, write_artifact
 from export.graph import build_graph
 from runtime import Classifier, ModelInvalid
+from runtime.atomic import write_bytes
 from runtime.contract import METADATA_KEYS
 from runtime.errors import UsageError
 from runtime.fashion_mnist import LABELS
@@ -230,6 +231,97 @@ def test_a_disk_that_fills_up_at_any_file_leaves_the_old_artifact_whole(
         write_artifact(weights, entry, files)
 
     assert files_under(weights) == before
+
+
+def fill_disk(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("write", [fill_disk, interrupt])
+def test_an_index_that_cannot_be_written_leaves_the_old_artifact_whole_and_in_use(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, write: Any
+) -> None:
+    before = files_under(weights)
+    entry = read_index(weights)["lenet-modern"] | {"sha256": "0" * 64}
+    monkeypatch.setattr(artifact_module, "write_bytes", write)
+    with pytest.raises((OSError, KeyboardInterrupt)):
+        write_artifact(weights, entry, {"model.onnx": b"new"})
+
+    assert files_under(weights) == before
+    assert {path.name for path in weights.iterdir()} == {".lock", "index.json", "lenet-modern"}
+    assert Classifier(weights / "lenet-modern", device="cpu").name == "lenet-modern"
+
+
+def test_a_failure_after_the_index_is_written_leaves_the_new_artifact_whole(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = read_index(weights)["lenet-modern"]
+    write_artifact(tmp_path, entry | {"sha256": "0" * 64}, {"model.onnx": b"old"})
+    replace = write_bytes
+
+    def replace_and_fail(path: Path, content: bytes) -> None:
+        replace(path, content)
+        fill_disk()
+
+    monkeypatch.setattr(artifact_module, "write_bytes", replace_and_fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_artifact(tmp_path, entry, {"model.onnx": b"new"})
+
+    assert read_index(tmp_path)["lenet-modern"] == entry
+    assert (tmp_path / "lenet-modern" / "model.onnx").read_bytes() == b"new"
+
+
+def test_a_first_export_whose_index_cannot_be_written_leaves_nothing(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact_module, "write_bytes", fill_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_artifact(tmp_path, read_index(weights)["lenet-modern"], {"model.onnx": b"new"})
+
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_damaged_index_is_refused_before_anything_is_moved(tmp_path: Path, weights: Path) -> None:
+    entry = read_index(weights)["lenet-modern"]
+    write_artifact(tmp_path, entry, {"model.onnx": b"old"})
+    (tmp_path / "index.json").write_text("{")
+    before = files_under(tmp_path)
+    with pytest.raises(ModelInvalid, match=r"index\.json is damaged"):
+        write_artifact(tmp_path, entry, {"model.onnx": b"new"})
+
+    assert files_under(tmp_path) == before
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "index.json", "lenet-modern"}
+
+
+@pytest.mark.parametrize("leftover", [False, True])
+def test_a_folder_that_is_a_link_is_replaced_every_time_and_what_it_led_to_is_left(
+    tmp_path: Path, weights: Path, leftover: bool
+) -> None:
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "weights"
+    entry = read_index(weights)["lenet-modern"]
+    write_artifact(folder, entry, {"model.onnx": b"old"})
+    (folder / "lenet-modern").rename(elsewhere)
+    (folder / "lenet-modern").symlink_to(elsewhere)
+    if leftover:  # as earlier versions left one
+        (folder / ".lenet-modern.old").symlink_to(elsewhere)
+    for content in (b"new", b"newer"):
+        write_artifact(folder, entry, {"model.onnx": content})
+
+    assert (folder / "lenet-modern" / "model.onnx").read_bytes() == b"newer"
+    assert {path.name for path in folder.iterdir()} == {".lock", "index.json", "lenet-modern"}
+    assert (elsewhere / "model.onnx").read_bytes() == b"old"
+
+
+def test_paths_may_be_text(network: nn.Module, tmp_path: Path, pictures: dict[str, Any]) -> None:
+    (tmp_path / "mine.safetensors").write_bytes(b"weights")
+    checkpoint = str(tmp_path / "mine.safetensors")
+    export_network(network, str(tmp_path / "weights"), DESCRIPTION, checkpoint=checkpoint, **pictures)
+
+    assert (tmp_path / "weights" / "lenet-modern" / "checkpoint.safetensors").read_bytes() == b"weights"
 
 
 def test_a_swap_cut_off_half_way_is_mended_by_the_next_export(
