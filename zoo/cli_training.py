@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 @click.option("--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Folder of the run.")
 @device_option
 @json_option
+@click.pass_context
 def train(
+    context: click.Context,
     model: str,
     recipe_name: str | None,
     epochs: int | None,
@@ -59,6 +61,7 @@ def train(
     from zoo import run
     from zoo.device import choose_device, describe
     from zoo.distributed import joined, own_device
+    from zoo.interruption import interruption, saved_in
     from zoo.models import canonical_name
     from zoo.progress import TrainingBar
     from zoo.seeds import seed_folder, train_seeds
@@ -68,13 +71,14 @@ def train(
     chosen = choose_device(own_device(device))
     with joined(chosen) as world:
         folder = output or run.default_folder(model)
+        first = seed or 0
+        places = [seed_folder(folder, first + number) for number in range(seeds)] if seeds else [folder]
+        before = saved_in(places)
         content = b""
         if world.is_main:  # what is asked for is judged, and refused, once
-            resumed = seed_folder(folder, seed or 0) if seeds else folder
             changes = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
-            wanted = settle(
-                model, resumed if resume else None, recipe_name, changes, seed, val_split, precision, chosen, step
-            )
+            resumed = places[0] if resume else None
+            wanted = settle(model, resumed, recipe_name, changes, seed, val_split, precision, chosen, step)
             content = json.dumps(wanted.as_dict()).encode()
             fetch_with_bar()
             where = f"{world.size} processes, each on " if world.size > 1 else ""
@@ -94,9 +98,7 @@ def train(
                         model, settings, device=chosen, resume=resume, folder=folder, listener=bar, world=world
                     )
         except KeyboardInterrupt:
-            again = f"zoo train {model} --resume" + (f" --seeds {seeds}" if seeds else "")
-            again += f" -o {output}" if output else ""
-            raise click.ClickException(f"stopped; whole epochs are saved in {folder}, go on with: {again}") from None
+            raise click.ClickException(interruption(context, before, saved_in(places), folder)) from None
         if not world.is_main:
             return
     result: RunResult | SeedsResult = several if seeds else one
