@@ -29,7 +29,7 @@ def list_command(as_json: bool) -> None:
             [
                 stored.name + (" (default)" if stored.name == default else ""),
                 "-" if stored.accuracy is None else f"{stored.accuracy:.4f}",
-                f"{(stored.entry or {}).get('parameters', 0):,}",
+                "-" if stored.parameters is None else f"{stored.parameters:,}",
                 f"{stored.path.stat().st_size:,}",
                 stored.origin,
                 stored.path,

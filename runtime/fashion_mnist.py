@@ -7,7 +7,6 @@ does. N images of H x W = 28 x 28 grey pixels, light garment on black, in K = 10
 
 import hashlib
 import math
-import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.errors import DatasetError, UsageError
-from runtime.home import home
+from runtime.home import configured_folder, home, known_home
 
 Split = Literal["train", "test"]
 Origin = Literal["environment", "cache", "system", "mirror", "apt"]
@@ -103,7 +102,11 @@ class Location:
 
 
 def cache_folder() -> Path:
-    """Return the folder that downloads go to."""
+    """Return the folder that downloads go to.
+
+    Raises:
+        UsageError: there is none for this user; the sentence names $ZOO_HOME.
+    """
     return home() / "data"
 
 
@@ -115,14 +118,20 @@ def find(split: Split | None = None) -> Location | None:
 
     Raises:
         DatasetError: $FASHION_MNIST_DIR is set, but a file is missing there.
+        UsageError: that variable, or $ZOO_HOME, names a folder that cannot be told.
     """
     wanted = files_of(split)
-    if folder := _environment_folder():
+    if folder := configured_folder(ENVIRONMENT_VARIABLE):
         for file in wanted:
             _path(folder, file)
         return Location(folder, "environment")
-    places: tuple[Location, ...] = (Location(cache_folder(), "cache"), Location(SYSTEM_FOLDER, "system"))
-    return next((place for place in places if all(file.path_in(place.folder) for file in wanted)), None)
+    return next((place for place in _places() if all(file.path_in(place.folder) for file in wanted)), None)
+
+
+def _places() -> list[Location]:
+    """Where the files may be if no variable says so; a user without a home folder has no cache."""
+    cache = [Location(cache_folder(), "cache")] if known_home() else []
+    return [*cache, Location(SYSTEM_FOLDER, "system")]
 
 
 def verify(folder: Path, split: Split | None = None) -> None:
@@ -148,8 +157,9 @@ def load(split: Split, folder: Path | None = None) -> tuple[npt.NDArray[np.uint8
     images, labels = files_of(split)
     if folder is None:
         if (found := find(split)) is None:
+            places = " or ".join(str(place.folder) for place in _places())
             raise DatasetError(
-                f"the {split} split of Fashion-MNIST is neither in {cache_folder()} nor in {SYSTEM_FOLDER}, and "
+                f"the {split} split of Fashion-MNIST is not in {places}, and "
                 f"${ENVIRONMENT_VARIABLE} is not set; run `zoo data` to get it"
             )
         folder = found.folder
@@ -220,11 +230,6 @@ def _path(folder: Path, file: IdxFile) -> Path:
 
 
 def _remedy(folder: Path) -> str:
-    if folder == _environment_folder():
+    if folder == configured_folder(ENVIRONMENT_VARIABLE):
         return f"correct ${ENVIRONMENT_VARIABLE}, which names that folder, or unset it and run `zoo data`"
     return f"remove what is wrong there and run `zoo data`, or set ${ENVIRONMENT_VARIABLE} to a folder with the files"
-
-
-def _environment_folder() -> Path | None:
-    configured = os.environ.get(ENVIRONMENT_VARIABLE)
-    return Path(configured).expanduser() if configured else None

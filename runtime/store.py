@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from runtime.errors import ModelInvalid, ModelNotFound
-from runtime.home import home
+from runtime.errors import ModelInvalid, ModelNotFound, UsageError
+from runtime.home import home, known_home
 
 INDEX = "index.json"
 INDEX_SCHEMA = 1
@@ -41,7 +41,13 @@ class StoredModel:
     @property
     def accuracy(self) -> float | None:
         accuracy = (self.entry or {}).get("accuracy")
-        return accuracy.get("top1") if isinstance(accuracy, dict) else None
+        top1 = accuracy.get("top1") if isinstance(accuracy, dict) else None
+        return top1 if isinstance(top1, int | float) else None
+
+    @property
+    def parameters(self) -> int | None:
+        parameters = (self.entry or {}).get("parameters")
+        return parameters if isinstance(parameters, int) else None
 
     def read(self) -> bytes:
         """Return the file's bytes, the same ones that were checked.
@@ -82,7 +88,7 @@ def repository_weights() -> Path | None:
 
 def folders() -> list[tuple[Origin, Path]]:
     """Return the folders that names are looked for in, first one first."""
-    found: list[tuple[Origin, Path]] = [("user", user_weights())]
+    found: list[tuple[Origin, Path]] = [("user", user_weights())] if known_home() else []
     if repository := repository_weights():
         found.append(("repository", repository))
     return [*found, ("wheel", _PACKAGE / "weights")]
@@ -141,15 +147,22 @@ def list_models() -> list[StoredModel]:
 def find_model(model: str | os.PathLike[str] | None = None) -> StoredModel:
     """Return the file that `model` means: a path, a name, or for None the most accurate model that the wheel carries.
 
+    A string with a separator or the ending of a model is a path. Any other is a name first, so that a folder which
+    happens to be called `lenet` does not stand in for the model; only what is no name here is looked for as a file.
+
     Raises:
+        UsageError: it is neither a string nor a path.
         ModelNotFound: there is none; the sentence lists the known names and the nearest, or says how to make it.
         ModelInvalid: an index is damaged.
     """
     if model is None:
         return shipped_models()[0]
-    text = os.fspath(model)
-    if _looks_like_path(text):
-        return _model_at(Path(text).expanduser())
+    if not isinstance(model, str | os.PathLike):
+        raise UsageError(f"expected a model's name or the path of a .onnx file, found {type(model).__name__}")
+    text = os.fsdecode(model)
+    path = Path(os.path.expanduser(text))  # the home folder of an unknown user stays as it is written
+    if not isinstance(model, str) or _looks_like_path(text):
+        return _model_at(path)
     name = ALIASES.get(text, text)
     known = {stored.name: stored for stored in list_models()}
     if name in known:
@@ -166,6 +179,8 @@ def find_model(model: str | os.PathLike[str] | None = None) -> StoredModel:
                 f"carry {' and '.join(SHIPPED)}); take the repository's weights/{name}/{MODEL_FILE} and name its path, "
                 f"or make one with `zoo train {name}` and `zoo export {name}`"
             )
+    if (path / MODEL_FILE if path.is_dir() else path).is_file():
+        return _model_at(path)
     import difflib  # only for whoever mistyped
 
     nearest = difflib.get_close_matches(text, known, n=1)
@@ -194,7 +209,7 @@ def shipped_models() -> list[StoredModel]:
 
 
 def _looks_like_path(text: str) -> bool:
-    return os.sep in text or "/" in text or text.endswith(".onnx")
+    return os.sep in text or "/" in text or text.lower().endswith(".onnx")
 
 
 def _model_at(path: Path) -> StoredModel:
@@ -203,7 +218,11 @@ def _model_at(path: Path) -> StoredModel:
         path = path / MODEL_FILE
     if not path.is_file():
         raise ModelNotFound(f"there is no model file at {path}")
-    for entry in read_index(path.parent.parent).values():
+    try:
+        entries = read_index(path.parent.parent)
+    except ModelInvalid:  # somebody else's index.json, or what is left of ours, vouches for no file
+        entries = {}
+    for entry in entries.values():
         if (path.parent.parent / entry["file"]).resolve() == path.resolve():
             return StoredModel(entry["name"], path, "path", entry)
     return StoredModel(path.stem if path.name != MODEL_FILE else path.parent.name, path, "path", None)

@@ -240,6 +240,18 @@ def test_list_and_info_name_the_file_in_use() -> None:
     assert info["labels"][9] == "Ankle boot"
 
 
+def test_list_takes_an_entry_that_lacks_its_figures(tmp_path: Path) -> None:
+    weights = tmp_path / "home" / "weights"
+    weights.mkdir(parents=True)
+    (weights / "mine.onnx").write_bytes(b"x")
+    entry = {"name": "mine", "file": "mine.onnx", "sha256": "0" * 64, "parameters": None, "accuracy": {"top1": "?"}}
+    (weights / "index.json").write_text(json.dumps({"schema": 1, "models": [entry]}))
+    result = call("runtime", "list")
+
+    (row,) = [line.split() for line in result.stdout.splitlines() if "mine" in line]
+    assert (result.exit_code, row) == (0, ["mine", "-", "-", "1", "user", str(weights / "mine.onnx")])
+
+
 def test_accuracy_json_is_the_designs_document() -> None:
     report = json.loads(call("runtime", "accuracy", "-m", "lenet", "--device", "cpu", "--json").stdout)
 
@@ -337,7 +349,7 @@ def test_nothing_that_a_library_prints_reaches_stdout(pictures: Path) -> None:
         "original = images.to_pixels\n"
         "def chatty(*a, **k):\n    print('python chatter'); os.write(1, b'native chatter')\n"
         "    return original(*a, **k)\n"
-        "import runtime.classifier as c\nc.to_pixels = chatty\n"
+        "import runtime.streaming as s\ns.to_pixels = chatty\n"
         f"runtime(['predict', {str(pictures / '0.png')!r}, '--json', '--device', 'cpu'])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)

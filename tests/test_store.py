@@ -133,3 +133,66 @@ def test_a_damaged_index_is_named(home: Path, text: str, sentence: str) -> None:
 
     with pytest.raises(ModelInvalid, match=sentence):
         store.find_model("lenet")
+
+
+@pytest.mark.parametrize("text", ['{"name": "site"}', "{", '{"schema": 1, "models": [{"name": "lenet"}]}'])
+def test_somebody_elses_index_two_folders_up_refuses_no_model_given_by_path(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "index.json").write_text(text)
+    shutil.copy(PUBLISHED / "lenet" / "model.onnx", tmp_path / "a" / "b" / "my.onnx")
+
+    assert store.find_model(tmp_path / "a" / "b" / "my.onnx").entry is None
+
+
+@pytest.fixture
+def files_here(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working directory with `mine`, `mine.ONNX`, and the folders `folder`, `lenet` and `vgg11` with a model each."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "mine.ONNX", "folder/model.onnx", "lenet/model.onnx", "vgg11/model.onnx"):
+        Path(name).parent.mkdir(exist_ok=True)
+        shutil.copy(PUBLISHED / "lenet-modern" / "model.onnx", name)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("mine", "mine"),
+        ("mine.ONNX", "mine.ONNX"),
+        ("folder", "folder/model.onnx"),
+        (Path("mine"), "mine"),
+        (Path("folder"), "folder/model.onnx"),
+        (Path("lenet"), "lenet/model.onnx"),
+        ("./lenet", "lenet/model.onnx"),
+    ],
+)
+def test_what_is_no_name_is_looked_for_as_a_file_and_a_path_object_always_is(
+    files_here: None, given: str | Path, meant: str
+) -> None:
+    found = store.find_model(given)
+
+    assert (found.path, found.origin) == (Path(meant), "path")
+
+
+def test_a_folder_that_happens_to_be_called_like_a_model_does_not_stand_in_for_it(
+    files_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert store.find_model("lenet").path == PUBLISHED / "lenet" / "model.onnx"
+
+    wheel = tmp_path / "wheel"
+    wheel.mkdir()
+    entry = {"name": "vgg11", "rebuild": "make it", "sha256": "0" * 64}
+    (wheel / "index.json").write_text(json.dumps({"schema": 1, "models": [], "rebuildable": [entry]}))
+    monkeypatch.setattr(store, "folders", lambda: [("wheel", wheel)])
+    with pytest.raises(ModelNotFound, match="vgg11 is not on this machine"):
+        store.find_model("vgg11")
+
+
+def test_a_path_object_is_no_name(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelNotFound, match="no model file at lenet"):
+        store.find_model(Path("lenet"))
+
+
+def test_the_home_folder_of_an_unknown_user_is_named_as_it_was_written(home: Path) -> None:
+    with pytest.raises(ModelNotFound, match=r"no model file at ~nosuch/x\.onnx"):
+        store.find_model("~nosuch/x.onnx")
