@@ -17,16 +17,23 @@ from runtime.device import (
     preload,
     tensorrt_problem,
 )
-from runtime.errors import DeviceUnavailable, FashionZooError
+from runtime.errors import DeviceUnavailable, FashionZooError, UsageError
 from runtime.gpus import DRIVER, MANAGEMENT, Driver, Gpu, find_driver, list_gpus
 from runtime.selftest import run_selftest
-from runtime.store import find_model, list_models
+from runtime.store import INDEX, Origin, find_model, folders, list_models, read_index
 from runtime.threads import available_cpus, explain_threads
 
 ERROR, WARNING, INFO = "error", "warning", "info"
 
 _PACKAGES = ("fashion-zoo", "numpy", "pillow", "click", "rich")
 _VARIABLES = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "ZOO_HOME")
+
+# What to do about a damaged index, by the folder it is in.
+_REPAIRS: dict[Origin, str] = {
+    "user": "remove {index}, then export your own models again with `zoo export`",
+    "repository": "restore {index} with git",
+    "wheel": "install fashion-zoo again, or export a model with `zoo export`",
+}
 
 
 @dataclass(frozen=True)
@@ -206,9 +213,13 @@ def _libraries(runtime: dict[str, Any]) -> dict[str, str]:
 
 def _models() -> tuple[list[dict[str, Any]], list[Problem]]:
     """Every model that a name can reach, and which of them is meant where none is named."""
-    repair = "install fashion-zoo again, or export a model with `zoo export`"
     try:
+        for origin, folder in folders():
+            repair = _REPAIRS[origin].format(index=folder / INDEX)
+            read_index(folder)
         models = list_models()
+    except UsageError as error:
+        return [], [Problem(WARNING, str(error), "correct that variable, or unset it")]
     except FashionZooError as error:
         return [], [Problem(WARNING, str(error), repair)]
     try:
@@ -216,7 +227,7 @@ def _models() -> tuple[list[dict[str, Any]], list[Problem]]:
         problems = []
     except FashionZooError as error:
         default = None
-        problems = [Problem(WARNING, str(error), repair)]
+        problems = [Problem(WARNING, str(error), _REPAIRS["wheel"])]
     return [
         {"name": model.name, "path": str(model.path), "origin": model.origin, "default": model.name == default}
         for model in models

@@ -186,6 +186,16 @@ def test_missing_or_damaged_models_are_a_warning(
     assert [model["default"] for model in document["models"]] == [False] * len(models)
 
 
+def test_a_damaged_index_of_the_users_own_is_to_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path))
+    index = tmp_path / "weights" / "index.json"
+    index.parent.mkdir()
+    index.write_text("{")
+    (found,) = [problem for problem in diagnose()["problems"] if "damaged" in problem["what"]]
+
+    assert found["remedy"] == f"remove {index}, then export your own models again with `zoo export`"
+
+
 def test_a_damaged_index_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     def list_models() -> list[StoredModel]:
         raise ModelInvalid("index.json is damaged")
