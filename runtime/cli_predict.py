@@ -66,23 +66,24 @@ def predict(
     from runtime import answers
     from runtime.classifier import Classifier
     from runtime.errors import ImageError
-    from runtime.sources import STDIN, expand, read_stdin
+    from runtime.sources import STDIN, Nothing, expand, read_stdin
 
-    names = list(expand(sources, recursive=recursive))
+    found = list(expand(sources, recursive=recursive))
     classifier = Classifier(model, device=device, threads=threads, tf32=tf32)
     say_device(classifier)
     documents, failures = [], 0
     seen: list[Any] = []
     if as_csv:
         emit(answers.as_csv(answers.CSV_COLUMNS))
-    pictures: Any = (read_stdin() if name == STDIN else name for name in names)
+    pictures: Any = (read_stdin() if name == STDIN else name for name in found if not isinstance(name, Nothing))
     if show is not None:
         from runtime.sheet import recorded
 
         pictures = recorded(pictures, seen, invert, fit)
     stream = classifier.stream(pictures, batch_size, topk=topk, invert=invert, fit=fit, return_errors=True)
-    with Bar("predicting", len(names) if len(names) > batch_size else None) as bar:
-        for name, answer in zip(names, stream, strict=True):
+    with Bar("predicting", len(found) if len(found) > batch_size else None) as bar:
+        for item in found:
+            name, answer = (item.source, item.error) if isinstance(item, Nothing) else (item, next(stream))
             bar.advance()
             failed = isinstance(answer, ImageError)
             failures += failed
@@ -103,6 +104,6 @@ def predict(
 
         note(write_sheet(seen, show))
     if failures:
-        if len(names) > 1:
-            note(f"{failures} of {len(names)} pictures could not be read")
+        if len(found) > 1:
+            note(f"{failures} of {len(found)} pictures could not be read")
         raise SystemExit(1)

@@ -6,10 +6,11 @@ import glob
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.decoding import MAX_FILE_BYTES
-from runtime.errors import UsageError
+from runtime.errors import ImageError, UsageError
 
 # A folder's files are chosen by name; a file named on the command line is always tried.
 SUFFIXES = frozenset(
@@ -36,35 +37,51 @@ STDIN = "-"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # with which Windows' editors begin a text
 
 
-def expand(arguments: Sequence[str], *, recursive: bool = False) -> Iterator[str]:
+@dataclass(frozen=True)
+class Nothing:
+    """A source that means no picture, as it was typed, and why: a folder, a list or a pattern."""
+
+    source: str
+    error: ImageError
+
+
+def expand(arguments: Sequence[str], *, recursive: bool = False) -> Iterator[str | Nothing]:
     """Yield the path of every picture that the arguments mean, in order; a folder's files are sorted by name.
 
     A path that does not exist is yielded as it is: that it is missing belongs in its own answer, beside the others. So
-    is a folder that is called like a picture and holds none.
+    is a folder that is called like a picture and holds none. What means no picture is yielded as `Nothing`.
 
     Raises:
-        UsageError: a folder or a list names no pictures, or cannot be read; a pattern matches nothing.
+        UsageError: all of them mean none: each folder or list names no pictures, or cannot be read; each pattern
+            matches nothing. The sentence is the first one's.
     """
+    first: Nothing | None = None
+    some = False
     for argument in arguments:
-        if argument.startswith("@") and not os.path.exists(argument):
-            yield from _paths(_listed(Path(argument[1:])), recursive)
-        else:
-            yield from _paths([argument], recursive)
+        listed = argument.startswith("@") and not os.path.exists(argument)
+        for found in _listed(argument, recursive) if listed else _meant(argument, recursive):
+            if isinstance(found, Nothing):
+                first = first or found
+            else:
+                some = True
+            yield found
+    if first and not some:
+        raise UsageError(str(first.error)) from first.error
 
 
-def _paths(arguments: Sequence[str], recursive: bool) -> Iterator[str]:
-    for argument in arguments:
-        if argument == STDIN:
-            yield argument
-        elif os.path.isdir(argument):
-            yield from _folder(argument, recursive)
-        elif glob.has_magic(argument) and "\0" not in argument and not os.path.lexists(argument):
-            found = sorted(glob.glob(argument, recursive=True))
-            if not found:
-                raise UsageError(f"the pattern {argument!r} matches nothing")
-            yield from _paths(found, recursive)
-        else:
-            yield argument
+def _meant(argument: str, recursive: bool) -> Iterator[str | Nothing]:
+    if argument == STDIN:
+        yield argument
+    elif os.path.isdir(argument):
+        yield from _folder(argument, recursive)
+    elif glob.has_magic(argument) and "\0" not in argument and not os.path.lexists(argument):
+        found = sorted(glob.glob(argument, recursive=True))
+        if not found:
+            yield Nothing(argument, ImageError("missing", f"the pattern {argument!r} matches nothing"))
+        for path in found:
+            yield from _meant(path, recursive)
+    else:
+        yield argument
 
 
 def read_stdin() -> bytes:
@@ -77,29 +94,32 @@ def read_stdin() -> bytes:
         return b""
 
 
-def _listed(path: Path) -> list[str]:
-    """The lines of a list that are neither blank nor remarks; they may end as on Windows, and name anything but lists.
+def _listed(argument: str, recursive: bool) -> Iterator[str | Nothing]:
+    """What the lines of a list mean that are neither blank nor remarks; they may end as on Windows.
 
-    Only line ends part them: `str.splitlines` would also break at characters that a name may hold.
+    They may name anything but lists. Only line ends part them: `str.splitlines` would also break at characters that a
+    name may hold.
     """
+    path = argument[1:]
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"the list {path} cannot be read: {error.strerror}") from error
+        content = Path(path).read_bytes()
+    except (OSError, ValueError) as error:  # a name with a null byte in it
+        kind = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
+        reason = getattr(error, "strerror", None) or error
+        yield Nothing(argument, ImageError(kind, f"the list {path} cannot be read: {reason}"))
+        return
     lines = [os.fsdecode(line.removesuffix(b"\r")) for line in content.removeprefix(BYTE_ORDER_MARK).split(b"\n")]
     named = [line for line in lines if line.strip() and not line.startswith("#")]
     if not named:
-        raise UsageError(f"the list {path} names no pictures")
-    return named
+        yield Nothing(argument, ImageError("empty", f"the list {path} names no pictures"))
+    for line in named:
+        yield from _meant(line, recursive)
 
 
-def _folder(folder: str, recursive: bool) -> Iterator[str]:
-    def refuse(error: OSError) -> None:
-        if error.filename == folder:
-            raise UsageError(f"the folder {folder} cannot be read: {error.strerror}") from error
-
+def _folder(folder: str, recursive: bool) -> Iterator[str | Nothing]:
+    refused: list[OSError] = []
     found = False
-    for parent, folders, files in os.walk(folder, onerror=refuse):
+    for parent, folders, files in os.walk(folder, onerror=refused.append):
         folders.sort()
         for name in sorted(files):
             if Path(name).suffix.lower() in SUFFIXES:
@@ -107,8 +127,13 @@ def _folder(folder: str, recursive: bool) -> Iterator[str]:
                 yield os.path.join(parent, name)
         if not recursive:
             break
-    if not found and Path(folder).suffix.lower() in SUFFIXES:
+    unreadable = next((error for error in refused if error.filename == folder), None)
+    if found:
+        return
+    if unreadable:
+        yield Nothing(folder, ImageError("unreadable", f"the folder {folder} cannot be read: {unreadable.strerror}"))
+    elif Path(folder).suffix.lower() in SUFFIXES:
         yield folder
-    elif not found:
+    else:
         hint = "" if recursive else "; use -r to look into its folders too"
-        raise UsageError(f"the folder {folder} holds no pictures{hint}")
+        yield Nothing(folder, ImageError("empty", f"the folder {folder} holds no pictures{hint}"))

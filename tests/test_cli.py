@@ -101,6 +101,24 @@ def test_predict_jsonl_and_csv_say_the_same_as_json(pictures: Path) -> None:
     assert rows[3]["error_kind"] == "not_an_image"
 
 
+def test_a_source_without_pictures_does_not_stop_the_others(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    sources = [pictures / "0.png", tmp_path / "empty", "@missing.txt", "zz*.png", pictures / "1.png"]
+    results = {form: call("runtime", "predict", *sources, *form.split()) for form in ("--json", "--jsonl", "--csv", "")}
+    answers = json.loads(results["--json"].stdout)
+    rows = list(csv.DictReader(io.StringIO(results["--csv"].stdout)))
+
+    assert {result.exit_code for result in results.values()} == {1}
+    assert [answer["source"] for answer in answers] == [str(source) for source in sources]
+    assert [answer.get("label") for answer in answers] == ["Ankle boot", None, None, None, "Pullover"]
+    assert [answer["error"]["kind"] for answer in answers[1:4]] == ["empty", "missing", "missing"]
+    assert "the list missing.txt cannot be read" in answers[2]["error"]["message"]
+    assert [json.loads(line) for line in results["--jsonl"].stdout.splitlines()] == answers
+    assert [row["error_kind"] for row in rows] == ["", "empty", "missing", "missing", ""]
+    assert [line.split()[1] for line in results[""].stdout.splitlines()] == ["Ankle", "Pullover"]
+    assert "3 of 5 pictures could not be read" in results[""].stderr
+
+
 def test_predict_reads_stdin_lists_and_patterns(pictures: Path, tmp_path: Path) -> None:
     picture = (pictures / "1.png").read_bytes()
     listed = tmp_path / "list.txt"

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from runtime.errors import UsageError
-from runtime.sources import expand
+from runtime.sources import Nothing, expand
 
 ROOT = Path(__file__).resolve().parents[1]
 PREDICT = [sys.executable, "-m", "runtime", "predict", "-m", "lenet", "--device", "cpu"]
@@ -67,6 +67,35 @@ def test_a_folder_named_like_a_picture_is_one_answer_and_another_is_refused(tmp_
     assert list(expand([str(tmp_path / "folder.png")])) == [str(tmp_path / "folder.png")]
     with pytest.raises(UsageError, match="holds no pictures; use -r"):
         list(expand([str(tmp_path / "plain")]))
+
+
+def test_what_means_no_picture_keeps_its_place_among_those_that_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("list.txt").write_text("empty\nb.png\nzz*.png\n")
+    Path("remarks.txt").write_text("# nothing\n")
+    found = list(expand(["empty", "@missing.txt", "a.png", "zz*.png", "@list.txt", "@remarks.txt"]))
+
+    assert [(item.source, item.error.kind) if isinstance(item, Nothing) else item for item in found] == [
+        ("empty", "empty"),
+        ("@missing.txt", "missing"),
+        "a.png",
+        ("zz*.png", "missing"),
+        ("empty", "empty"),
+        "b.png",
+        ("zz*.png", "missing"),
+        ("@remarks.txt", "empty"),
+    ]
+
+
+def test_sources_that_all_mean_no_picture_are_refused_with_the_first_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"the pattern 'zz\*\.png' matches nothing"):
+        list(expand(["zz*.png", "@missing.txt"]))
 
 
 @pytest.mark.parametrize("closed", ["<&-", "< /dev/null"])
