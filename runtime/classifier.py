@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime import contract
+from runtime.arguments import require_count
 from runtime.contract import SIDE, Metadata
 from runtime.decoding import Source
 from runtime.description import describe
@@ -54,6 +55,7 @@ class Classifier:
         providers: those execution providers.
 
     Raises:
+        UsageError: an argument is of a type or a value that makes no sense.
         ModelNotFound: no such model.
         ModelInvalid: the file is damaged or breaks the contract.
         DeviceUnavailable: the device asked for cannot run the whole model.
@@ -68,8 +70,8 @@ class Classifier:
         tf32: bool = False,
         tuning: Tuning | None = None,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise UsageError(f"threads must be at least 1, not {threads}")
+        if threads is not None:
+            require_count("threads", threads)
         if tf32 and device == "cpu":
             raise UsageError("TF32 is a way in which GPUs multiply; the CPU has none: leave it, or ask for cuda")
         self._live = live = LiveSession(model, device, threads, tf32, tuning)
@@ -201,9 +203,8 @@ class Classifier:
         Raises:
             UsageError: at once, where `sources` is a single picture or a number makes no sense.
         """
-        if topk < 1:
-            raise UsageError(f"topk must be at least 1, not {topk}")
-        _check_batch_size(batch_size)
+        require_count("topk", topk)
+        require_count("the batch size", batch_size)
         try:
             if isinstance(sources, str | bytes | bytearray):  # whose parts are no pictures
                 raise TypeError
@@ -225,7 +226,7 @@ class Classifier:
 
     def _run(self, outputs: list[str], pixels: npt.NDArray[np.uint8], batch_size: int) -> list[npt.NDArray[np.float32]]:
         session = self._live.session or self._live.reopened()
-        _check_batch_size(batch_size)
+        require_count("the batch size", batch_size)
         if self._live.bound is not None:
             return self._live.bound.run(outputs, pixels, batch_size)
         try:
@@ -254,11 +255,6 @@ def _reopened(
     classifier = kind(model, device=device, threads=threads, tf32=tf32, tuning=tuning)
     classifier._live.require(sha256)
     return classifier
-
-
-def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise UsageError(f"the batch size must be at least 1, not {batch_size}")
 
 
 def _checked(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -48,7 +48,7 @@ def parse_device(name: str) -> Device | None:
     """
     if name == "auto":
         return None
-    kind, _, index = name.partition(":")
+    kind, _, index = name.partition(":") if isinstance(name, str) else ("", "", "")
     if name == "cpu" or (kind in KINDS and (index == "" or index.isdecimal()) and not name.endswith(":")):
         return Device(kind, int(index or 0))
     raise UsageError(f"{name!r} is no device; use auto, cpu, cuda or cuda:N, or tensorrt where it is installed")

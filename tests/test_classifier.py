@@ -326,3 +326,35 @@ def test_a_session_that_fails_is_a_sentence_that_names_the_file(test_images: npt
         classifier._live.session = Failing()
         with pytest.raises(ModelInvalid, match=r"model\.onnx failed on 1 images: Non-zero status code indices out"):
             classifier.logits(test_images[:1, None])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"model": 3}, "expected a model's name or the path of a .onnx file, found int"),
+        ({"model": b"lenet"}, "expected a model's name or the path of a .onnx file, found bytes"),
+        ({"device": None}, "None is no device; use auto, cpu"),
+        ({"device": 0}, "0 is no device; use auto, cpu"),
+        ({"threads": "2"}, "threads must be a whole number, not '2'"),
+        ({"threads": 1.0}, "threads must be a whole number, not 1.0"),
+    ],
+)
+def test_an_argument_of_another_type_is_refused_in_a_sentence(arguments: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        Classifier(**{"model": "lenet", "device": "cpu"} | arguments)
+
+    assert str(refusal.value).startswith(sentence)
+
+
+def test_a_count_is_a_whole_number_of_any_kind(classifier: Classifier, shirt: npt.NDArray[np.uint8]) -> None:
+    for wrong in (1.5, "3", None):
+        for name in ("topk", "batch_size"):
+            arguments: dict[str, Any] = {name: wrong}
+            with pytest.raises(UsageError, match="must be a whole number, not "):
+                classifier.predict_batch([shirt], **arguments)
+        count: Any = wrong
+        with pytest.raises(UsageError, match="the batch size must be a whole number"):
+            classifier.logits(shirt[None, None], count)
+
+    two: Any = np.int64(2)
+    assert len(classifier.predict_batch([shirt], two, topk=two)[0].top) == 2
