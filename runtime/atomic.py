@@ -23,12 +23,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             yield file
         return
     path = Path(os.path.realpath(path))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    except OSError as error:
-        error.filename = str(path)
-        raise
+    descriptor, temporary = _open_beside(path)
     try:
         with _naming(path):
             with os.fdopen(descriptor, "wb") as file:
@@ -63,6 +58,18 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def require_writable(path: Path) -> None:
+    """See that `path` can be written before there is anything to write; its folder is made where it is missing.
+
+    Raises:
+        OSError: the folder takes no file; the error names the one asked for.
+    """
+    if not _takes_bytes_only(path):
+        descriptor, temporary = _open_beside(Path(os.path.realpath(path)))
+        os.close(descriptor)
+        os.unlink(temporary)
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename inside `folder` survive a power cut, where the platform can."""
     if os.name == "nt":
@@ -72,6 +79,16 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _open_beside(path: Path) -> tuple[int, str]:
+    """Open a new file that may take the name `path` later: in its folder, since no rename leaves a disk."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def _takes_bytes_only(path: Path) -> bool:

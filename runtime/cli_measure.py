@@ -36,19 +36,22 @@ def accuracy(
     Example: runtime accuracy -m lenet --device cpu --json
              runtime accuracy photos/ -o confusion.png
     """
+    from runtime.atomic import require_writable
     from runtime.classifier import Classifier
 
+    if output is not None:
+        require_writable(Path(output))
     classifier = Classifier(model, device=device, threads=threads, tf32=tf32)
     say_device(classifier)
     report, errors = measured(classifier, folder, batch_size)
-    if output is not None:
-        from runtime.confusion import draw_confusion
-
-        draw_confusion(report).save(output, format="PNG")
-        note(f"wrote {output}")
     emit_accuracy(report, as_json)
     for error in errors:
         note(f"Error: {error}")
+    if output is not None:
+        from runtime.confusion import write_confusion
+
+        write_confusion(report, Path(output))
+        note(f"wrote {output}")
     if errors:
         note(f"{len(errors)} of {report.n + len(errors)} pictures could not be read; they do not count")
         raise SystemExit(1)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
 from PIL import Image, ImageDraw, ImageFont
 
 from runtime.accuracy import AccuracyReport
+from runtime.atomic import write_bytes
 
 CELL, GAP, TEXT = 56, 2, 15  # pixels
 _INK, _PAPER, _RIGHT, _WRONG = (32, 32, 32), (255, 255, 255), (24, 100, 171), (201, 42, 42)
@@ -44,3 +48,14 @@ def draw_confusion(report: AccuracyReport) -> Image.Image:
                 ink = _PAPER if strength > 0.5 else _INK
                 draw.text((left + CELL // 2, upper + CELL // 2), f"{count}", ink, font, anchor="mm")
     return picture
+
+
+def write_confusion(report: AccuracyReport, path: Path) -> None:
+    """Write the picture as PNG, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    content = io.BytesIO()
+    draw_confusion(report).save(content, format="PNG")
+    write_bytes(path, content.getvalue())

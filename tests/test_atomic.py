@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.atomic import atomic_write, write_bytes
+from runtime.atomic import atomic_write, require_writable, write_bytes
 
 
 def test_a_write_replaces_the_old_content_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -118,3 +118,14 @@ def test_a_folder_that_cannot_be_made_is_told_with_the_name_of_the_file(tmp_path
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"'.*file.inside'"):
         write_bytes(tmp_path / "file" / "inside", b"content")
+
+
+def test_whether_a_file_can_be_written_is_known_before_and_leaves_no_trace(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    require_writable(tmp_path / "file")
+    require_writable(tmp_path / "new" / "file")
+    with pytest.raises(OSError, match=r"'.*file.inside'"):
+        require_writable(tmp_path / "file" / "inside")
+
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert not list((tmp_path / "new").iterdir())

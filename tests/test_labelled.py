@@ -75,3 +75,29 @@ def test_the_confusion_is_drawn_with_what_is_right_in_blue(folder: Path, tmp_pat
     assert min(picture.size) > 500
     blue = np.asarray(picture)[..., 2].astype(int) - np.asarray(picture)[..., 0]
     assert (blue > 60).sum() > 10_000
+
+
+def test_a_disk_that_is_full_costs_the_picture_and_not_the_measurement(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "confusion.png").write_bytes(b"old")
+    monkeypatch.setattr("os.fsync", full)
+    result = accuracy(folder, "--json", "-o", tmp_path / "confusion.png")
+
+    assert (result.exit_code, json.loads(result.stdout)["n"]) == (1, 60)
+    assert result.stderr.strip() == f"Error: {tmp_path / 'confusion.png'}: No space left on device"
+    assert (tmp_path / "confusion.png").read_bytes() == b"old"
+
+
+def test_a_place_that_takes_no_picture_is_told_before_anything_is_measured(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("runtime.cli_measure.measured", lambda *_: pytest.fail("it was measured"))
+    result = accuracy(folder, "-o", tmp_path / "file" / "confusion.png")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: {tmp_path / 'file' / 'confusion.png'}: ")
