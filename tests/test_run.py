@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from runtime.errors import UsageError
-from zoo import checkpoint, run
+from zoo import checkpoint, completion, run
 from zoo.checkpoint import CheckpointError, checkpoint_in
 from zoo.data import LabelledImages
 from zoo.data import load_split as load_all
-from zoo.folder import RunFolderBusy
+from zoo.folder import RunFolder, RunFolderBusy
 from zoo.meter import Meter
 from zoo.models import create_model
 from zoo.recipes import Recipe
@@ -44,6 +44,7 @@ def small_split(split: str, device: torch.device | None = None) -> LabelledImage
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch: pytest.MonkeyPatch, fashion_mnist_dir: Path) -> None:
     monkeypatch.setattr(run, "load_split", small_split)
+    monkeypatch.setattr(completion, "load_split", small_split)
 
 
 class Stop(Exception):
@@ -177,6 +178,38 @@ def test_resuming_a_finished_run_reports_it_and_trains_no_further(tmp_path: Path
 
     assert again == first
     assert checkpoint_in(tmp_path).read_bytes() == before
+
+
+@pytest.mark.parametrize("val_split", [False, True])
+@pytest.mark.parametrize("killed_before", ["write_history", "draw_curves", "draw_answers"])
+def test_a_run_killed_after_its_last_save_is_completed_when_it_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_before: str, val_split: bool
+) -> None:
+    recipe = RECIPE.override(epochs=2)
+    settings = Settings(recipe, val_split=val_split)
+    run.train("lenet-modern", settings, device=CPU, folder=tmp_path / "unbroken")
+    step = getattr(RunFolder, killed_before)
+
+    def kill(place: RunFolder, *arguments: object) -> None:
+        if checkpoint.load(place.checkpoint).finished:
+            raise Stop
+        step(place, *arguments)
+
+    monkeypatch.setattr(run, "SECONDS_BETWEEN_DRAWINGS", -1)  # earlier curves are there
+    monkeypatch.setattr(RunFolder, killed_before, kill)
+    with pytest.raises(Stop):
+        run.train("lenet-modern", settings, device=CPU, folder=tmp_path / "killed")
+    monkeypatch.setattr(RunFolder, killed_before, step)
+    before = checkpoint_in(tmp_path / "killed").read_bytes()
+    drawn = time.time_ns()
+    result = run.train("lenet-modern", settings, device=CPU, folder=tmp_path / "killed", resume=True)
+
+    assert checkpoint_in(tmp_path / "killed").read_bytes() == before
+    assert result.accuracy[1] == ("validation" if val_split else "test")
+    assert len((tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()) == 2
+    for name in ("confusion.png", "mistakes.png"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes()
+    assert ((tmp_path / "killed" / "curves.png").stat().st_mtime_ns >= drawn) == (killed_before != "draw_answers")
 
 
 def test_starting_over_sets_the_older_run_aside(tmp_path: Path) -> None:

@@ -85,6 +85,11 @@ class RunFolder:
             with contextlib.suppress(FileNotFoundError):
                 (self.path / name).replace(aside / name)
 
+    def is_behind(self, name: str) -> bool:
+        """Tell whether a file that is made after the checkpoint is missing, or is an earlier epoch's."""
+        path = self.path / name
+        return not path.exists() or path.stat().st_mtime_ns < self.checkpoint.stat().st_mtime_ns
+
     def write_history(self, history: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(row) + "\n" for row in history)
         write_bytes(self.path / HISTORY, lines.encode())

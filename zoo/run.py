@@ -20,6 +20,7 @@ import torch
 from runtime.errors import UsageError
 from runtime.home import home
 from zoo import checkpoint
+from zoo.completion import complete
 from zoo.data import load_split
 from zoo.device import describe, settle_arithmetic
 from zoo.distributed import ALONE, World
@@ -110,7 +111,8 @@ def train(
         model: a name of `list_models()`.
         settings: recipe, seed and split.
         device: where to train.
-        resume: go on where the folder's run stopped; a finished run is only reported, an absent one is started.
+        resume: go on where the folder's run stopped; a finished run is only reported, once all its files are
+            there; an absent one is started.
         folder: where to save; by default `$ZOO_HOME/runs/<model>`. An older run there is set aside, not lost.
         seconds_between_saves: leave out the saving after an epoch that ends sooner than this after the last one saved:
             of a large network it takes as long as an epoch on a fast GPU.
@@ -138,6 +140,8 @@ def train(
         previous = place.previous(model, settings) if resume and world.is_main else None
         previous = share_previous(previous, world, device)
         if previous is not None and previous.finished:
+            if world.is_main:
+                complete(place, previous, device)
             return _result(previous.header, place)
         data = load_split("fit" if settings.val_split else "train", device)
         if recipe.batch_size > len(data):
