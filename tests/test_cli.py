@@ -1,9 +1,11 @@
 """The two command lines: results on stdout and nothing else there, one sentence an error, the right exit code."""
 
 import csv
+import hashlib
 import io
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -17,6 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from export.gates import GATES
 from runtime.cli import runtime
 from runtime.console import Command
 from zoo.cli import zoo
@@ -161,6 +164,7 @@ ERRORS: list[tuple[str, list[str], int, str]] = [
     ("zoo", ["export", "lenet-max"], 1, "run `zoo train lenet-max`"),
     ("zoo", ["export", "lenet", "--checkpoint", "nowhere.safetensors"], 1, "no checkpoint at nowhere.safetensors"),
     ("zoo", ["verify", "lenet", "--onnx", "nowhere.onnx"], 1, "no model file at nowhere.onnx"),
+    ("zoo", ["verify", "lenet-max"], 1, "make one with `zoo train lenet-max` and `zoo export lenet-max`"),
     ("zoo", ["publish", "lenet"], 1, "run `zoo export lenet` first"),
 ]
 
@@ -304,6 +308,46 @@ def test_zoo_verify_passes_the_published_model_and_exits_with_3_for_another_mode
     assert (bad.exit_code, document["passed"]) == (3, False)
     assert {"name", "passed", "detail"} <= set(document["checks"][0])
     assert json.loads((tmp_path / "report.json").read_text()) == document
+
+
+def own_copy(home: Path) -> Path:
+    """Copy the published lenet to where the user's exports are; return its file."""
+    for name in ("index.json", "lenet"):
+        source, target = ROOT / "weights" / name, home / "weights" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    return home / "weights" / "lenet" / "model.onnx"
+
+
+def test_zoo_verify_reports_every_gate_of_a_damaged_export_and_what_its_checksum_should_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path))
+    file = own_copy(tmp_path)
+    content = bytearray(file.read_bytes())
+    position = content.index(b"Ankle boot")
+    content[position] ^= 1
+    file.write_bytes(content)
+    result = call("zoo", "verify", "lenet", "--images", "100", "--json")
+    checks = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+
+    assert result.exit_code == 3
+    assert list(checks) == ["checksum", *GATES]
+    assert not checks["checksum"]["passed"]
+    assert not checks["signature"]["passed"]
+    assert checks["closed world"]["passed"]
+    assert hashlib.sha256(content).hexdigest() in checks["checksum"]["detail"]
+    assert checks["checksum"]["measures"]["expected"] in (ROOT / "weights" / "index.json").read_text()
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage"])
+def test_zoo_verify_reports_every_gate_of_a_file_that_is_no_model(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "no.onnx").write_bytes(content)
+    result = call("zoo", "verify", "lenet", "--onnx", tmp_path / "no.onnx", "--images", "10", "--json")
+    document = json.loads(result.stdout)
+
+    assert (result.exit_code, document["passed"]) == (3, False)
+    assert [check["name"] for check in document["checks"]] == list(GATES)
 
 
 def test_a_series_of_seeds_and_its_held_out_images_from_the_command_line(

@@ -147,7 +147,7 @@ def verify(
     Example: zoo verify lenet --onnx model.onnx --checkpoint checkpoint.safetensors
     """
     from runtime.fetch import fetch_with_bar
-    from zoo.publishing import verify_stored
+    from zoo.verification import verify_stored
 
     fetch_with_bar()
     with Bar(f"verifying {model}", total=None):

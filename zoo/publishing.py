@@ -1,34 +1,22 @@
-"""From a trained network to an artifact, to its proof, to the repository: what `zoo export|verify|publish` call."""
+"""From a trained network to an artifact, and to the repository: what `zoo export|publish` call."""
 
 import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
-from export.artifact import (
-    CHECKPOINT_FILE,
-    REPORT_FILE,
-    expectations,
-    export_network,
-    index_entry,
-    write_artifact,
-)
-from export.description import Description
+from export.artifact import CHECKPOINT_FILE, REPORT_FILE, export_network, index_entry, write_artifact
 from export.golden import FOLDER
 from export.movement import Movement
 from export.precision import Precision
-from export.report import Report
-from export.subject import ONNXRUNTIME
-from export.verifier import verify
 from runtime import fashion_mnist
-from runtime.atomic import write_bytes
 from runtime.errors import FashionZooError, ModelNotFound, UsageError
-from runtime.store import MODEL_FILE, StoredModel, find_model, read_index, repository_weights, user_weights
+from runtime.store import MODEL_FILE, find_model, read_index, repository_weights, user_weights
 from zoo.checkpoint import CheckpointError
-from zoo.checkpoint import load as load_checkpoint
 from zoo.models import canonical_name
 from zoo.recipes import recipe_for
-from zoo.trained import Trained, load_trained
+from zoo.trained import Trained, describe, load_trained
+from zoo.verification import verify_stored
 
 
 class NotPublishable(FashionZooError):
@@ -81,63 +69,6 @@ def export_trained(
         storage=precision.storage,
     )
     return read_index(weights)[trained.name], weights / trained.name
-
-
-def describe(trained: Trained) -> Description:
-    """Return what a checkpoint's header tells of its network."""
-    header = trained.checkpoint.header
-    return Description(
-        name=trained.name,
-        labels=fashion_mnist.LABELS,
-        recipe=header["recipe"],
-        seed=header["seed"],
-        epochs=header["epoch"],
-        trained_on=header.get("trained_on"),
-        checkpoint={"file": CHECKPOINT_FILE, "sha256": trained.checkpoint.sha256()},
-    )
-
-
-def verify_stored(
-    model: str,
-    onnx_file: Path | None = None,
-    checkpoint: Path | None = None,
-    *,
-    images: int | None = None,
-    device: str = "cpu",
-    dtype: str | None = None,
-    engine: str = ONNXRUNTIME,
-    output: Path | None = None,
-) -> Report:
-    """Verify a stored file against its weights, on the test images or the first `images` of them.
-
-    Raises:
-        ModelNotFound: no such file. CheckpointError: no such weights. DeviceUnavailable: the device cannot be used.
-        EngineMissing: the engine is not installed.
-    """
-    name = canonical_name(model)
-    stored = find_model(name) if onnx_file is None else StoredModel(name, onnx_file, "path", None)
-    content = stored.read()
-    trained = load_trained(name, checkpoint or _checkpoint_beside(stored))
-    pictures, labels = fashion_mnist.load("test")
-    report = verify(
-        trained.network,
-        content,
-        images=pictures[:images],
-        labels=labels[:images],
-        expected=expectations(describe(trained)),
-        device=device,
-        dtype=dtype,
-        engine=engine,
-    )
-    if output is not None:
-        write_bytes(output, (json.dumps(report.as_dict(), indent=2) + "\n").encode())
-    return report
-
-
-def _checkpoint_beside(stored: StoredModel) -> Path | None:
-    """Return the checkpoint in the file's folder, unless it is of another model: such a file has strayed there."""
-    beside = stored.path.parent / CHECKPOINT_FILE
-    return beside if beside.exists() and load_checkpoint(beside).model == stored.name else None
 
 
 def publish_exported(model: str) -> tuple[dict[str, Any], Path]:

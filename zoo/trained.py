@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.artifact import CHECKPOINT_FILE
+from export.description import Description
+from runtime import fashion_mnist
 from runtime.store import folders
 from zoo import checkpoint, run
 from zoo.checkpoint import Checkpoint, CheckpointMissing
@@ -38,6 +40,20 @@ def load_trained(model: str, path: Path | None = None) -> Trained:
     network = create_model(name)
     found.load_into(network)
     return Trained(name, network.eval(), found)
+
+
+def describe(trained: Trained) -> Description:
+    """Return what a checkpoint's header tells of its network."""
+    header = trained.checkpoint.header
+    return Description(
+        name=trained.name,
+        labels=fashion_mnist.LABELS,
+        recipe=header["recipe"],
+        seed=header["seed"],
+        epochs=header["epoch"],
+        trained_on=header.get("trained_on"),
+        checkpoint={"file": CHECKPOINT_FILE, "sha256": trained.checkpoint.sha256()},
+    )
 
 
 def _found(name: str) -> Checkpoint:
