@@ -1,6 +1,7 @@
 """A model too large for a repository: published as an entry with a command, which is named to whoever asks for it."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from export.card import model_card
 from runtime import Classifier, ModelInvalid, ModelNotFound, fashion_mnist, store
 from runtime.cli import runtime
 from runtime.store import list_models, read_index, read_rebuildable
+from zoo import catalogue as catalogue_module
 from zoo import publishing, readme
 from zoo.catalogue import catalogue
 from zoo.cli import zoo
@@ -136,3 +138,18 @@ def test_a_damaged_entry_is_named(repository: Path, damage: dict[str, Any]) -> N
 
 def test_the_card_of_a_model_with_its_file_has_no_such_line() -> None:
     assert "made by" not in model_card(read_index(Path(__file__).resolve().parents[1] / "weights")["lenet"])
+
+
+def test_an_installed_package_lists_what_its_own_index_says_is_published(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    package = tmp_path / "site-packages" / "runtime"
+    shutil.copytree(Path(__file__).parents[1] / "weights", package / "weights")
+    monkeypatch.setattr(store, "_PACKAGE", package)
+    for module in (store, catalogue_module):
+        monkeypatch.setattr(module, "repository_weights", lambda: None)
+    rows = {row["name"]: row for row in catalogue()}
+
+    assert [name for name, row in rows.items() if row["published"]] == [*read_index(package / "weights")]
+    assert rows["lenet"]["accuracy"] == read_index(package / "weights")["lenet"]["accuracy"]["top1"]
+    assert rows["lenet-max"]["accuracy"] is None

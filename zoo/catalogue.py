@@ -5,14 +5,15 @@ from typing import Any
 import torch
 
 from export.artifact import count_flops
-from runtime.store import read_index, read_rebuildable, repository_weights, user_weights
+from runtime.store import folders, read_index, read_rebuildable, repository_weights, user_weights
 from zoo.models import ARCHITECTURES, create_model
 
 
 def catalogue() -> list[dict[str, Any]]:
     """Return a row a network: name, parameters, flops, input_size, and what is known of its published weights."""
-    folder = repository_weights()
-    published, rebuildable = (read_index(folder), read_rebuildable(folder)) if folder else ({}, {})
+    _, shipped = folders()[-1]
+    folder = repository_weights() or shipped
+    published, rebuildable = read_index(folder), read_rebuildable(folder)
     own = read_index(user_weights())
     rows = []
     for name, architecture in ARCHITECTURES.items():
