@@ -129,3 +129,9 @@ def test_an_unknown_name_is_refused_with_the_nearest_and_all_known_ones(wrong: s
 def test_an_unknown_name_that_is_near_to_none_suggests_none() -> None:
     with pytest.raises(UsageError, match="there is no model 'zebra'; known models: lenet, "):
         create_model("zebra")
+
+
+@pytest.mark.parametrize("name", [3, None, ["lenet"], b"lenet"])
+def test_a_name_that_is_no_text_is_refused_in_a_sentence(name: object) -> None:
+    with pytest.raises(UsageError, match=r"a model's name is a text, not .*; known models: lenet, lenet-max"):
+        create_model(name)  # type: ignore[arg-type]

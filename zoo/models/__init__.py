@@ -55,6 +55,8 @@ def canonical_name(name: str) -> str:
     Raises:
         UsageError: no such model; the sentence lists the known ones and the nearest.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"a model's name is a text, not {name!r}; known models: {', '.join(ARCHITECTURES)}")
     known = ALIASES.get(name, name)
     if known in ARCHITECTURES:
         return known
