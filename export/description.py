@@ -7,6 +7,7 @@ from typing import Any
 
 from export.precision import FULL, Precision
 from runtime.errors import UsageError
+from runtime.plain_text import is_folder_name, is_name
 
 _VERSIONED = ("torch", "onnx", "onnxscript")
 
@@ -37,10 +38,10 @@ class Description:
     precision: Precision = FULL
 
     def __post_init__(self) -> None:
-        if not self.name or any(character in self.name for character in "/\\\0") or self.name.startswith("."):
+        if not is_folder_name(self.name):
             raise UsageError(f"a model's name must do as a folder's name, which {self.name!r} does not")
-        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
-            raise UsageError(f"labels must be two or more different names, not {list(self.labels)!r}")
+        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels) or not all(map(is_name, self.labels)):
+            raise UsageError(f"labels must be two or more different printable names, not {list(self.labels)!r}")
 
     def metadata(self, accuracy: dict[str, Any] | None) -> dict[str, Any]:
         """Return the fields of `metadata_props`, to be encoded by `runtime.contract`."""

@@ -33,6 +33,10 @@ from runtime.contract import DTYPES
 from runtime.errors import UsageError
 
 _HALF = onnx.TensorProto.FLOAT16
+_WHOLE = {  # types of pixels, sizes, axes and comparisons
+    getattr(onnx.TensorProto, name)
+    for name in ("BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
+}
 
 
 @dataclass(frozen=True)
@@ -126,3 +130,15 @@ def precision_in(model: onnx.ModelProto, types: dict[str, int]) -> Precision:
         if node.op_type not in ("Cast", "Constant", "Identity", "Transpose")
     )
     return Precision("fp16" if computes else "fp32", "fp16" if halves else "fp32")
+
+
+def other_float(model: onnx.ModelProto, types: dict[str, int]) -> str | None:
+    """Say which value is a float of a type that no file declares, as float64 or bfloat16: its rounding is unknown.
+
+    Args: as for `precision_in`.
+    """
+    stored = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    for name, kind in (types | stored).items():
+        if kind not in _WHOLE | {onnx.TensorProto.FLOAT, _HALF}:
+            return f"{name!r} is {onnx.TensorProto.DataType.Name(kind)}: a file holds FLOAT, or FLOAT16 if it says so"
+    return None

@@ -20,6 +20,7 @@ from export.precision import Precision
 from export.report import Check, Report
 from export.subject import ONNXRUNTIME, GateFailure, Pixels, Subject
 from runtime.errors import DeviceUnavailable, UsageError
+from runtime.plain_text import shown
 
 
 def verify(
@@ -80,13 +81,13 @@ def verify(
             raise
         except Exception as error:  # a damaged file may break a library anywhere: that is a verdict, not a crash
             passed, detail, measures = False, f"could not be run: {' '.join(str(error).split())}", {}
-        checks.append(Check(name, passed, detail, measures, time.perf_counter() - started))
+        checks.append(Check(name, passed, shown(detail), measures, time.perf_counter() - started))
     return Report(_model_name(subject), tuple(checks), _conditions(subject))
 
 
 def _model_name(subject: Subject) -> str:
     try:
-        return subject.metadata.model
+        return shown(subject.metadata.model)
     except Exception:  # the signature gate has said what is wrong
         return "the file"
 

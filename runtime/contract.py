@@ -5,6 +5,7 @@
     output  probabilities   float32  [batch, K]
 
 `metadata_props` hold JSON strings under the keys of `METADATA_KEYS`, so that an app with this one file can use it.
+Other keys may stand beside them, for other programs; nothing here reads those.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.errors import ModelInvalid
+from runtime.plain_text import is_folder_name, is_name, shown
 
 FORMAT = "fashion-zoo model 1"
 SIDE = 28
@@ -60,7 +62,7 @@ class TensorSpec:
     shape: tuple[str | int, ...]
 
     def __str__(self) -> str:
-        return f"{self.name} {self.datatype}[{', '.join(str(size) for size in self.shape)}]"
+        return shown(f"{self.name} {self.datatype}[{', '.join(str(size) for size in self.shape)}]")
 
     def as_dict(self) -> dict[str, Any]:
         return {"name": self.name, "shape": list(self.shape), "datatype": self.datatype}
@@ -119,12 +121,12 @@ def parse_metadata(props: dict[str, str], what: str) -> Metadata:
     fields: dict[str, Any] = {}
     for key in (*METADATA_KEYS, *DEFAULTS):
         try:
-            fields[key] = json.loads(props[key]) if key in props else DEFAULTS[key]
-        except ValueError as error:
+            fields[key] = _read_json(props[key]) if key in props else DEFAULTS[key]
+        except (ValueError, RecursionError) as error:
             raise ModelInvalid(f"{what}: the metadata {key!r} is not JSON: {error}") from error
     if fields["format"] != FORMAT:
         raise ModelInvalid(f"{what} is of format {fields['format']!r}; this runtime reads {FORMAT!r}")
-    if fields["input"] != INPUT_CONTRACT:
+    if not is_same_json(fields["input"], INPUT_CONTRACT):
         raise ModelInvalid(f"{what} asks for input {fields['input']}; this runtime gives {INPUT_CONTRACT}")
     for key in DEFAULTS:
         if fields[key] not in DTYPES:
@@ -132,10 +134,36 @@ def parse_metadata(props: dict[str, str], what: str) -> Metadata:
                 f"{what}: the metadata {key!r} should be one of {', '.join(DTYPES)}, not {fields[key]!r}"
             )
     labels, name = fields["labels"], fields["model"]
-    if not isinstance(name, str) or not name:
-        raise ModelInvalid(f"{what}: the metadata 'model' should be a name, not {name!r}")
-    if not isinstance(labels, list) or len(labels) < 2 or not all(isinstance(label, str) for label in labels):
-        raise ModelInvalid(f"{what}: the metadata 'labels' should be a list of names, not {labels!r}")
+    if not is_folder_name(name):
+        raise ModelInvalid(f"{what}: the metadata 'model' should be a name that does as a folder's, not {name!r}")
+    if not isinstance(labels, list) or len(labels) < 2 or not all(map(is_name, labels)):
+        raise ModelInvalid(f"{what}: the metadata 'labels' should be a list of printable names, not {labels!r}")
     if len(set(labels)) != len(labels):
         raise ModelInvalid(f"{what}: the metadata 'labels' names a class twice: {labels!r}")
+    if fields["license"] is not None and not is_name(fields["license"]):
+        raise ModelInvalid(f"{what}: the metadata 'license' should be a name or null, not {fields['license']!r}")
+    versions = fields["versions"]
+    if versions is not None and not (isinstance(versions, dict) and all(map(is_name, versions.values()))):
+        raise ModelInvalid(f"{what}: the metadata 'versions' should be texts by library, or null, not {versions!r}")
     return Metadata(name, tuple(labels), fields)
+
+
+def is_same_json(one: Any, other: Any) -> bool:
+    """Whether two values are one as JSON, where 1, 1.0 and true differ, and the order of keys says nothing."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def _read_json(text: str) -> Any:
+    """Read what every parser reads alike: no key twice in one object, no NaN and no infinity."""
+    return json.loads(text, object_pairs_hook=_object, parse_constant=_no_number)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    read = dict(pairs)
+    if len(read) != len(pairs):
+        raise ValueError(f"an object has a key twice, among {[key for key, _ in pairs]!r}")
+    return read
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number there")

@@ -464,6 +464,56 @@ MUTANTS += [
 ]
 
 
+def said_of_nothing(model: Model) -> None:
+    model.graph.value_info.append(onnx.helper.make_tensor_value_info("ghost", onnx.TensorProto.FLOAT, ["batch", 3]))
+
+
+def said_to_be_a_list(model: Model) -> None:
+    info = model.graph.value_info[3]
+    kind = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)
+    info.type.CopyFrom(onnx.helper.make_sequence_type_proto(kind))
+
+
+def said_to_be_whole(model: Model) -> None:
+    model.graph.value_info[3].type.tensor_type.elem_type = onnx.TensorProto.INT64
+
+
+def double_bias(model: Model) -> None:
+    """A bias that float32 takes for the right one."""
+    found = node(model, "Gemm", nth=-1)
+    stored = tensor(model, found.input[2])
+    stored.CopyFrom(nph.from_array(nph.to_array(stored).astype(np.float64) + 1e-9, stored.name))
+    cast = onnx.helper.make_node("Cast", [stored.name], ["narrow"], name="narrow", to=onnx.TensorProto.FLOAT)
+    found.input[2] = "narrow"
+    nodes = [cast, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def quantized(model: Model) -> None:
+    model.graph.quantization_annotation.add(tensor_name="missing")
+
+
+def attribute_of_a_function(model: Model) -> None:
+    node(model, "Conv").attribute.add(name="group", ref_attr_name="groups", type=onnx.AttributeProto.INT)
+
+
+# What nothing reads, and what is said of it.
+MUTANTS += [
+    ("shape of a value that is not there", "structure", LENETS, said_of_nothing),
+    ("a value said to be a list", "structure", LENETS, said_to_be_a_list),
+    ("a value said to be whole numbers", "structure", LENETS, said_to_be_whole),
+    ("a quantization", "closed world", LENETS, quantized),
+    ("devices", "closed world", ("lenet",), lambda m: m.configuration.add(name="x", num_devices=2)),
+    ("an overload", "closed world", LENETS, lambda m: setattr(node(m, "Conv"), "overload", "mine")),
+    ("an attribute of a function", "closed world", LENETS, attribute_of_a_function),
+    ("a bias in float64", "signature", LENETS, double_bias),
+    ("a seed that is false", "signature", ("lenet",), metadata("seed", "false")),
+    ("epochs that are true", "signature", ("lenet",), metadata("epochs", "true")),
+    ("versions of nothing", "signature", ("lenet",), metadata("versions", "null")),
+]
+
+
 def rename_nodes(model: Model) -> None:
     for number, found in enumerate(model.graph.node):
         found.name = f"n{number}"

@@ -40,7 +40,10 @@ _FIELD_LIMITS = {
     "ModelProto.opset_import": 16,
     "ModelProto.functions": 0,
     "ModelProto.training_info": 0,
+    "ModelProto.configuration": 0,  # of devices
     "GraphProto.sparse_initializer": 0,
+    "GraphProto.quantization_annotation": 0,
+    "NodeProto.device_configurations": 0,
     "AttributeProto.g": 0,
     "AttributeProto.graphs": 0,
     "AttributeProto.sparse_tensor": 0,
@@ -54,6 +57,7 @@ _TOLD = {
     "ModelProto.functions": "functions are not allowed, but the file defines some",
     "ModelProto.training_info": "training graphs are not allowed, but the file has one",
     "GraphProto.sparse_initializer": "sparse tensors are not allowed, but the file has some",
+    "GraphProto.quantization_annotation": "a quantization is not allowed, but the file describes one",
     "AttributeProto.g": "subgraphs are not allowed, but a node has one",
     "AttributeProto.graphs": "subgraphs are not allowed, but a node has some",
     "TensorProto.external_data": "external data is not allowed, but a tensor lies outside the file",
@@ -164,7 +168,11 @@ def _node_problem(node: onnx.NodeProto) -> str | None:
         return f"only the ai.onnx domain is allowed, but node {node.name!r} is of {node.domain!r}"
     if node.op_type not in OPERATORS:
         return f"node {node.name!r} is a {node.op_type[:40]}, which is not on the list of operators"
+    if getattr(node, "overload", ""):
+        return f"functions are not allowed, but node {node.name!r} names an overload of one, {node.overload[:40]!r}"
     for attribute in node.attribute:
+        if attribute.ref_attr_name:
+            return f"{attribute.name} of node {node.name!r} refers to an attribute of a function, and there is none"
         low, high = _BOUNDS.get(attribute.name, (-MAX_INTEGER, MAX_INTEGER))
         for value in [attribute.i] if attribute.type == onnx.AttributeProto.INT else attribute.ints:
             if not low <= value <= high:

@@ -1,15 +1,17 @@
 """Gate: inputs, outputs and metadata are those of the contract, and say what is known to be true."""
 
 from collections import Counter
+from typing import Any
 
 import onnx
 import onnx.helper
 
-from export.precision import precision_in
+from export.precision import other_float, precision_in
 from export.subject import Finding, GateFailure, Subject
 from runtime import contract
 from runtime.contract import TensorSpec
 from runtime.errors import ModelInvalid
+from runtime.plain_text import is_name
 
 _DATATYPES: dict[int, str] = {onnx.TensorProto.UINT8: "UINT8", onnx.TensorProto.FLOAT: "FP32"}
 
@@ -23,16 +25,32 @@ def signature(subject: Subject) -> Finding:
         raise GateFailure(str(error)) from error
     if twice := [key for key, count in Counter(prop.key for prop in subject.model.metadata_props).items() if count > 1]:
         raise GateFailure(f"the metadata {twice[0]!r} stands twice: readers may disagree on which counts")
+    if problem := other_float(subject.model, subject.examination.types) or _unlikely(metadata.fields):
+        raise GateFailure(problem)
     declared, real = subject.precision, precision_in(subject.model, subject.examination.types)
     if declared != real:
         raise GateFailure(f"the metadata declares {declared}, but the graph is {real}")
     for field, expected in subject.expected.items():
         found = metadata.fields.get(field)
-        if found != expected:
+        if not contract.is_same_json(found, expected):
             raise GateFailure(f"the metadata {field!r} should be {expected!r}, but is {found!r}")
     inputs = "; ".join(map(str, _specs(graph.input)))
     outputs = "; ".join(map(str, _specs(graph.output)))
     return Finding(f"{inputs} -> {outputs}; {len(metadata.fields)} metadata fields")
+
+
+def _unlikely(fields: dict[str, Any]) -> str | None:
+    """Look at what the runtime does without, so that it reads a file that is wrong in it."""
+    for key in ("seed", "epochs"):
+        value = fields[key]
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            return f"the metadata {key!r} should be a whole number or null, but is {value!r}"
+    checkpoint = fields["checkpoint"]
+    if checkpoint is not None and not (isinstance(checkpoint, dict) and all(map(is_name, checkpoint.values()))):
+        return f"the metadata 'checkpoint' should be {{file, sha256}} or null, but is {checkpoint!r}"
+    if not fields["versions"]:
+        return "the metadata 'versions' should name the libraries that made the file, but names none"
+    return None
 
 
 def _specs(infos: "list[onnx.ValueInfoProto]") -> tuple[TensorSpec, ...]:

@@ -1,5 +1,7 @@
 """Gate: the file is valid ONNX, fully typed, with nothing left over, and what it says of its shapes is so."""
 
+from typing import Any
+
 import onnx
 import onnx.numpy_helper
 
@@ -68,17 +70,28 @@ def _leftover(graph: onnx.GraphProto) -> str | None:
 
 
 def _stale_shape(subject: Subject) -> str | None:
-    """Compare the stored shapes with those that follow from the inputs and the weights."""
-    computed = subject.examination.shapes
-    for info in [*subject.model.graph.value_info, *subject.model.graph.output]:
+    """Compare the stored types and shapes with those that follow from the inputs and the weights."""
+    graph, examination = subject.model.graph, subject.examination
+    shapes: dict[str, Any] = examination.shapes | {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    types = examination.types | {tensor.name: tensor.data_type for tensor in graph.initializer}
+    known = shapes.keys() | {name for node in graph.node for name in node.output}
+    for info in [*graph.value_info, *graph.output]:
+        if info.name not in known:
+            return f"the file gives the shape of {info.name!r}, which it neither computes nor stores"
+        if info.type.WhichOneof("value") != "tensor_type":
+            return f"{info.name!r} should be a tensor, but is said to be a {info.type.WhichOneof('value')}"
+        said, real = info.type.tensor_type.elem_type, types.get(info.name)
+        if real and said != real:
+            names = onnx.TensorProto.DataType.Name
+            return f"{info.name!r} is said to be {names(said)}, but the graph computes {names(real)}"
         stored = tuple(dim.dim_value for dim in info.type.tensor_type.shape.dim)
-        found = computed.get(info.name)
+        found = shapes.get(info.name)
         if not stored or found is None:
             continue
         # A symbol on either side is for the gate of the batch.
         if len(stored) != len(found) or any(
-            said and isinstance(size, int) and size and said != size for said, size in zip(stored, found, strict=True)
+            told and isinstance(size, int) and size and told != size for told, size in zip(stored, found, strict=True)
         ):
-            said = [dim.dim_param or dim.dim_value for dim in info.type.tensor_type.shape.dim]
-            return f"{info.name!r} is said to be {said}, but the graph computes {list(found)}"
+            sizes = [dim.dim_param or dim.dim_value for dim in info.type.tensor_type.shape.dim]
+            return f"{info.name!r} is said to be {sizes}, but the graph computes {list(found)}"
     return None
