@@ -52,6 +52,7 @@ def export_network(
     device: str = "cpu",
     dtype: str = "fp32",
     storage: str = "fp32",
+    opset: int | None = None,
 ) -> Report:
     """Freeze a network into `weights/<name>/`, prove it, and enter it in `weights/index.json`.
 
@@ -65,13 +66,14 @@ def export_network(
         device: where the graph is run to be verified.
         dtype: what the file computes in, fp32 or fp16; inputs and outputs are the same.
         storage: what it keeps kernels and matrices in, fp32 or fp16; see `export.precision`.
+        opset: what it states; by default the lowest that carries the graph.
 
     Returns:
         The report, in which every gate has passed.
 
     Raises:
         VerificationFailed: a gate failed; nothing was written.
-        UsageError: there is no such dtype or storage, or a weight is beyond it.
+        UsageError: there is no such dtype, storage or opset, or the network is beyond it.
         ModelInvalid: the index that is there is damaged; it is left as it is.
         FolderBusy: another process is writing there.
         OSError: nothing can be written; an older artifact is whole.
@@ -83,7 +85,7 @@ def export_network(
     if weights_file is not None:
         digest = hashlib.sha256(weights_file).hexdigest()
         description = dataclasses.replace(description, checkpoint={"file": CHECKPOINT_FILE, "sha256": digest})
-    content, subject = _frozen(network, description, images, labels, device)
+    content, subject = _frozen(network, description, images, labels, device, opset)
     expected = expectations(description) | description.precision.as_dict()
     report = verify(network, content, images=images, labels=labels, expected=expected, device=device)
     report.require()
@@ -101,10 +103,15 @@ def expectations(description: Description) -> dict[str, Any]:
 
 
 def _frozen(
-    network: nn.Module, description: Description, images: Pixels, labels: npt.NDArray[Any], device: str
+    network: nn.Module,
+    description: Description,
+    images: Pixels,
+    labels: npt.NDArray[Any],
+    device: str,
+    opset: int | None,
 ) -> tuple[bytes, Subject]:
     """Build the graph with the accuracy that it itself reaches: measured on a first build, declared in a second."""
-    draft = Subject(network, build_graph(network, description.metadata(None)), images, labels, {}, device)
+    draft = Subject(network, build_graph(network, description.metadata(None), opset), images, labels, {}, device)
     try:
         correct = int((draft.graph_logits.argmax(1) == labels).sum())
     except DeviceUnavailable:
@@ -112,7 +119,7 @@ def _frozen(
     except Exception:  # it cannot be run at all: the gates say why
         return draft.content, draft
     accuracy = {"n": len(labels), "correct": correct, "top1": correct / len(labels)}
-    return build_graph(network, description.metadata(accuracy)), draft
+    return build_graph(network, description.metadata(accuracy), opset), draft
 
 
 def index_entry(network: nn.Module, content: bytes, description: Description, report: Report) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from export.admission import require_contract
 from export.halving import compute_in_half, store_in_half
-from export.opset import lower_opset
+from export.opset import require_opset, settle_opset
 from export.precision import Precision
 from runtime import contract
 from runtime.errors import FashionZooError
@@ -46,20 +46,23 @@ class _WithProbabilities(nn.Module):
         return logits, logits.softmax(1)
 
 
-def build_graph(network: nn.Module, metadata: dict[str, Any]) -> bytes:
+def build_graph(network: nn.Module, metadata: dict[str, Any], opset: int | None = None) -> bytes:
     """Translate a network; the same network, metadata and library versions give the same bytes.
 
     Args:
         network: images: uint8 (N, 1, 28, 28) -> logits: float32 (N, K), in any mode; it is left as it was.
         metadata: the description that goes inside, see `Description.metadata`; it says in which precision.
+        opset: what the file states; by default the lowest that carries the graph.
 
     Returns:
         A serialised ModelProto. It has not been verified.
 
     Raises:
-        UsageError: the network does not keep the contract, or a weight is beyond the range of the precision asked for.
+        UsageError: the network does not keep the contract, a weight is beyond the range of the precision asked for,
+            or the opset does not carry the graph.
         NotTranslatable: PyTorch's exporter cannot follow its code.
     """
+    require_opset(opset)
     precision = Precision.of(metadata)
     # Two images: with one, the exporter would take the batch for a constant.
     example = torch.zeros(2, 1, contract.SIDE, contract.SIDE, dtype=torch.uint8)
@@ -106,7 +109,7 @@ def build_graph(network: nn.Module, metadata: dict[str, Any]) -> bytes:
         compute_in_half(model)
     elif precision.rounds:
         store_in_half(model)
-    lower_opset(model)
+    settle_opset(model, opset)
     onnx.helper.set_model_props(model, contract.encode_metadata(metadata))
     content: bytes = model.SerializeToString(deterministic=True)
     return content

@@ -91,6 +91,35 @@ def test_old_runtimes_can_load_it(weights: Path) -> None:
     assert model.ir_version <= 7
 
 
+@pytest.mark.parametrize(("form", "opset"), [(("fp32", "fp32"), 17), (("fp16", "fp16"), 18), (("fp32", "fp16"), 21)])
+def test_a_file_states_the_opset_that_was_asked_for_and_passes_every_gate(
+    network: nn.Module, tmp_path: Path, pictures: dict[str, Any], form: tuple[str, str], opset: int
+) -> None:
+    dtype, storage = form
+    export_network(network, tmp_path, DESCRIPTION, **pictures, dtype=dtype, storage=storage, opset=opset)
+    model = onnx.load(tmp_path / "lenet-modern" / "model.onnx")
+
+    assert [entry.version for entry in model.opset_import] == [opset]
+    assert read_index(tmp_path)["lenet-modern"]["opset"] == opset
+
+
+@pytest.mark.parametrize(
+    ("opset", "sentence"),
+    [
+        (12, "the opset should be from 13 to 23, not 12"),
+        (24, "the opset should be from 13 to 23, not 24"),
+        (13, r"opset 13 cannot carry the graph: node '.*' needs 14 or later"),
+    ],
+)
+def test_an_opset_that_cannot_carry_the_graph_is_refused_by_name(
+    network: nn.Module, tmp_path: Path, pictures: dict[str, Any], opset: int, sentence: str
+) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        export_network(network, tmp_path, DESCRIPTION, **pictures, opset=opset)
+
+    assert not list(tmp_path.iterdir())
+
+
 def test_exporting_leaves_the_network_as_it_was(network: nn.Module) -> None:
     network.train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

@@ -55,6 +55,7 @@ for command in (train, eval_command, list_command, summary, data):
     show_default="as --dtype",
     help="What it keeps kernels and matrices in: fp16 halves the file, and computes in fp32.",
 )
+@click.option("--opset", type=int, help="What the file states.  [default: the lowest that carries the graph]")
 @json_option
 def export(
     model: str,
@@ -63,6 +64,7 @@ def export(
     layout: str | None,
     dtype: str,
     storage: str | None,
+    opset: int | None,
     as_json: bool,
 ) -> None:
     """Freeze a trained MODEL into one ONNX file, verified before it is written.
@@ -77,8 +79,10 @@ def export(
     if layout is not None:
         if output is None:
             raise click.UsageError("--layout needs -o, the folder to write")
-        if (dtype, storage or "fp32") != ("fp32", "fp32"):
-            raise click.UsageError("--layout takes an export as it is: give --dtype or --storage in an export before")
+        if (dtype, storage or "fp32", opset) != ("fp32", "fp32", None):
+            raise click.UsageError(
+                "--layout takes an export as it is: give --dtype, --storage or --opset in an export before"
+            )
         _export_layout(model, layout, output, checkpoint, as_json)
         return
     from runtime.fetch import fetch_with_bar
@@ -88,7 +92,7 @@ def export(
     trained = load_trained(model, checkpoint)
     fetch_with_bar()
     with Bar(f"exporting {trained.name}", total=None):
-        entry, folder = export_trained(trained, output, dtype=dtype, storage=storage)
+        entry, folder = export_trained(trained, output, dtype=dtype, storage=storage, opset=opset)
     if as_json:
         emit_json(entry)
         return

@@ -28,18 +28,25 @@ MAX_FILE, MAX_WEIGHTS = 50_000_000, 90_000_000
 
 
 def export_trained(
-    trained: Trained, weights: Path | None = None, *, dtype: str = "fp32", storage: str | None = None
+    trained: Trained,
+    weights: Path | None = None,
+    *,
+    dtype: str = "fp32",
+    storage: str | None = None,
+    opset: int | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Export a trained network into a weights folder (by default the user's own); return its entry and its folder.
 
     Args:
         dtype: what the file computes in: fp32 or fp16.
         storage: what it, and the checkpoint beside it, keep kernels and matrices in: fp32 or fp16; by default as dtype.
+        opset: what the file states; by default the lowest that carries the graph.
 
     Raises:
         VerificationFailed: a gate failed; nothing was written.
         CheckpointError: the weights are of an unfinished run, or rounded themselves.
-        UsageError: there is no such dtype or storage, they do not go together, or a weight is beyond them.
+        UsageError: there is no such dtype or storage, they do not go together, or a weight is beyond them;
+            or the opset does not carry the graph.
     """
     if (dtype, storage) == ("fp16", "fp32"):
         raise UsageError("a file that computes in float16 stores float16 too: leave out --storage fp32")
@@ -67,6 +74,7 @@ def export_trained(
         checkpoint=trained.checkpoint.rounded(precision) if halves else trained.checkpoint.path,
         dtype=precision.dtype,
         storage=precision.storage,
+        opset=opset,
     )
     return read_index(weights)[trained.name], weights / trained.name
 

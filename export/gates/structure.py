@@ -5,9 +5,9 @@ from typing import Any
 import onnx
 import onnx.numpy_helper
 
+from export.opset import OPSETS
 from export.subject import Finding, GateFailure, Subject
 
-OPSETS = range(13, 24)
 IR_VERSIONS = range(7, 12)
 
 
