@@ -163,6 +163,7 @@ ERRORS: list[tuple[str, list[str], int, str]] = [
     ("zoo", ["train", "lenet", "--val-split", "-b", "50001"], 2, "larger than the 50000 training images"),
     ("zoo", ["export", "lenet-max"], 1, "run `zoo train lenet-max`"),
     ("zoo", ["export", "lenet", "--checkpoint", "nowhere.safetensors"], 1, "no checkpoint at nowhere.safetensors"),
+    ("zoo", ["export", "lenet", "--opset", "12"], 2, "the opset should be from 13 to 23, not 12"),
     ("zoo", ["verify", "lenet", "--onnx", "nowhere.onnx"], 1, "no model file at nowhere.onnx"),
     ("zoo", ["verify", "lenet-max"], 1, "make one with `zoo train lenet-max` and `zoo export lenet-max`"),
     ("zoo", ["publish", "lenet"], 1, "run `zoo export lenet` first"),
