@@ -25,6 +25,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import torch  # noqa: E402
 from conditions import RESULTS, save  # noqa: E402
 from mutants import EQUIVALENTS, MUTANTS  # noqa: E402
+from number_mutants import NUMBER_MUTANTS, NUMBER_REWRITES  # noqa: E402
 from test_mutants import subject_of, verdict  # noqa: E402
 
 from export import Description, verify  # noqa: E402
@@ -53,8 +54,9 @@ def score() -> None:
     """Ask every gate about every mutant and every rewrite; what a stopped run of the same code has done is kept."""
     images, labels = fashion_mnist.load("test")
     partial = RESULTS / "mutation_score.partial.json"
-    cases = [("mutant", name, gate, network, mutate) for name, gate, nets, mutate in MUTANTS for network in nets]
-    cases += [("rewrite", name, "", network, mutate) for name, nets, mutate in EQUIVALENTS for network in nets]
+    mutants, rewrites = [*MUTANTS, *NUMBER_MUTANTS], [*EQUIVALENTS, *NUMBER_REWRITES]
+    cases = [("mutant", name, gate, network, mutate) for name, gate, nets, mutate in mutants for network in nets]
+    cases += [("rewrite", name, "", network, mutate) for name, nets, mutate in rewrites for network in nets]
     kept = json.loads(partial.read_text()) if partial.exists() else {}
     done: dict[str, Any] = kept["done"] if kept.get("code") == code() else {}
     for kind, name, _, network, mutate in cases:

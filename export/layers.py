@@ -33,12 +33,14 @@ def values_of_modules(
     names = [name for name, _ in ran]
     once = {name for name in names if names.count(name) == 1}  # of a shared module, no one value is the result
     found = {name: node.output[0] for name, node in places.items() if name in once}
-    for name, value in _by_scope(graph, once).items():
-        found.setdefault(name, value)
+    pools = {name for name, module in ran if isinstance(module, nn.AdaptiveAvgPool2d)}
+    for name, node in _by_scope(graph, once).items():
+        if name not in pools or not _drops_sizes(node):
+            found.setdefault(name, node.output[0])
     claimed = set(found.values())
     for kind, operators in _OPERATORS.items():
         modules = [name for name, module in ran if type(module) is kind]
-        nodes = [node for node in graph.node if node.op_type in operators]
+        nodes = [node for node in graph.node if node.op_type in operators and not _drops_sizes(node)]
         if len(modules) == len(nodes):
             for name, node in zip(modules, nodes, strict=True):
                 if name in once and name not in found and node.output[0] not in claimed:
@@ -46,18 +48,23 @@ def values_of_modules(
     return found
 
 
-def _by_scope(graph: onnx.GraphProto, modules: set[str]) -> dict[str, str]:
+def _by_scope(graph: onnx.GraphProto, modules: set[str]) -> dict[str, onnx.NodeProto]:
     """Read what exporters write of where a node came from; the last node of a module gives its result."""
-    found: dict[str, str] = {}
+    found: dict[str, onnx.NodeProto] = {}
     for node in graph.node:
         for scope in _scopes(node):
             # The exporter may have put a wrapper around the network: `classifier.network.0`.
             parts = scope.split(".")
             name = next((".".join(parts[i:]) for i in range(len(parts)) if ".".join(parts[i:]) in modules), None)
             if name:
-                found[name] = node.output[0]
+                found[name] = node
                 break
     return found
+
+
+def _drops_sizes(node: onnx.NodeProto) -> bool:
+    """A mean that leaves no 1 x 1 is an average pooling and what flattens its result, in one."""
+    return node.op_type == "ReduceMean" and any(a.name == "keepdims" and not a.i for a in node.attribute)
 
 
 def _scopes(node: onnx.NodeProto) -> list[str]:

@@ -4,6 +4,7 @@ PyTorch is watched while it computes, so this holds for any network, whatever it
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +23,30 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _LINEAR = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Conv1d)
 # What an operation of PyTorch is made of, where it becomes several of ONNX: x (1 + erf(x / sqrt 2)) / 2, and its
 # approximation by tanh(sqrt(2 / pi) (x + 0.044715 x**3)) (Hendrycks and Gimpel, 2016).
-_NUMBERS_WITHIN = {"aten::gelu": {0.5, 3.0, math.sqrt(2), math.sqrt(2 / math.pi), 0.044715}}
+_NUMBERS_WITHIN = {
+    "gelu": {0.5, 3.0, math.sqrt(2), math.sqrt(2 / math.pi), 0.044715},
+    "hardsigmoid": {0.5, 3.0, 6.0},
+    "hardswish": {0.5, 3.0, 6.0},
+    "rsqrt": {0.5, -0.5},
+    "sqrt": {0.5},
+    "square": {2.0},
+}
+# What cuts values off, and where it does that by itself.
+_LIMITS_WITHIN: dict[str, set[float]] = {
+    "clamp": set(),
+    "clamp_max": set(),
+    "clamp_min": set(),
+    "hardsigmoid": {0.0, 1.0, 6.0},
+    "hardswish": {0.0, 1.0, 6.0},
+    "hardtanh": set(),
+    "maximum": set(),
+    "minimum": set(),
+    "relu": {0.0},
+    "threshold": set(),
+}
+# A size or an axis is no number to compute with, nor is what only training reads.
+_NUMBER_TYPES = {"Tensor", "Optional[Tensor]", "number", "Optional[number]", "float", "Optional[float]"}
+_UNUSED = {"momentum"}
 
 
 @dataclass
@@ -32,14 +56,19 @@ class Origins:
     Attributes:
         tensors: parameters and buffers that the forward pass reads, by their name in the state_dict.
         unread: those that it does not read; a graph may do without them.
+        reads: how many operations read each of `tensors`, or a view of it; to take a view is not one.
         constants: other tensors that the code brings in; scalars: plain numbers it computes with.
+        operations: PyTorch's names of what ran, as `relu`; limits: numbers at which one of them cuts off.
         folds: the batch norm, by its name, that takes the result of a convolution or linear layer, by its name.
     """
 
     tensors: dict[str, Array] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
+    reads: dict[str, int] = field(default_factory=dict)
     constants: list[Array] = field(default_factory=list)
     scalars: set[float] = field(default_factory=set)
+    operations: set[str] = field(default_factory=set)
+    limits: set[float] = field(default_factory=set)
     folds: dict[str, str] = field(default_factory=dict)
 
 
@@ -49,25 +78,42 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.read: dict[int, Tensor] = {}
+        self.reads: Counter[int] = Counter()
         self.written: set[int] = set()
+        self.operations: set[str] = set()
         self.numbers: set[float] = set()
+        self.limits: set[float] = set()
         self._alive: list[Any] = []  # an address must not be used again while we watch
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        self.numbers |= _NUMBERS_WITHIN.get(function._schema.name, set())
+        name = function._schema.name.rpartition("::")[2].rstrip("_")
+        self.operations.add(name)
+        numbers = _numbers_passed(function._schema, args, kwargs or {})
+        self.numbers |= numbers | _NUMBERS_WITHIN.get(name, set())
+        if name in _LIMITS_WITHIN:
+            self.limits |= numbers | _LIMITS_WITHIN[name]
         for value in tree_iter((args, kwargs or {})):
             if isinstance(value, Tensor):
                 self.read.setdefault(_address(value), value)
-            elif isinstance(value, int | float):
-                self.numbers.add(float(value))
+                self.reads[_address(value)] += not function.is_view
         result = function(*args, **(kwargs or {}))
         for value in tree_iter(result):
             if isinstance(value, Tensor) and _address(value) not in self.read:
                 self.written.add(_address(value))
         self._alive.append(result)
         return result
+
+
+def _numbers_passed(schema: Any, args: Any, kwargs: dict[str, Any]) -> set[float]:
+    passed = [*zip(schema.arguments, args, strict=False)]
+    passed += [(argument, kwargs[argument.name]) for argument in schema.arguments if argument.name in kwargs]
+    return {
+        float(value)
+        for argument, value in passed
+        if isinstance(value, int | float) and str(argument.type) in _NUMBER_TYPES and argument.name not in _UNUSED
+    }
 
 
 def origins_of(network: nn.Module) -> Origins:
@@ -106,10 +152,14 @@ def origins_of(network: nn.Module) -> Origins:
             found.unread.append(name)
         elif tensor.is_floating_point():
             found.tensors[name] = tensor.detach().float().numpy()
-    for address, tensor in watcher.read.items():
-        if address not in known and address not in watcher.written and tensor.is_floating_point():
+            found.reads[name] = watcher.reads[_address(tensor)]
+        else:  # integers may be an index as well as numbers, so the file need not hold them
             found.constants.append(tensor.detach().float().numpy())
-    found.scalars = {0.0, 1.0} | watcher.numbers | {1 / number for number in watcher.numbers if number}
+    for address, tensor in watcher.read.items():
+        if address not in known and address not in watcher.written:
+            found.constants.append(tensor.detach().float().numpy())
+    found.operations, found.limits = watcher.operations, watcher.limits
+    found.scalars = watcher.numbers | {1 / number for number in watcher.numbers if number}
     return found
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 from torch import nn
 
+from export.constants import Constants, resize_problems
 from export.origins import Origins, fold, origins_of, scale_and_shift
 from export.precision import Precision
 from export.stored import (
-    FLOATS,
     Array,
     Stored,
     called,
@@ -19,15 +19,13 @@ from export.stored import (
     digest,
     digests,
     dims,
-    is_neutral,
     read_by,
     same,
     size_of,
     stored_in,
     without_bias,
 )
-
-MAX_SHAPE = 16  # integers in a tensor of sizes, axes or pads
+from export.trace import Shape
 
 
 @dataclass
@@ -52,18 +50,23 @@ class Provenance:
     held: int = 0
 
 
-def provenance(network: nn.Module, model: onnx.ModelProto, precision: Precision) -> Provenance:
+def provenance(
+    network: nn.Module, model: onnx.ModelProto, precision: Precision, shapes: dict[str, Shape]
+) -> Provenance:
     """Match every stored tensor of a graph with the network, and every parameter of the network with the graph.
 
     Args:
         network: its weights are already rounded as `precision` does; the numbers of its code are not.
+        shapes: what the graph computes, by value name.
     """
-    return _Matching(network, model, precision).run()
+    return _Matching(network, model, precision, shapes).run()
 
 
 class _Matching:
-    def __init__(self, network: nn.Module, model: onnx.ModelProto, precision: Precision) -> None:
-        self.network, self.model, self.precision = network, model, precision
+    def __init__(
+        self, network: nn.Module, model: onnx.ModelProto, precision: Precision, shapes: dict[str, Shape]
+    ) -> None:
+        self.network, self.model, self.precision, self.shapes = network, model, precision, shapes
         self.origins: Origins = origins_of(network)
         self.stored = {stored.name: stored for stored in stored_in(model.graph)}
         self.by_value: dict[bytes, list[str]] = defaultdict(list)
@@ -96,11 +99,12 @@ class _Matching:
 
     def _match_parameter(self, name: str, array: Array) -> None:
         namesake = self.stored.get(name)
-        if namesake is not None and not same(namesake.array, array):
+        if namesake is not None and same(namesake.array, array):
+            holders = [name]
+        elif (holders := self.by_value.get(digest(array), [])) == [] and namesake is not None:
             self.result.problems.insert(0, f"{name}: {difference(namesake, array)}")
             self._note(name, namesake, "differs from")
             return
-        holders = [namesake.name] if namesake else self.by_value.get(digest(array), [])
         beside = self.found.get(f"{name.removesuffix('.bias')}.weight", [])
         if (
             not holders
@@ -166,7 +170,7 @@ class _Matching:
         self.result.sources |= {product.name: f"scale of {norm}", total.name: f"shift of {norm}"}
 
     def _close(self, wanted: Array, room: Array, name: str, beside: Stored | None = None) -> Stored | None:
-        candidates = [self.stored[name]] if name in self.stored else list(self.stored.values())
+        candidates = sorted(self.stored.values(), key=lambda stored: stored.name != name)  # a namesake comes first
         if beside is not None and beside.readers:
             inputs = set(beside.readers[0][0].input)
             candidates = [stored for stored in candidates if stored.name in inputs] or candidates
@@ -179,47 +183,33 @@ class _Matching:
         return None
 
     def _explain_the_rest(self) -> None:
-        exact = self._numbers_of_the_code()
+        constants = Constants(self.origins, self.precision)
         for name, stored in self.stored.items():
             if name in self.result.sources:
-                continue
-            if any(node.op_type == "Resize" and index in (1, 2) for node, index, _ in stored.readers):
+                problem = constants.wrong_limit(stored) or self._read_more(stored)
+                self.result.problems += [problem] if problem else []
+            elif any(node.op_type == "Resize" and index in (1, 2) for node, index, _ in stored.readers):
                 self.result.sources[name] = "scales of a resize"
-            elif is_neutral(stored):
-                self.result.sources[name] = "a scale of ones or a shift of zeros, which the network does without"
-            elif (numbers := exact.get(digest(stored.array))) is not None:
-                kind = "number" if numbers.ndim == 0 else "constant"
-                self.result.sources[name] = f"a {kind} of the network's code"
-                self.result.exact[name] = numbers.reshape(stored.array.shape)
+            elif (source := constants.source(stored)) is not None:
+                self.result.sources[name], numbers = source
+                if numbers is not None:
+                    self.result.exact[name] = numbers.reshape(stored.array.shape)
             else:
                 self.result.problems.append(
                     f"tensor {name!r} {size_of(stored.array)}{read_by(stored)} comes from nowhere: "
                     "it is no parameter, no constant of the network's code and no fold of them"
                 )
-        for tensor in self.model.graph.initializer:
-            size = int(np.prod(tensor.dims, dtype=np.int64))
-            if tensor.data_type not in FLOATS and size > MAX_SHAPE:
-                self.result.problems.append(
-                    f"tensor {tensor.name!r} holds {size:,} integers: more than a shape does, and no parameter"
-                )
+        self.result.problems += constants.problems(self.model)
+        self.result.problems += resize_problems(self.model.graph, self.shapes, self.origins.scalars)
 
-    def _numbers_of_the_code(self) -> dict[bytes, Array]:
-        """Return constants and numbers of the network's code, by the digest of what the file holds of them.
-
-        Where rounding makes two numbers one, that is the nearer of them.
-        """
-        exact: dict[bytes, Array] = {}
-        with np.errstate(over="ignore"):
-            numbers = [np.array(number, np.float32) for number in self.origins.scalars]
-        held = [(self.precision.of_numbers(number), number) for number in numbers]
-        for rounded, number in sorted(
-            held, key=lambda pair: 0 if pair[0] == pair[1] else abs(float(pair[0] - pair[1]))
-        ):
-            exact.setdefault(digest(rounded), number)
-        for array in self.origins.constants:
-            for turned in (array, array.T) if len(dims(array)) == 2 else (array,):
-                exact.setdefault(digest(self.precision.of_numbers(turned)), turned)
-        return exact
+    def _read_more(self, stored: Stored) -> str | None:
+        """What is read once more than in the network takes part in something else, too."""
+        held = [name for name, holders in self.found.items() if stored.name in holders]
+        reads = sum(self.origins.reads.get(name, 0) for name in held)
+        if not held or len(stored.readers) <= reads:
+            return None
+        last = called(stored.readers[-1][0])
+        return f"tensor {stored.name!r} is read {len(stored.readers)} times, last by node {last}; the network: {reads}"
 
     def _place(self) -> None:
         """Find the node behind each module: the one that reads its bias, or else its weight."""

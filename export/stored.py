@@ -1,4 +1,4 @@
-"""The float tensors that a file holds, what reads them, and how they compare with a network's."""
+"""The numbers that a file holds, what reads them, and how they compare with a network's."""
 
 import hashlib
 from collections import defaultdict
@@ -9,15 +9,37 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx.helper
 import onnx.numpy_helper
 
 Array = npt.NDArray[Any]
-FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE}
+MAX_SHAPE = 16  # integers in a tensor of sizes, axes or pads
+# Where a node takes integers, or a switch, that are no numbers to compute with: by operator, which inputs.
+_SHAPES = {
+    "Dropout": {2},
+    "Expand": {1},
+    "Pad": {1, 3},
+    "ReduceMax": {1},
+    "ReduceMean": {1},
+    "ReduceSum": {1},
+    "Reshape": {1},
+    "Resize": {3},
+    "Slice": {1, 2, 3, 4},
+    "Split": {1},
+    "Squeeze": {1},
+    "Unsqueeze": {1},
+}
+
+_NORMALIZATIONS = ("BatchNormalization", "InstanceNormalization", "LayerNormalization")
 
 
 @dataclass
 class Stored:
-    """One tensor, as float32; `readers`: node, which input of it, and whether it is transposed on the way there."""
+    """One tensor, as float32, or as float64 where that is not the same.
+
+    Attributes:
+        readers: node, which input of it, and whether it is transposed on the way there.
+    """
 
     name: str
     array: Array
@@ -25,6 +47,7 @@ class Stored:
 
 
 def stored_in(graph: onnx.GraphProto) -> Iterator[Stored]:
+    """Yield every initializer and constant of a graph, of whatever type, but for those that are only shapes."""
     readers: dict[str, list[tuple[onnx.NodeProto, int]]] = defaultdict(list)
     for node in graph.node:
         for index, name in enumerate(node.input):
@@ -37,16 +60,38 @@ def stored_in(graph: onnx.GraphProto) -> Iterator[Stored]:
             else:
                 yield node, index, turned
 
-    constants = [
-        (node.output[0], attribute.t)
-        for node in graph.node
-        if node.op_type == "Constant"
-        for attribute in node.attribute
-        if attribute.name == "value"
-    ]
-    for name, tensor in [*((tensor.name, tensor) for tensor in graph.initializer), *constants]:
-        if tensor.data_type in FLOATS:
-            yield Stored(name, onnx.numpy_helper.to_array(tensor).astype(np.float32), list(follow(name, False)))
+    for name, array in constants_in(graph):
+        found = list(follow(name, False))
+        if array.dtype.kind in "iub" and array.size <= MAX_SHAPE and found and all(map(_takes_a_shape, found)):
+            continue
+        yield Stored(name, _plain(array), found)
+
+
+def constants_in(graph: onnx.GraphProto) -> Iterator[tuple[str, Array]]:
+    """Yield what initializers and Constant nodes hold, with its name and as it is stored; text as a NaN."""
+    for tensor in graph.initializer:
+        yield tensor.name, onnx.numpy_helper.to_array(tensor)
+    for node in graph.node:
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            value = onnx.helper.get_attribute_value(attribute)
+            if attribute.name == "value":
+                yield node.output[0], onnx.numpy_helper.to_array(value)
+            elif attribute.name in ("value_int", "value_ints"):
+                yield node.output[0], np.array(value, np.int64)
+            elif attribute.name in ("value_float", "value_floats"):
+                yield node.output[0], np.array(value, np.float32)
+            else:
+                yield node.output[0], np.array(np.nan, np.float32)
+
+
+def _takes_a_shape(reader: tuple[onnx.NodeProto, int, bool]) -> bool:
+    node, index, _ = reader
+    return index in _SHAPES.get(node.op_type, ())
+
+
+def _plain(array: Array) -> Array:
+    narrow = array.astype(np.float32)
+    return narrow if array.dtype == np.float32 or np.array_equal(narrow, array) else array.astype(np.float64)
 
 
 def without_bias(weight: Stored | None) -> bool:
@@ -62,7 +107,7 @@ def dims(array: Array) -> tuple[int, ...]:
 
 def digest(array: Array) -> bytes:
     """Equal for equal numbers in equal shapes; dimensions of size 1 and the sign of zero do not count."""
-    plain = np.ascontiguousarray(array + np.float32(0), np.float32)
+    plain = np.ascontiguousarray(array + np.float32(0))
     return hashlib.blake2b(repr(dims(array)).encode() + plain.tobytes()).digest()
 
 
@@ -105,6 +150,6 @@ def is_neutral(stored: Stored) -> bool:
     """Whether a normalization, which ONNX gives a scale and a shift in any case, is given ones or zeros by it."""
     wanted = {1: 1.0, 2: 0.0}
     return bool(stored.readers) and all(
-        node.op_type == "LayerNormalization" and index in wanted and bool((stored.array == wanted[index]).all())
+        node.op_type in _NORMALIZATIONS and index in wanted and bool((stored.array == wanted[index]).all())
         for node, index, _ in stored.readers
     )

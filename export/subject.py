@@ -97,7 +97,7 @@ class Subject:
     @functools.cached_property
     def provenance(self) -> Provenance:
         """Which tensor of the file is which of the network, rounded as the file declares."""
-        return provenance(self.rounded, self.model, self.precision)
+        return provenance(self.rounded, self.model, self.precision, self.examination.shapes)
 
     @functools.cached_property
     def precision(self) -> Precision:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 from mutants import EQUIVALENTS, MUTANTS, become, change, make_network, unname_nodes
+from number_mutants import NUMBER_MUTANTS, NUMBER_REWRITES
 from torch import nn
 
 from export import Description
@@ -21,7 +22,14 @@ from export.subject import GateFailure, Subject
 from runtime.fashion_mnist import LABELS
 
 IMAGES = 64
-CASES = [(name, gate, network, mutate) for name, gate, networks, mutate in MUTANTS for network in networks]
+CASES = [
+    (name, gate, network, mutate)
+    for name, gate, networks, mutate in [*MUTANTS, *NUMBER_MUTANTS]
+    for network in networks
+]
+REWRITES = [
+    (name, network, mutate) for name, networks, mutate in [*EQUIVALENTS, *NUMBER_REWRITES] for network in networks
+]
 
 
 class InProcess(Subject):
@@ -72,10 +80,7 @@ def test_a_mutant_is_caught_by_the_gate_that_should_catch_it(
     assert verdict(gate, subject_of(network, mutate, test_images, test_labels))
 
 
-@pytest.mark.parametrize(
-    ("name", "network", "mutate"),
-    [(name, network, mutate) for name, networks, mutate in EQUIVALENTS for network in networks],
-)
+@pytest.mark.parametrize(("name", "network", "mutate"), REWRITES)
 def test_a_rewrite_that_changes_nothing_passes_every_gate(
     name: str, network: str, mutate: Any, test_images: Any, test_labels: Any
 ) -> None:

@@ -1,13 +1,16 @@
 """Gate: any number of images gives what each of them gives alone. Exporters freeze the batch without saying so.
 
 All pictures are run in one batch, and some of them again: alone, and in smaller batches that stand elsewhere among the
-others. No operator on the list of `closed_world` picks rows by their number. What can tie rows together is a sum, a
-maximum, a softmax or a reshape across the batch, which does it to every row, so that another size shows it; or padding,
-which does it to the rows at an edge, so the first and last of each small batch stand inside the large one.
+others. What can tie rows together is a sum, a maximum, a softmax or a reshape across the batch, which does it to every
+row, so that another size shows it. What adds or picks rows by their number, as Pad, Resize, Slice and Split do,
+could begin to do so at the thousandth: on the batch's axis these are refused as they stand.
 """
 
 import numpy as np
+import onnx
+import onnx.helper
 
+from export.stored import called, constants_in
 from export.subject import Finding, GateFailure, Pixels, Subject
 from runtime import contract
 
@@ -15,9 +18,15 @@ SIZES = (1, 2, 3, 7, 64, 257)
 # Where the small batches begin; the first, the last and the neighbours of round numbers are run alone.
 STARTS = {1: (0, 1, 2, 3, 7, 31, 63, 64, 100, 127, 128, 200, 254, 255, 256), 2: (254,), 3: (126,), 7: (29,), 64: (93,)}
 
+# What adds rows or picks some by their number, and which of its inputs say so.
+_TELLING = {"Pad": {1, 3}, "Resize": {2}, "Slice": {1, 3}, "Split": set()}
+
 
 def batch(subject: Subject) -> Finding:
     _require_symbol(subject)
+    for node in subject.model.graph.node:
+        if problem := _rows_problem(node, subject):
+            raise GateFailure(problem)
     images = np.resize(subject.images, (max(SIZES), *subject.images.shape[1:]))
     alone = {start: _run(subject, images[start : start + 1]) for start in STARTS[1]}
     all_at_once = _run(subject, images)
@@ -64,6 +73,32 @@ def _require_symbol(subject: Subject) -> None:
         dims = info.type.tensor_type.shape.dim
         if not dims or dims[0].dim_param != contract.BATCH:
             raise GateFailure(f"the first dimension of {info.name!r} should be 'batch', but is fixed")
+
+
+def _rows_problem(node: onnx.NodeProto, subject: Subject) -> str | None:
+    """Say so if a node adds rows to a batch, or picks some; what cannot be told from the file is refused."""
+    if node.op_type not in _TELLING:
+        return None
+    words = f"node {called(node)} is a {node.op_type} along the batch, which changes the number of images or picks some"
+    rank = len(subject.examination.shapes.get(node.input[0], ()))
+    stored = dict(constants_in(subject.model.graph))
+    given = {index: name for index, name in enumerate(node.input) if name and index in _TELLING[node.op_type]}
+    if not rank or any(name not in stored for name in given.values()):
+        return words
+    inputs = {index: stored[name].ravel().tolist() for index, name in given.items()}
+    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    axes = list(range(rank))
+    if node.op_type == "Pad":
+        axes = inputs.get(3, axes)
+        axes = [axis for axis, pads in zip(axes * 2, inputs[1], strict=True) if pads]
+    elif node.op_type == "Resize":
+        axes = list(attributes.get("axes", axes))
+        axes = [axis for axis, scale in zip(axes, inputs.get(2, []), strict=False) if scale != 1]
+    elif node.op_type == "Slice":
+        axes = inputs.get(3, axes[: len(inputs[1])])
+    else:
+        axes = [attributes.get("axis", 0)]
+    return words if any(axis % rank == 0 for axis in axes) else None
 
 
 def _run(subject: Subject, images: Pixels) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
