@@ -4,6 +4,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from runtime.errors import UsageError
 
@@ -16,10 +17,22 @@ def require_float32(network: nn.Module) -> None:
             raise UsageError(f"{name} is {kind}, and a network is exported from float32: call .float() on it first")
 
 
+def require_stored_weights(network: nn.Module) -> None:
+    """Raise UsageError where a weight is computed from others each time: the file would hold neither."""
+    for name, module in network.named_modules():
+        if parametrize.is_parametrized(module):
+            (weight, *_) = module.parametrizations
+            raise UsageError(
+                f"{name or type(module).__name__} computes its {weight} anew each time, as weight_norm does: call "
+                f"torch.nn.utils.parametrize.remove_parametrizations(module, {weight!r}) on it first"
+            )
+
+
 def require_contract(network: nn.Module, example: Tensor) -> None:
     """Raise UsageError unless the network maps pictures to logits and holds no floats but float32."""
     kind = type(network).__name__
     require_float32(network)
+    require_stored_weights(network)
     twin = copy.deepcopy(network).to("cpu").eval()
     try:
         with torch.no_grad():

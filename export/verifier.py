@@ -12,7 +12,7 @@ import onnxruntime
 import torch
 from torch import nn
 
-from export.admission import require_float32
+from export.admission import require_float32, require_stored_weights
 from export.description import library_versions
 from export.engines import version_of
 from export.gates import GATES
@@ -51,12 +51,14 @@ def verify(
 
     Raises:
         DeviceUnavailable: the device asked for cannot be used.
-        UsageError: there is no such dtype or engine, it knows no such device, or the network is not float32.
+        UsageError: there is no such dtype or engine, it knows no such device, or the network is not float32 or
+            computes its weights anew each time.
         EngineMissing: the engine is not installed.
     """
     if len(images) == 0 or len(images) != len(labels):
         raise ValueError(f"verify needs pictures and as many labels; found {len(images)} and {len(labels)}")
     require_float32(network)
+    require_stored_weights(network)
     asked = {} if dtype is None else {"dtype": Precision(dtype).dtype}
     if engine != ONNXRUNTIME:
         version_of(engine)  # it is there, or that is said before the work

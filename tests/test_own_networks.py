@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from export import Description, VerificationFailed, export_network, verify
 from export.gates.weights import weights as weights_gate
@@ -94,6 +95,27 @@ class OneConvolutionTwoNorms(nn.Module):
         return logits
 
 
+class Cut(nn.Module):
+    """Channels split in two, a picture without its edge, every other column, and sums in place of means."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.dense = nn.Conv2d(1, 8, 3, 2), nn.Linear(4, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        one, other = self.convolution(images.float()[:, :, 2:26, :-1] / 255).chunk(2, 1)
+        gated = (one * torch.sigmoid(other))[:, :, 1:, ::2]
+        return self.dense(gated.sum((2, 3)) - gated.abs().mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def activations() -> nn.Module:
+    """Some that are one operator of ONNX, and some that are several."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for size, activation in ((784, nn.Mish()), (16, nn.CELU(0.5)), (16, nn.Softsign()), (16, nn.RMSNorm(16))):
+        layers += [nn.Linear(size, 16), activation]
+    return chain(*layers, nn.Linear(16, 10))
+
+
 def chain(*layers: nn.Module) -> nn.Module:
     return nn.Sequential(Pixels(), *layers)
 
@@ -127,6 +149,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "names of the contract": NamesOfTheContract,
     "without modules": WithoutModules,
     "one convolution, two norms": OneConvolutionTwoNorms,
+    "cut": Cut,
+    "more activations": activations,
 }
 
 
@@ -220,6 +244,11 @@ class LookedUp(Dense):
         return self.dense(self.table(images.long()).flatten(1))  # type: ignore[no-any-return]
 
 
+class ToLengthOne(Dense):
+    def forward(self, images: Tensor) -> Tensor:
+        return F.normalize(self.dense(images.float().flatten(1) / 255), dim=1)
+
+
 @pytest.mark.parametrize(
     ("network", "error", "sentence"),
     [
@@ -231,6 +260,11 @@ class LookedUp(Dense):
         (ForTwo(), VerificationFailed, r"should be image UINT8\[batch, 1, 28, 28\], but are image UINT8\[2,"),
         (AtRandom(), VerificationFailed, "is a Dropout that drops at random"),
         (LookedUp(), VerificationFailed, "'table/Gather' is a Gather, which is not on the list"),
+        (ToLengthOne(), VerificationFailed, "is a Shape, which is not on the list of operators: give the sizes as "),
+        (nn.Sequential(Pixels(), nn.Conv2d(1, 4, 3, 4), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(196, 10)),
+         VerificationFailed, "InstanceNormalization, which is not on the list of operators: use BatchNorm2d"),
+        (nn.Sequential(Pixels(), nn.Flatten(), weight_norm(nn.Linear(784, 10))),
+         UsageError, r"^2 computes its weight anew .*remove_parametrizations\(module, 'weight'\) on it first"),
         (nn.Sequential(Pixels(), nn.Flatten(), nn.BatchNorm1d(784, track_running_stats=False), nn.Linear(784, 10)),
          VerificationFailed, "batch: "),
     ],

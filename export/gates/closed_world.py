@@ -23,6 +23,7 @@ MAX_DIMENSION = 1 << 24
 MAX_RANK = 8
 MAX_NAME = 1_024
 MAX_INTEGER = 1 << 24  # of a shape, an axis, a size
+_OPEN_END = (1 << 63) - 1  # where a slice ends that goes on to the end
 # Where a zero divides and a large number asks for all memory: smallest and largest value allowed.
 _BOUNDS = {
     "strides": (1, 1_024),
@@ -68,10 +69,12 @@ _STORES = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", 
 # someone has looked at it: control flow, custom code and string handling have no place in a classifier.
 OPERATORS = frozenset(
     [
+        "Abs",
         "Add",
         "AveragePool",
         "BatchNormalization",
         "Cast",
+        "Celu",
         "Clip",
         "Concat",
         "Constant",
@@ -97,18 +100,25 @@ OPERATORS = frozenset(
         "Max",
         "MaxPool",
         "Min",
+        "Mish",
         "Mul",
+        "Neg",
         "Pad",
         "Pow",
         "PRelu",
+        "Reciprocal",
         "ReduceMax",
         "ReduceMean",
+        "ReduceSum",
         "Relu",
         "Reshape",
         "Resize",
         "Selu",
         "Sigmoid",
+        "Slice",
         "Softmax",
+        "Softsign",
+        "Split",
         "Sqrt",
         "Squeeze",
         "Sub",
@@ -117,6 +127,15 @@ OPERATORS = frozenset(
         "Unsqueeze",
     ]
 )
+# What to write in place of an operator that networks often have, in PyTorch's words.
+_ADVICE = {
+    "Expand": "give the sizes as numbers; what is added or multiplied is stretched by itself",
+    "Gather": "cut with a slice, as x[:, 0:1], in place of an index",
+    "Greater": "a condition on values is best written with torch.relu, clamp, maximum or minimum",
+    "InstanceNormalization": "use BatchNorm2d or LayerNorm; on a plain picture this one enlarges rounding",
+    "Shape": "give the sizes as numbers, with -1 for the images, and write norms and attention with sums and products",
+    "Where": "a condition on values is best written with torch.relu, clamp, maximum or minimum",
+}
 
 
 def closed_world(subject: Subject) -> Finding:
@@ -144,8 +163,14 @@ def closed_world_of(content: bytes) -> onnx.ModelProto:
         raise GateFailure("the file has no graph: it is empty, cut off, or no ONNX", fatal=True)
     model = onnx.load_from_string(content)
     problem = next(filter(None, [_domain_problem(model), *map(_node_problem, model.graph.node)]), None)
-    tensors = [*model.graph.initializer, *(a.t for n in model.graph.node for a in n.attribute if a.HasField("t"))]
-    problem = problem or next(filter(None, map(_tensor_problem, tensors)), None) or _cycle(model.graph)
+    tensors = [(tensor.name, tensor) for tensor in model.graph.initializer]
+    tensors += [(n.output[0], a.t) for n in model.graph.node if n.output for a in n.attribute if a.HasField("t")]
+    uses = {name: _OPEN_END for n in model.graph.node if n.op_type == "Slice" for name in n.input[2:3]}
+    uses |= {
+        name: 0 for n in model.graph.node for index, name in enumerate(n.input) if (n.op_type, index) != ("Slice", 2)
+    }
+    found = (_tensor_problem(tensor, uses.get(name, 0)) for name, tensor in tensors)
+    problem = problem or next(filter(None, found), None) or _cycle(model.graph)
     if problem:
         raise GateFailure(problem, fatal=True)
     return model
@@ -167,7 +192,8 @@ def _node_problem(node: onnx.NodeProto) -> str | None:
     if node.domain not in ("", "ai.onnx"):
         return f"only the ai.onnx domain is allowed, but node {node.name!r} is of {node.domain!r}"
     if node.op_type not in OPERATORS:
-        return f"node {node.name!r} is a {node.op_type[:40]}, which is not on the list of operators"
+        advice = _ADVICE.get(node.op_type, "write that part of the network with others, such as Conv, Gemm or Relu")
+        return f"node {node.name!r} is a {node.op_type[:40]}, which is not on the list of operators: {advice}"
     if getattr(node, "overload", ""):
         return f"functions are not allowed, but node {node.name!r} names an overload of one, {node.overload[:40]!r}"
     for attribute in node.attribute:
@@ -180,7 +206,8 @@ def _node_problem(node: onnx.NodeProto) -> str | None:
     return None
 
 
-def _tensor_problem(tensor: onnx.TensorProto) -> str | None:
+def _tensor_problem(tensor: onnx.TensorProto, allowed: int) -> str | None:
+    """Say what is wrong with a tensor; `allowed` is one integer that it may hold though it is beyond the limit."""
     name = tensor.name[:MAX_NAME]
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return f"external data is not allowed, but tensor {name!r} is outside the file"
@@ -200,6 +227,7 @@ def _tensor_problem(tensor: onnx.TensorProto) -> str | None:
         return f"tensor {name!r} cannot be read: {' '.join(str(error).split())}"
     if stored.size != count:
         return f"tensor {name!r} should hold {count:,} numbers, but holds {stored.size:,}"
+    stored = stored[stored != allowed] if stored.dtype == np.int64 else stored
     if stored.dtype == np.int64 and stored.size and int(np.abs(stored.clip(-(1 << 62), None)).max()) > MAX_INTEGER:
         return f"tensor {name!r} holds integers beyond {MAX_INTEGER:,}"
     return None
