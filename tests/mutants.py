@@ -514,6 +514,37 @@ MUTANTS += [
 ]
 
 
+def first_thousand(turned: bool) -> Mutation:
+    """All images of a batch but those behind the thousandth, cut off where they stand or turned to another axis."""
+
+    def mutate(model: Model) -> None:
+        for name, value in (("from", 0), ("to", 1000), ("axis", int(turned))):
+            model.graph.initializer.append(nph.from_array(np.array([value]), name))
+        read = node(model, "Div").output[0]
+        for found in model.graph.node:
+            found.input[:] = ["kept" if name == read else name for name in found.input]
+        steps = [("Slice", ["from", "to", "axis"], {})]
+        if turned:
+            steps = [("Transpose", [], {"perm": [1, 0, 2, 3]}), *steps, ("Transpose", [], {"perm": [1, 0, 2, 3]})]
+        nodes = list(model.graph.node)
+        place = nodes.index(node(model, "Div")) + 1
+        for number, (op_type, constants, attributes) in enumerate(steps):
+            result = "kept" if number == len(steps) - 1 else f"step_{number}"
+            made = onnx.helper.make_node(op_type, [read, *constants], [result], name=f"step{number}", **attributes)
+            nodes.insert(place + number, made)
+            read = result
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+
+    return mutate
+
+
+MUTANTS += [
+    ("the first thousand images alone", "batch", ("lenet-modern",), first_thousand(False)),
+    ("the first thousand images alone, turned", "batch", ("lenet-modern",), first_thousand(True)),
+]
+
+
 def rename_nodes(model: Model) -> None:
     for number, found in enumerate(model.graph.node):
         found.name = f"n{number}"

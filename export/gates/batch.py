@@ -80,7 +80,8 @@ def _rows_problem(node: onnx.NodeProto, subject: Subject) -> str | None:
     if node.op_type not in _TELLING:
         return None
     words = f"node {called(node)} is a {node.op_type} along the batch, which changes the number of images or picks some"
-    rank = len(subject.examination.shapes.get(node.input[0], ()))
+    shape = subject.examination.shapes.get(node.input[0], ())
+    rank = len(shape)
     stored = dict(constants_in(subject.model.graph))
     given = {index: name for index, name in enumerate(node.input) if name and index in _TELLING[node.op_type]}
     if not rank or any(name not in stored for name in given.values()):
@@ -98,7 +99,8 @@ def _rows_problem(node: onnx.NodeProto, subject: Subject) -> str | None:
         axes = inputs.get(3, axes[: len(inputs[1])])
     else:
         axes = [attributes.get("axis", 0)]
-    return words if any(axis % rank == 0 for axis in axes) else None
+    # The images may have been turned to another axis, or into one with something else.
+    return words if any(axis % rank == 0 or not isinstance(shape[axis % rank], int) for axis in axes) else None
 
 
 def _run(subject: Subject, images: Pixels) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
