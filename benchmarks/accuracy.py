@@ -43,7 +43,7 @@ def main() -> None:
         path = conditions.save(
             f"accuracy_{model}_{arguments.recipe}",
             {
-                "what": "test accuracy after the last epoch; the recipe was chosen on the validation split",
+                "what": "test accuracy after the last epoch; how the recipe was found: benchmarks/recipe_search.md",
                 "model": model,
                 "recipe": settings.recipe.as_dict(),
                 "precision": settings.precision,
