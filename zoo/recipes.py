@@ -181,8 +181,8 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "resnext": _AUGMENTED.override(epochs=40),
         "densenet": _AUGMENTED.override(epochs=40),
     },
-    # For two cores and an hour and a half: 0.935 in one run, where the book has 0.913. Smaller images first, and half of
-    # the epochs, with more than half of the rate left, at the network's own side. So few do not overfit: nothing is
+    # For two cores and an hour and a half: 0.935 in one run, where the book has 0.913. Smaller images first, and half
+    # of the epochs, with more than half of the rate left, at the network's own side. So few do not overfit: nothing is
     # erased.
     "cpu": {
         "resnet18": _AUGMENTED.override(
