@@ -27,7 +27,8 @@ _CUTTING = {
 }
 _LIMITS = {"Clip": (1, 2), "Max": range(1 << 16), "Min": range(1 << 16)}
 _BY_TENSOR = {"clamp", "clamp_max", "clamp_min", "fmax", "fmin", "max", "maximum", "min", "minimum"}
-# Attributes that no result in evaluation mode depends on.
+# Attributes that are not traced: momentum is only read in training, and the other two reach every picture that a Resize
+# enlarges or none, so that parity shows what they do.
 _INERT = {"momentum", "cubic_coeff_a", "extrapolation_value"}
 _FREE = {0.0, 1.0}
 
