@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 from running_server import RunningServer
 
 from runtime import fashion_mnist, fashion_mnist_download
@@ -73,6 +74,26 @@ def plain_test_split(fashion_mnist_dir: Path, tmp_path_factory: pytest.TempPathF
         assert path is not None
         stored = path.read_bytes()
         (folder / file.name).write_bytes(gzip.decompress(stored) if path.suffix == ".gz" else stored)
+    return folder
+
+
+@pytest.fixture
+def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A `$ZOO_HOME` of this test's own."""
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def picture_folder(tmp_path: Path, test_images: npt.NDArray[np.uint8]) -> Path:
+    """A folder: three good pictures, a bad one, a text file, and a folder with one more picture."""
+    folder = tmp_path / "pictures"
+    (folder / "more").mkdir(parents=True)
+    for index in range(3):
+        Image.fromarray(test_images[index]).save(folder / f"{index}.png")
+    (folder / "bad.png").write_bytes(b"not a picture")
+    (folder / "notes.txt").write_text("not a picture, and not called one")
+    Image.fromarray(255 - test_images[3]).resize((280, 280)).convert("RGB").save(folder / "more" / "photo.jpg")
     return folder
 
 

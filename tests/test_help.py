@@ -31,9 +31,13 @@ COMMANDS = [*commands(runtime, ("runtime",)), *commands(zoo, ("zoo",))]
 @pytest.mark.parametrize(("typed", "command"), COMMANDS, ids=[typed for typed, _ in COMMANDS])
 def test_the_help_of_every_command_shows_an_example_of_that_command(typed: str, command: click.Command) -> None:
     name, *words = typed.split()
-    shown = CliRunner().invoke({"runtime": runtime, "zoo": zoo}[name], [*words, "--help"], prog_name=name).stdout
+    group = {"runtime": runtime, "zoo": zoo}[name]
+    shown, shown_too = (
+        CliRunner().invoke(group, [*words, option], prog_name=name).stdout for option in ("--help", "-h")
+    )
     _, found, examples = shown.partition("Example")
 
+    assert shown_too == shown
     assert found, f"{typed} --help shows no example"
     assert f"{typed}" in examples.split("Options:")[0]
 
