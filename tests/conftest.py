@@ -3,6 +3,7 @@
 import gzip
 import importlib.util
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,17 @@ from running_server import RunningServer
 from runtime import fashion_mnist, fashion_mnist_download
 from runtime.cli_serve import NEEDED
 from runtime.errors import DatasetError
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heeded_interrupts() -> Iterator[None]:
+    """What a shell starts in the background ignores Ctrl-C and hands that on; the programs tested here are sent some."""
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignored:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    if ignored:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @pytest.fixture(scope="session")
