@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -192,8 +193,8 @@ def test_closing_while_others_classify_harms_nobody(pixels: npt.NDArray[np.uint8
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
-    while len(wrong) < 20:
-        threading.Event().wait(0.01)
+    while len(wrong) < 20 and all(thread.is_alive() for thread in threads):
+        time.sleep(0.01)
     classifier.close()
     for thread in threads:
         thread.join(timeout=60)

@@ -119,7 +119,7 @@ def test_a_file_with_flipped_bits_is_an_image_error_or_a_picture(
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_right_beginning_with_noise_after_it_is_an_image_error(
+def test_a_right_beginning_with_noise_after_it_is_an_image_error_or_a_picture(
     name: str, shirt: Grey, rng: np.random.Generator
 ) -> None:
     data = encoded(Image.fromarray(shirt), **EVERY[name])

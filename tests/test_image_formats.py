@@ -27,10 +27,10 @@ def test_every_allowed_format_is_tested() -> None:
     assert set(FORMATS) == {how["format"] for how in {**LOSSLESS, **LOSSY}.values()}
 
 
-@pytest.mark.parametrize("maximum", ["P2", "P5"])
-def test_a_plain_or_raw_pgm_is_read(maximum: str, shirt: Grey) -> None:
-    body = " ".join(map(str, shirt.ravel())).encode() if maximum == "P2" else shirt.tobytes()
-    np.testing.assert_array_equal(to_pixels(f"{maximum}\n28 28\n255\n".encode() + body).array, shirt)
+@pytest.mark.parametrize("magic", ["P2", "P5"])
+def test_a_plain_or_raw_pgm_is_read(magic: str, shirt: Grey) -> None:
+    body = " ".join(map(str, shirt.ravel())).encode() if magic == "P2" else shirt.tobytes()
+    np.testing.assert_array_equal(to_pixels(f"{magic}\n28 28\n255\n".encode() + body).array, shirt)
 
 
 def test_the_format_is_told_by_the_content_and_not_by_the_name(shirt: Grey, tmp_path: Path) -> None:
