@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from runtime.device import (
+    CPU,
     LINKED_LIBRARIES,
-    cuda_problem,
+    Device,
+    device_problem,
     installed_onnxruntimes,
     loads,
     parse_device,
     preload,
-    tensorrt_problem,
 )
 from runtime.errors import DeviceUnavailable, FashionZooError, UsageError
 from runtime.gpus import DRIVER, MANAGEMENT, Driver, Gpu, find_driver, list_gpus
@@ -88,15 +89,14 @@ def examine(device: str = "auto", *, selftest: bool = False) -> tuple[dict[str, 
     parse_device(device)
     document = diagnose()
     report, unavailable = None, None
-    try:
-        if not _can_run(document):
-            pass
-        elif selftest:
-            report = run_selftest(device).as_dict()
-        else:
-            _check_device(device)
-    except DeviceUnavailable as error:
-        unavailable = error
+    if _can_run(document):
+        try:
+            if selftest:
+                report = run_selftest(device).as_dict()
+            else:
+                _check_device(device)
+        except DeviceUnavailable as error:
+            unavailable = error
     return document | {"selftest": report}, unavailable
 
 
@@ -136,11 +136,8 @@ def _can_run(document: dict[str, Any]) -> bool:
 
 
 def _check_device(device: str) -> None:
-    asked = parse_device(device)
-    if asked is None or asked.kind == "cpu":
-        return
-    problem = cuda_problem(asked.index) or (tensorrt_problem() if asked.kind == "tensorrt" else None)
-    if problem:
+    asked = parse_device(device) or CPU
+    if problem := device_problem(asked):
         raise DeviceUnavailable(f"nothing can run on {asked}: {problem}")
 
 
@@ -185,7 +182,7 @@ def _devices(runtime: dict[str, Any], driver: Driver | None) -> tuple[list[dict[
         if works and cause:
             what, _, remedy = cause.partition(": ")
             problems.append(Problem(WARNING, f"{gpu.name} (cuda:{gpu.index}) stands idle: {what}", remedy))
-    if works and not gpus and (cause := cuda_problem()):
+    if works and not gpus and (cause := device_problem(Device("cuda"))):
         what, _, remedy = cause.partition(": ")
         remedy = f"none is needed, models run on the CPU; for CUDA, {remedy.removesuffix(', or use --device cpu')}"
         problems.append(Problem(INFO, f"CUDA cannot be used: {what}", remedy))
@@ -196,7 +193,7 @@ def _idle_because(gpu: Gpu, runtime: dict[str, Any], driver: Driver | None) -> s
     wanted = (runtime["onnxruntime_cuda"] or "0").partition(".")[0]
     if driver is not None and int(driver.cuda.partition(".")[0]) < int(wanted):
         return f"the NVIDIA driver serves CUDA up to {driver.cuda}, this onnxruntime needs {wanted}: update the driver"
-    return cuda_problem(gpu.index)
+    return device_problem(Device("cuda", gpu.index))
 
 
 def _libraries(runtime: dict[str, Any]) -> dict[str, str]:

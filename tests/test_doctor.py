@@ -33,7 +33,7 @@ def plain_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "find_model", lambda: LENET)
     monkeypatch.setattr(doctor, "find_driver", lambda: None)
     monkeypatch.setattr(doctor, "list_gpus", lambda: [])
-    monkeypatch.setattr(doctor, "cuda_problem", lambda _index=0: NO_DRIVER)
+    monkeypatch.setattr(doctor, "device_problem", lambda asked: None if asked == device.CPU else NO_DRIVER)
     monkeypatch.setattr(doctor, "preload", lambda: None)
     monkeypatch.setattr(doctor, "loads", lambda _library: False)
 
@@ -43,7 +43,7 @@ def gpu_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same with a GPU that works."""
     monkeypatch.setattr(doctor, "find_driver", lambda: Driver("580.82.07", "13.0"))
     monkeypatch.setattr(doctor, "list_gpus", lambda: [H100])
-    monkeypatch.setattr(doctor, "cuda_problem", lambda _index=0: None)
+    monkeypatch.setattr(doctor, "device_problem", lambda _asked: None)
     monkeypatch.setattr(doctor, "loads", lambda _library: True)
 
 
@@ -109,7 +109,7 @@ def test_a_gpu_that_works_is_listed_with_its_memory_and_driver() -> None:
 
 @pytest.mark.usefixtures("gpu_machine")
 def test_a_gpu_that_stands_idle_is_a_warning_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "cuda_problem", lambda _index=0: "libcudnn.so.9 cannot be loaded: install cuDNN")
+    monkeypatch.setattr(doctor, "device_problem", lambda _asked: "libcudnn.so.9 cannot be loaded: install cuDNN")
 
     document, unavailable = examine("cuda")
 
