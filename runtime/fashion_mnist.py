@@ -118,7 +118,7 @@ def find(split: Split | None = None) -> Location | None:
 
     Raises:
         DatasetError: $FASHION_MNIST_DIR is set, but a file is missing there.
-        UsageError: that variable, or $ZOO_HOME, names a folder that cannot be told.
+        UsageError: that variable, or $ZOO_HOME, begins with the home folder of a user who is not known here.
     """
     wanted = files_of(split)
     if folder := configured_folder(ENVIRONMENT_VARIABLE):

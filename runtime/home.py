@@ -10,7 +10,7 @@ def home() -> Path:
     """Return `$ZOO_HOME`, or `fashion-zoo` in the platform's folder for user data. Creates nothing.
 
     Raises:
-        UsageError: this user has no home folder, and `$ZOO_HOME` names none or one that cannot be told.
+        UsageError: this user has no home folder and no `$ZOO_HOME`, or it names a user who is not known here.
     """
     if (known := known_home()) is None:
         raise UsageError("this user has no home folder; set $ZOO_HOME to a folder for data, runs and weights")
@@ -21,7 +21,7 @@ def known_home() -> Path | None:
     """Return what `home` does, or None for a user without a home folder, who has no files there to be read.
 
     Raises:
-        UsageError: `$ZOO_HOME` is set to a folder that cannot be told.
+        UsageError: `$ZOO_HOME` begins with the home folder of a user who is not known here.
     """
     if configured := configured_folder("ZOO_HOME"):
         return configured

@@ -1,4 +1,4 @@
-"""Users without a home folder, and variables that name one that nobody can tell."""
+"""Users without a home folder, and variables that begin with the home folder of a user who is not known."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from runtime import fashion_mnist, store, tuning
 from runtime.cli import runtime
 from runtime.errors import UsageError
 from runtime.home import home, known_home
+from zoo.cli import zoo
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows knows its users otherwise")
 
@@ -36,8 +37,14 @@ def test_a_user_without_a_home_still_has_the_shipped_models(homeless: None) -> N
 
 
 def test_the_commands_that_only_read_run_without_a_home(homeless: None) -> None:
-    for command in (["list", "--json"], ["info", "--device", "cpu", "--json"], ["doctor", "--json"]):
-        result = CliRunner().invoke(runtime, command)
+    for group, *command in (
+        (runtime, "list"),
+        (runtime, "info", "--device", "cpu"),
+        (runtime, "doctor"),
+        (zoo, "list"),
+        (zoo, "verify", "lenet", "--images", "10"),
+    ):
+        result = CliRunner().invoke(group, [*command, "--json"])
 
         assert (result.exit_code, bool(json.loads(result.stdout))) == (0, True), result.output
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from runtime.errors import UsageError
-from zoo.models import ALIASES, ARCHITECTURES, canonical_name, create_model, list_models
+from runtime.store import ALIASES
+from zoo.models import ARCHITECTURES, canonical_name, create_model, list_models
 from zoo.summary import summarize
 
 SIZES = {  # name: (side of the input, parameters)

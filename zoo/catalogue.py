@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from export.artifact import count_flops
+from runtime.home import known_home
 from runtime.store import folders, read_index, read_rebuildable, repository_weights, user_weights
 from zoo.models import ARCHITECTURES, create_model
 
@@ -14,7 +15,7 @@ def catalogue() -> list[dict[str, Any]]:
     _, shipped = folders()[-1]
     folder = repository_weights() or shipped
     published, rebuildable = read_index(folder), read_rebuildable(folder)
-    own = read_index(user_weights())
+    own = read_index(user_weights()) if known_home() else {}
     rows = []
     for name, architecture in ARCHITECTURES.items():
         entry = own.get(name) or published.get(name) or rebuildable.get(name)

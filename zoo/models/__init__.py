@@ -9,6 +9,7 @@ from functools import partial
 from torch import nn
 
 from runtime.errors import UsageError
+from runtime.store import ALIASES
 from zoo.models.alexnet import alexnet
 from zoo.models.densenet import densenet
 from zoo.models.googlenet import googlenet
@@ -41,7 +42,6 @@ ARCHITECTURES = {
     "resnext": Architecture(resnext, 96),
     "densenet": Architecture(densenet, 96),
 }
-ALIASES = {"vgg": "vgg11"}
 
 
 def list_models(pattern: str = "*") -> list[str]:
