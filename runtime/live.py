@@ -30,7 +30,7 @@ class LiveSession:
         stored: the file; `bytes` and `sha256` are those of its content.
         device, placement, reason, tuning, notice: as in `runtime.session.OpenSession`.
         bound: what to run on a GPU in place of the session, once `bind` was called; None on the CPU.
-        decoders: how many threads should decode pictures for it.
+        decoders: how many threads may decode pictures for it.
     """
 
     def __init__(
@@ -55,9 +55,7 @@ class LiveSession:
         self.placement, self.reason, self.tuning = opened.placement, opened.reason, opened.tuning
         self._notice = opened.notice
         self.bound: BoundSession | None = None
-        # As many as there are processors, beside the session's own threads: measured on two, one or two decode small
-        # files equally fast, since Python's lock is what they share, and large ones are decoded outside of it.
-        self.decoders = available_cpus()
+        self.decoders = available_cpus()  # beside the session's own threads; small files take one, see `overlap`
         self._closed = False
         _open_sessions.add(self)
 

@@ -198,7 +198,9 @@ def diff_command(first: Path, second: Path, as_json: bool) -> None:
 @model_argument
 @json_option
 def publish(model: str, as_json: bool) -> None:
-    """Move your exported MODEL into the repository's weights/, after verifying it again from the file on disk.
+    """Copy your exported MODEL into the repository's weights/, after verifying it again from the file on disk.
+
+    Of a model over 50 MB, all but the file and its checkpoint, with the command that makes them.
 
     \b
     Example: zoo publish lenet

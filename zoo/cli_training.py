@@ -139,7 +139,7 @@ def print_seeds(several: "SeedsResult") -> None:
 
 @click.command("eval", cls=Command)
 @model_argument
-@click.option("--checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="A checkpoint file.")
+@click.option("--checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="The weights; else the last run's.")
 @click.option("--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Also draw pictures into it.")
 @device_option
 @json_option

@@ -6,6 +6,7 @@ Requests come as JSON, one a line, on stdin; answers go to stdout, and what libr
 """
 
 import contextlib
+import importlib
 import importlib.metadata
 import json
 import os
@@ -43,7 +44,7 @@ def main() -> None:
     module, distribution, open_way = WAYS[request["way"]]
     try:
         try:
-            __import__(module)
+            importlib.import_module(module)
         except ImportError:
             answer({"error": f"{module} is not installed here: pip install {distribution}"})
             return

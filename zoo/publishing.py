@@ -86,8 +86,9 @@ def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
     says by which command they are made.
 
     Raises:
-        NotPublishable: nothing was exported, this is no checkout of the repository, rounding cost accuracy, or rounding
-            would make the file small enough for a repository.
+        NotPublishable: nothing was exported, this is no checkout of the repository, rounding cost accuracy, rounding
+            would make the file small enough for a repository, or the repository has no room for it.
+        ModelNotFound: the export has lost its file.
         VerificationFailed: a gate failed; the repository is as it was.
     """
     name = canonical_name(model)

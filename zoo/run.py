@@ -65,7 +65,7 @@ class RunResult:
 
     @property
     def accuracy(self) -> tuple[float, str]:
-        """How many were right, and of which images: `test`, or `validation` where these were held out."""
+        """The share that was right, and of which images: `test`, or `validation` where these were held out."""
         if self.test_accuracy is not None:
             return self.test_accuracy, "test"
         assert self.val_accuracy is not None
