@@ -21,7 +21,7 @@ from runtime.errors import DatasetError
 
 @pytest.fixture(scope="session", autouse=True)
 def heeded_interrupts() -> Iterator[None]:
-    """What a shell starts in the background ignores Ctrl-C and hands that on; the programs tested here are sent some."""
+    """What a shell starts in the background ignores Ctrl-C and hands that on; programs tested here are sent some."""
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     if ignored:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -77,9 +77,12 @@ def test_the_command_is_one_that_zoo_understands_and_says_what_differs_from_the_
     trained.checkpoint.header["recipe"] |= {"epochs": 3, "lr": 0.5}
     command = publishing.rebuild_command(trained, publishing.Precision())
     first, second = (part.split()[1:] for part in command.split(" && "))
+    # With the group as its parent: Click keeps a command's help option, and by itself it would have no -h ever after.
+    parent = zoo.make_context("zoo", [], resilient_parsing=True)
+    parsed = zoo.commands["train"].make_context("train", first[1:], parent=parent, resilient_parsing=True)
 
     assert "--epochs 3 --lr 0.5" in command
-    assert zoo.commands["train"].make_context("train", first[1:], resilient_parsing=True).params["epochs"] == 3
+    assert (parsed.params["epochs"], parsed.params["lr"], parsed.params["recipe_name"]) == (3, 0.5, "best")
     assert second == ["export", "lenet"]
 
 
