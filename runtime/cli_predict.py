@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -63,6 +64,10 @@ def predict(
     """
     if as_json + jsonl + as_csv > 1:
         raise click.UsageError("--json, --jsonl and --csv exclude each other")
+    if show is not None:
+        from runtime.atomic import require_writable
+
+        require_writable(Path(show))
     from runtime import answers
     from runtime.classifier import Classifier
     from runtime.errors import ImageError

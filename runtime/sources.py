@@ -39,7 +39,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # with which Windows' editors begin a text
 
 @dataclass(frozen=True)
 class Nothing:
-    """A source that means no picture, as it was typed, and why: a folder, a list or a pattern."""
+    """A source that means no picture, as it was typed or found, and why: a folder, a list or a pattern."""
 
     source: str
     error: ImageError
@@ -127,12 +127,12 @@ def _folder(folder: str, recursive: bool) -> Iterator[str | Nothing]:
                 yield os.path.join(parent, name)
         if not recursive:
             break
-    unreadable = next((error for error in refused if error.filename == folder), None)
-    if found:
+    for error in refused:
+        sentence = f"the folder {error.filename} cannot be read: {error.strerror}"
+        yield Nothing(error.filename, ImageError("unreadable", sentence))
+    if found or refused:
         return
-    if unreadable:
-        yield Nothing(folder, ImageError("unreadable", f"the folder {folder} cannot be read: {unreadable.strerror}"))
-    elif Path(folder).suffix.lower() in SUFFIXES:
+    if Path(folder).suffix.lower() in SUFFIXES:
         yield folder
     else:
         hint = "" if recursive else "; use -r to look into its folders too"

@@ -39,6 +39,8 @@ ERRORS: list[tuple[str, list[str], int, str]] = [
     ("zoo", ["export", "lenet", "--checkpoint", "nowhere.safetensors"], 1, "no checkpoint at nowhere.safetensors"),
     ("zoo", ["export", "lenet", "--opset", "12"], 2, "the opset should be from 13 to 23, not 12"),
     ("zoo", ["verify", "lenet", "--onnx", "nowhere.onnx"], 1, "no model file at nowhere.onnx"),
+    ("zoo", ["verify", "lenet", "-o", f"{__file__}/report.json"], 1, f"{__file__}/report.json: "),
+    ("runtime", ["predict", "a.png", "--show", f"{__file__}/seen.png"], 1, f"{__file__}/seen.png: "),
     ("zoo", ["verify", "lenet-max"], 1, "make one with `zoo train lenet-max` and `zoo export lenet-max`"),
     ("zoo", ["publish", "lenet"], 1, "run `zoo export lenet` first"),
 ]

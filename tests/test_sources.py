@@ -69,6 +69,29 @@ def test_a_folder_named_like_a_picture_is_one_answer_and_another_is_refused(tmp_
         list(expand([str(tmp_path / "plain")]))
 
 
+def test_a_folder_inside_another_that_cannot_be_read_is_an_answer_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("open", "shut"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").touch()
+    scandir = os.scandir
+
+    def refused(path: str) -> object:  # by the system; root may read everything
+        if path.endswith("shut"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    picture, folder = expand([str(tmp_path)], recursive=True)
+
+    assert picture == str(tmp_path / "open" / "a.png")
+    assert isinstance(folder, Nothing)
+    assert (folder.source, folder.error.kind) == (str(tmp_path / "shut"), "unreadable")
+    with pytest.raises(UsageError, match="shut cannot be read: Permission denied"):
+        list(expand([str(tmp_path / "shut")]))
+
+
 def test_what_means_no_picture_keeps_its_place_among_those_that_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from export.report import Check, Report
 from export.subject import ONNXRUNTIME
 from export.verifier import verify
 from runtime import fashion_mnist
-from runtime.atomic import write_bytes
+from runtime.atomic import require_writable, write_bytes
 from runtime.errors import ModelInvalid, ModelNotFound
 from runtime.store import MAX_MODEL_BYTES, StoredModel, find_model, folders, read_index, read_rebuildable
 from zoo.checkpoint import load as load_checkpoint
@@ -36,7 +36,10 @@ def verify_stored(
     Raises:
         ModelNotFound: no such file. ModelInvalid: it is too large. CheckpointError: no such weights.
         DeviceUnavailable: the device cannot be used. EngineMissing: the engine is not installed.
+        OSError: the report cannot be written, which is found before the gates are run.
     """
+    if output is not None:
+        require_writable(output)
     name = canonical_name(model)
     stored = _exported(name) if onnx_file is None else StoredModel(name, onnx_file, "path", None)
     content = _content(stored.path)
