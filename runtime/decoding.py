@@ -13,7 +13,6 @@ import stat
 import struct
 import threading
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -24,13 +23,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from runtime.errors import ImageError
+from runtime.plain_png import plain_grey_png
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
 
 MAX_PIXELS = 2**26  # 8192 x 8192: at most 256 MiB decoded
 MAX_FILE_BYTES = 2**28  # 256 MiB: as many pixels, uncompressed and in colour
-
-SMALL = 2**16  # pixels up to which preparing to decode takes longer than decoding
 
 # What a file has at an offset, and the Pillow class that reads it. Calling the class instead of `Image.open` imports no
 # other plugin, and skips a warning about large pictures that `MAX_PIXELS` makes needless.
@@ -56,7 +54,6 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_PNG_HEADER = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _warnings_lock = threading.Lock()
 
 
@@ -70,7 +67,7 @@ def decode_grey(source: Source, max_pixels: int | None = None) -> tuple[Image.Im
     Raises:
         ImageError: it cannot be read; every kind but `size`.
     """
-    if isinstance(source, bytes) and (plain := _plain_grey_png(source, max_pixels or MAX_PIXELS)):
+    if isinstance(source, bytes) and (plain := plain_grey_png(source, max_pixels or MAX_PIXELS)):
         return plain, "the picture"  # without all that is ready for what may be wrong with others
     name = _name(source)
     try:
@@ -167,35 +164,13 @@ def _decoded(data: bytes, name: str, max_pixels: int) -> Image.Image:
         raise ImageError("not_an_image", f"{name} is none of {', '.join(FORMATS)}: it begins with {data[:12]!r}")
     if kind == "WEBP" and len(data) < 8 + int.from_bytes(data[4:8], "little"):
         raise ImageError("truncated", f"{name} is truncated: it ends before the length that its header states")
-    if kind == "PNG" and (plain := _plain_grey_png(data, max_pixels)):
+    if kind == "PNG" and (plain := plain_grey_png(data, max_pixels)):
         return plain
     with _hushed(kind in ("TIFF", "AVIF") or (kind == "PNG" and b"acTL" in data)):
         picture = _plugin(FORMATS[kind][2])(io.BytesIO(data))
         _check_size(picture, name, max_pixels)
         picture.load()
     return picture
-
-
-def _plain_grey_png(data: bytes, max_pixels: int) -> Image.Image | None:
-    """Decode the plainest PNG: 8-bit grey in one chunk, nothing beside it, as data sets are stored. None for others.
-
-    Pillow's reader spends 0.1 ms on preparing for everything that a PNG may be, and holds Python's lock meanwhile; its
-    decoder, used here alone, takes a tenth of that. Whatever is odd goes the long way, and gets its error there.
-    """
-    if len(data) < 57 or data[:16] != _PNG_HEADER or data[24:29] != b"\x08\0\0\0\0" or data[37:41] != b"IDAT":
-        return None
-    width, height = struct.unpack_from(">II", data, 16)
-    end = 41 + int.from_bytes(data[33:37], "big")
-    if not 0 < width * height <= min(SMALL, max_pixels) or data[end + 4 :] != b"\0\0\0\0IEND\xaeB`\x82":
-        return None
-    if int.from_bytes(data[29:33], "big") != zlib.crc32(data[12:29]):
-        return None
-    if int.from_bytes(data[end : end + 4], "big") != zlib.crc32(data[37:end]):
-        return None
-    try:
-        return Image.frombytes("L", (width, height), data[41:end], "zip", "L", 0)
-    except ValueError:
-        return None
 
 
 @functools.cache

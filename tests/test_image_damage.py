@@ -212,9 +212,9 @@ def test_the_short_way_through_plain_pngs_gives_what_the_long_way_gives(
                 answers.append((error.kind, str(error)))
         return answers
 
-    assert all(decoding._plain_grey_png(data, 28 * 28) for data in files)
+    assert all(decoding.plain_grey_png(data, 28 * 28) for data in files)
     short = results()
-    monkeypatch.setattr(decoding, "_plain_grey_png", lambda data, max_pixels: None)
+    monkeypatch.setattr(decoding, "plain_grey_png", lambda data, max_pixels: None)
     monkeypatch.setattr(images, "_on_plain_black", lambda grey: False)
     assert short == results()
 
