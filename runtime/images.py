@@ -87,7 +87,7 @@ def to_pixels(source: Source, *, invert: Invert = "auto", fit: Fit = "auto", max
     if grey.size == (SIDE, SIDE) and fit != "catalogue" and invert != "yes":
         plain = grey.tobytes()
         if _on_plain_black(plain):
-            return Pixels(np.frombuffer(plain, np.uint8).reshape(SIDE, SIDE).copy(), False, "exact")
+            return Pixels(np.frombuffer(bytearray(plain), np.uint8).reshape(SIDE, SIDE), False, "exact")
     step = math.ceil(max(grey.size) / SURVEY_SIDE)
     survey = np.asarray(grey.reduce(step) if step > 1 else grey).astype(np.int16)
     background, darker = _background(survey)

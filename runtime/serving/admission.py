@@ -17,7 +17,7 @@ class Admission:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self._max_pictures, self._max_held = limits.max_queue, limits.max_held
         self.pictures = 0
         self.held = 0
 
@@ -27,10 +27,10 @@ class Admission:
         Raises:
             Refusal: 503, there are not as many left.
         """
-        if self.pictures + pictures > self._limits.max_queue:
+        if self.pictures + pictures > self._max_pictures:
             raise Refusal(
                 503,
-                f"the queue is full: {self.pictures} pictures wait, at most {self._limits.max_queue} may; try again",
+                f"the queue is full: {self.pictures} pictures wait, at most {self._max_pictures} may; try again",
             )
         self.pictures += pictures
 
@@ -40,7 +40,7 @@ class Admission:
         Raises:
             Refusal: 503, too many are held already.
         """
-        if self.held + size > self._limits.max_held:
+        if self.held + size > self._max_held:
             raise Refusal(503, f"the server holds {self.held} bytes of other requests, and has no room; try again")
         self.held += size
 

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.routing import Mount, Route, Router
 from starlette.types import Receive, Scope, Send
 
@@ -25,7 +24,7 @@ from runtime.serving.refusal import Disconnected, Refusal, picture_refused
 from runtime.serving.reply import Reply, json_reply
 from runtime.serving.service import Service
 
-Handler = Callable[[Request], Awaitable[Reply]]
+Handler = Callable[[Scope, Receive], Awaitable[Reply]]
 
 LONG_JSON = 2**15  # bytes of tensors from which parsing would keep other requests waiting
 
@@ -80,10 +79,10 @@ class App:
             refusal = Refusal(error.status_code, sentence, allow="GET, HEAD" if error.status_code == 405 else None)
             await _refused(refusal).send(send)
 
-    async def outcome(self, handler: Handler, request: Request) -> Reply:
+    async def outcome(self, handler: Handler, scope: Scope, receive: Receive) -> Reply:
         """Return a handler's reply, or the one that its error is worth. Raises Disconnected."""
         try:
-            return await handler(request)
+            return await handler(scope, receive)
         except Disconnected:
             raise
         except Refusal as refusal:
@@ -96,15 +95,15 @@ class App:
             traceback.print_exception(error)  # to stderr: a fault of ours, which whoever runs the server must see
             return _refused(Refusal(500, "the server failed to answer this; its log says why"))
 
-    async def _predict(self, request: Request) -> Reply:
+    async def _predict(self, scope: Scope, receive: Receive) -> Reply:
         service, limits = self.service, self.service.limits
         with Share(service.admission) as share:
-            body = await self._body(request, share.hold)
+            body = await self._body(scope, receive, share.hold)
             arrived = time.perf_counter()
-            wish = read_wish(request.scope["query_string"])
+            wish = read_wish(scope["query_string"])
             model = service.warm_model(wish.model)
             source = "picture"
-            content_type = header(request, b"content-type") or ""
+            content_type = header(scope, b"content-type") or ""
             if content_type.lower().startswith(FORM):
                 body, source = await service.aside(uploaded_file, content_type, body)
             job = PictureJob(
@@ -114,7 +113,7 @@ class App:
                 extra={"model": model.name, "device": model.classifier.device},
                 labels=model.classifier.labels,
                 max_pixels=limits.max_pixels,
-                gone=_gone(request.scope),
+                gone=_gone(scope),
                 arrived=arrived,
             )
             share.admit(1)
@@ -124,12 +123,12 @@ class App:
                 await service.aside(_decode_unless_gone, job)
             return await model.ask(job)
 
-    async def _infer(self, request: Request) -> Reply:
+    async def _infer(self, scope: Scope, receive: Receive) -> Reply:
         service = self.service
         with Share(service.admission) as share:
-            model = service.warm_model(_path_model(request))
-            body = await self._body(request, share.hold)
-            length = header(request, HEADER_LENGTH)
+            model = service.warm_model(_path_model(scope))
+            body = await self._body(scope, receive, share.hold)
+            length = header(scope, HEADER_LENGTH)
             arguments = body, length, service.limits.max_queue
             # Beside binary tensors the JSON is short, which its length shows before it is known to be a number.
             is_long = len(body) > LONG_JSON and (length is None or len(length) > 4)
@@ -137,45 +136,45 @@ class App:
                 await service.aside(read_inference, *arguments) if is_long else read_inference(*arguments)
             )
             labels = model.classifier.labels
-            job = TensorJob(pixels, wanted, identity, model.name, labels, _gone(request.scope))
+            job = TensorJob(pixels, wanted, identity, model.name, labels, _gone(scope))
             share.admit(job.rows)
             return await model.ask(job)
 
-    async def _body(self, request: Request, hold: Callable[[int], None]) -> bytes:
+    async def _body(self, scope: Scope, receive: Receive, hold: Callable[[int], None]) -> bytes:
         limits = self.service.limits
-        body = await read_body(request, limits, hold)
-        encoding = header(request, b"content-encoding")
+        body = await read_body(scope, receive, limits, hold)
+        encoding = header(scope, b"content-encoding")
         if encoding is None:
             return body
         plain = await self.service.aside(decompressed, body, encoding, limits.max_body)
         hold(len(plain))
         return plain
 
-    async def _models(self, _request: Request) -> Reply:
+    async def _models(self, _scope: Scope, _receive: Receive) -> Reply:
         return json_reply([describe.for_the_page(model) for model in self.service.models.values()])
 
-    async def _metrics(self, _request: Request) -> Reply:
+    async def _metrics(self, _scope: Scope, _receive: Receive) -> Reply:
         return self.service.metrics.reply()
 
-    async def _server(self, _request: Request) -> Reply:
+    async def _server(self, _scope: Scope, _receive: Receive) -> Reply:
         return json_reply(describe.server())
 
-    async def _live(self, _request: Request) -> Reply:
+    async def _live(self, _scope: Scope, _receive: Receive) -> Reply:
         return json_reply({"live": True})
 
-    async def _ready(self, _request: Request) -> Reply:
+    async def _ready(self, _scope: Scope, _receive: Receive) -> Reply:
         if not self.service.ready:
             raise Refusal(503, "the server is being stopped" if self.service.stopping else "models are being warmed up")
         return json_reply({"ready": True})
 
-    async def _index(self, _request: Request) -> Reply:
+    async def _index(self, _scope: Scope, _receive: Receive) -> Reply:
         return json_reply([describe.index_entry(model) for model in self.service.models.values()])
 
-    async def _model(self, request: Request) -> Reply:
-        return json_reply(describe.metadata(self.service.model(_path_model(request))))
+    async def _model(self, scope: Scope, _receive: Receive) -> Reply:
+        return json_reply(describe.metadata(self.service.model(_path_model(scope))))
 
-    async def _model_ready(self, request: Request) -> Reply:
-        return json_reply({"name": self.service.warm_model(_path_model(request)).name, "ready": True})
+    async def _model_ready(self, scope: Scope, _receive: Receive) -> Reply:
+        return json_reply({"name": self.service.warm_model(_path_model(scope)).name, "ready": True})
 
 
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
@@ -192,7 +191,7 @@ class _Endpoint:
         began = time.perf_counter()
         if scope["method"] in self._methods:
             try:
-                reply = await self._app.outcome(self._handler, Request(scope, receive))
+                reply = await self._app.outcome(self._handler, scope, receive)
             except Disconnected:
                 scope["state"]["connection"].abandon()
                 return
@@ -215,8 +214,8 @@ def _refused(refusal: Refusal) -> Reply:
     return Reply(refusal.body(), status=refusal.status, headers=refusal.headers)
 
 
-def _path_model(request: Request) -> str:
-    parameters: dict[str, Any] = request.path_params
+def _path_model(scope: Scope) -> str:
+    parameters: dict[str, Any] = scope["path_params"]
     version = parameters.get("version", VERSION)
     if version != VERSION:
         raise Refusal(404, f"there is no version {version[:40]!r}; each model has one, {VERSION!r}")

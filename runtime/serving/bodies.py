@@ -7,7 +7,7 @@ import contextlib
 import zlib
 from collections.abc import Callable
 
-from starlette.requests import Request
+from starlette.types import Receive, Scope
 
 from runtime.serving.limits import Limits
 from runtime.serving.refusal import Disconnected, Refusal
@@ -16,15 +16,15 @@ DISCARD_SECONDS = 1.0  # for how long what is too long is still read
 _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
-def header(request: Request, name: bytes) -> str | None:
+def header(scope: Scope, name: bytes) -> str | None:
     """Return the first header of that name, in lower case; Starlette's own look-up decodes all of them."""
-    for key, value in request.scope["headers"]:
+    for key, value in scope["headers"]:
         if key == name:
             return str(value, "latin-1")
     return None
 
 
-async def read_body(request: Request, limits: Limits, hold: Callable[[int], None]) -> bytes:
+async def read_body(scope: Scope, receive: Receive, limits: Limits, hold: Callable[[int], None]) -> bytes:
     """Return the whole body; `hold` is told of its bytes as they come, and may refuse them.
 
     How long that may take is `runtime.serving.connection`'s to say.
@@ -33,10 +33,10 @@ async def read_body(request: Request, limits: Limits, hold: Callable[[int], None
         Refusal: 413, it is too long.
         Disconnected: the client left before its end.
     """
-    stated = header(request, b"content-length")
+    stated = header(scope, b"content-length")
     if stated is not None and int(stated) > limits.max_body:
-        raise await _too_long(request, limits)
-    message = await request.receive()
+        raise await _too_long(scope, receive, limits)
+    message = await receive()
     parts: list[bytes] = []
     length = 0
     while message["type"] == "http.request":
@@ -44,23 +44,23 @@ async def read_body(request: Request, limits: Limits, hold: Callable[[int], None
         length += len(part)
         if length > limits.max_body:
             parts.clear()
-            raise await _too_long(request, limits)
+            raise await _too_long(scope, receive, limits)
         hold(len(part))
         parts.append(part)
         if not message["more_body"]:
             return parts[0] if len(parts) == 1 else b"".join(parts)
-        message = await request.receive()
+        message = await receive()
     raise Disconnected
 
 
-async def _too_long(request: Request, limits: Limits) -> Refusal:
+async def _too_long(scope: Scope, receive: Receive, limits: Limits) -> Refusal:
     """Read on for a moment, so that a client that is still sending will see the answer, and return the refusal."""
     refusal = Refusal(413, f"the body is too long: at most {limits.max_body} bytes are taken")
     refusal.headers.append((b"connection", b"close"))
-    if header(request, b"expect") is None:  # who asks first has sent nothing, and is not told to go on
+    if header(scope, b"expect") is None:  # who asks first has sent nothing, and is not told to go on
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DISCARD_SECONDS):
-                while (await request.receive()).get("more_body"):
+                while (await receive()).get("more_body"):
                     pass
     return refusal
 

@@ -145,7 +145,8 @@ class Connection(HttpToolsProtocol):
             self._refusal = Refusal(400, f"more than {MAX_AHEAD} requests were sent ahead of their answers")
             raise httptools.HttpParserError("too many requests")
         self._in_head, self._begun, self._head_bytes, self._in_body = False, False, 0, True
-        self.expect_100_continue &= self.parser.get_http_version() == "1.1"  # before it, there was no such thing
+        if self.expect_100_continue and self.parser.get_http_version() != "1.1":  # before it, there was no such thing
+            self.expect_100_continue = False
         self._before = None if self._all_answered() else self.cycle
         super().on_headers_complete()
         self.scope["state"].update(connection=self, cycle=self.cycle)
