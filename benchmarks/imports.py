@@ -3,6 +3,7 @@
 python benchmarks/imports.py
 """
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -16,10 +17,11 @@ PROGRAMS = {
     "runtime": "import numpy, onnxruntime, runtime",
     "runtime.Classifier": "import numpy, onnxruntime\nfrom runtime import Classifier",
 }
-HEAVY = ("torch", "onnx", "matplotlib")
+HEAVY = {"torch", "onnx", "matplotlib"}
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     commands = {name: [sys.executable, "-c", program] for name, program in PROGRAMS.items()}
     for command in commands.values():
         measure(command)
@@ -29,12 +31,7 @@ def main() -> None:
         rows.append({name: measure(commands[name])[0] for name in order})
     base = "numpy and onnxruntime"
     program = f"import sys\nfrom runtime import Classifier\nprint(*({HEAVY!r} & sys.modules.keys()))"
-    loaded = subprocess.run(
-        [sys.executable, "-c", program.replace(repr(HEAVY), repr(set(HEAVY)))],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     figures = {
         "what": "whole process that imports and ends, in turn; medians, and medians of the ratios to the first",
         "rounds": ROUNDS,

@@ -3,8 +3,8 @@
 python benchmarks/overhead.py [MODEL...]
 """
 
+import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -39,9 +39,12 @@ def measure(classifier: Classifier, pixels: Any, calls: int) -> dict[str, float]
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", metavar="MODEL", nargs="*", default=["lenet"])
+    models = parser.parse_args().models
     images = fashion_mnist.load("test")[0]
     figures: dict[str, Any] = {}
-    for model in sys.argv[1:] or ["lenet"]:
+    for model in models:
         with Classifier(model, device="cpu") as classifier:
             figures[model] = {
                 f"batch {size}": measure(classifier, images[:size].copy(), calls) for size, calls in CALLS.items()

@@ -3,8 +3,8 @@
 python benchmarks/predict_batch.py [ROUNDS]
 """
 
+import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,7 +34,9 @@ def by_hand(session: Any, paths: list[Path]) -> list[int]:
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rounds", type=int, nargs="?", default=7)
+    rounds = parser.parse_args().rounds
     session = onnxruntime.InferenceSession(find_model(MODEL).path, providers=["CPUExecutionProvider"])
     classifier = Classifier(MODEL, device="cpu")
     ways: dict[str, Callable[[list[Path]], list[int]]] = {

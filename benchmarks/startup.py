@@ -3,6 +3,7 @@
 python benchmarks/startup.py
 """
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -41,6 +42,7 @@ def measure(command: list[str]) -> tuple[float, float]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         picture = Path(scratch) / "a.png"
         Image.fromarray(fashion_mnist.load("test")[0][0, 0]).save(picture)
