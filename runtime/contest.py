@@ -192,7 +192,9 @@ def take_turns(
 def check_ways(ways: Sequence[str]) -> None:
     """Raise UsageError unless all of them are known."""
     if unknown := [way for way in ways if way not in WAYS]:
-        raise UsageError(f"there is nothing to compare with called {', '.join(unknown)}; known are {', '.join(WAYS)}")
+        raise UsageError(
+            f"there is no way {', '.join(map(repr, unknown))} to compare with; expected some of {', '.join(WAYS)}"
+        )
 
 
 def compare(

@@ -185,8 +185,10 @@ def find_model(model: str | os.PathLike[str] | None = None) -> StoredModel:
 
     nearest = difflib.get_close_matches(text, known, n=1)
     hint = f": did you mean {nearest[0]!r}? Models here" if nearest else "; models here"
-    have = ", ".join(known) or "none; export one with `zoo export`"
-    raise ModelNotFound(f"there is no model {text!r} on this machine{hint}: {have}")
+    have = ", ".join(known) or "none"
+    raise ModelNotFound(
+        f"there is no model {text!r} on this machine{hint}: {have}; `zoo train` and `zoo export` make others"
+    )
 
 
 def shipped_models() -> list[StoredModel]:

@@ -19,6 +19,8 @@ ERRORS: list[tuple[str, list[str], int, str]] = [
     ("runtime", ["predict"], 2, "Missing argument"),
     ("runtime", ["predict", "a.png", "--json", "--csv"], 2, "exclude each other"),
     ("runtime", ["predict", "-m", "lenat", "a.png"], 1, "did you mean 'lenet'? Models here: lenet, lenet-modern"),
+    ("runtime", ["predict", "-m", "vgg", "a.png"], 1, "'vgg' on this machine; models here: lenet, "),
+    ("runtime", ["predict", "-m", "vgg", "a.png"], 1, "; `zoo train` and `zoo export` make others"),
     ("runtime", ["predict", "-m", "no/such.onnx", "a.png"], 1, "there is no model file at no/such.onnx"),
     ("runtime", ["predict", "missing.png", "--device", "cpu"], 1, "missing.png"),
     ("runtime", ["predict", "*.nothing"], 2, "matches nothing"),
