@@ -111,7 +111,7 @@ def test_a_way_without_weights_or_library_is_said_and_not_run(tmp_path: Path) ->
 
 
 def test_an_unknown_way_is_a_usage_error_that_lists_the_known() -> None:
-    with pytest.raises(UsageError, match="there is no way .tensorflow. to compare with; expected some of runtime"):
+    with pytest.raises(UsageError, match=r"there is no way .tensorflow. to compare with; expected some of runtime"):
         compare(
             ["tensorflow"], LENET, "cpu", threads=1, tf32=False, network="x", batch_sizes=[1], min_seconds=0, min_runs=1
         )
