@@ -67,11 +67,12 @@ def decode_grey(source: Source, max_pixels: int | None = None) -> tuple[Image.Im
     Raises:
         ImageError: it cannot be read; every kind but `size`.
     """
-    if isinstance(source, bytes) and (plain := plain_grey_png(source, max_pixels or MAX_PIXELS)):
-        return plain, "the picture"  # without all that is ready for what may be wrong with others
-    name = _name(source)
+    name, limit = _name(source), max_pixels or MAX_PIXELS
     try:
-        picture = _picture(source, name, max_pixels or MAX_PIXELS)
+        data = _whole_file(source, name)
+        if data and (plain := plain_grey_png(data, limit)):
+            return plain, name  # without all that is ready for what may be wrong with others
+        picture = _in_memory(source, name, limit) if data is None else _decoded(data, name, limit)
         return _upright(_grey(picture, name), picture.info.get("exif")), name
     except ImageError:
         raise
@@ -81,26 +82,34 @@ def decode_grey(source: Source, max_pixels: int | None = None) -> tuple[Image.Im
 
 def _name(source: Source) -> str:
     """How messages call the source; `repr` keeps a name with line breaks or broken Unicode printable."""
-    if isinstance(source, str | os.PathLike):
+    if not isinstance(source, bytes) and isinstance(source, str | os.PathLike):  # the latter takes its time
         return repr(os.fsdecode(source))
     return "the array" if isinstance(source, np.ndarray) else "the picture"
 
 
-def _picture(source: Source, name: str, max_pixels: int) -> Image.Image:
-    """The source as a decoded Pillow picture of a bearable size."""
-    if isinstance(source, np.ndarray):
-        return _from_array(source, max_pixels)
-    if isinstance(source, Image.Image):
-        _check_size(source, name, max_pixels)
-        source.load()
+def _whole_file(source: Source, name: str) -> bytes | None:
+    """The bytes of a file, wherever it is; None for what is a picture already."""
+    if isinstance(source, bytes):
         return source
     if isinstance(source, str | os.PathLike):
-        return _decoded(_file_bytes(source, name), name, max_pixels)
+        return _file_bytes(source, name)
+    if isinstance(source, np.ndarray | Image.Image):
+        return None
     data = source.read(MAX_FILE_BYTES + 1) if hasattr(source, "read") else source
     if isinstance(data, bytes | bytearray | memoryview):
-        return _decoded(bytes(data), name, max_pixels)
+        return bytes(data)
     expected = "a path, bytes, a binary stream, a Pillow picture or an array"
     raise ImageError("not_an_image", f"expected {expected}, found {type(data).__name__}")
+
+
+def _in_memory(source: Source, name: str, max_pixels: int) -> Image.Image:
+    """An array or a Pillow picture as a loaded Pillow picture of a bearable size."""
+    if isinstance(source, np.ndarray):
+        return _from_array(source, max_pixels)
+    assert isinstance(source, Image.Image)
+    _check_size(source, name, max_pixels)
+    source.load()
+    return source
 
 
 def _file_bytes(path: str | os.PathLike[str], name: str) -> bytes:
@@ -164,8 +173,6 @@ def _decoded(data: bytes, name: str, max_pixels: int) -> Image.Image:
         raise ImageError("not_an_image", f"{name} is none of {', '.join(FORMATS)}: it begins with {data[:12]!r}")
     if kind == "WEBP" and len(data) < 8 + int.from_bytes(data[4:8], "little"):
         raise ImageError("truncated", f"{name} is truncated: it ends before the length that its header states")
-    if kind == "PNG" and (plain := plain_grey_png(data, max_pixels)):
-        return plain
     with _hushed(kind in ("TIFF", "AVIF") or (kind == "PNG" and b"acTL" in data)):
         picture = _plugin(FORMATS[kind][2])(io.BytesIO(data))
         _check_size(picture, name, max_pixels)
