@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import sys
 import traceback
@@ -17,6 +16,7 @@ from typing import IO, Any, Self, TypeVar
 import click
 
 from runtime.errors import FashionZooError
+from runtime.strict_json import to_json
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
 _DEBUG = "fashion_zoo.debug"
@@ -145,7 +145,7 @@ def emit(text: str) -> None:
 
 def emit_json(document: Any, *, indent: int | None = 2) -> None:
     """Print one JSON document as results."""
-    emit(json.dumps(document, indent=indent))
+    emit(to_json(document, indent=indent))
 
 
 def note(text: str) -> None:

@@ -6,6 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
+import onnx.numpy_helper
 import pytest
 from command_line import ROOT, call
 
@@ -37,6 +40,23 @@ def test_zoo_verify_passes_the_published_model_and_exits_with_3_for_another_mode
     assert (bad.exit_code, document["passed"]) == (3, False)
     assert {"name", "passed", "detail"} <= set(document["checks"][0])
     assert json.loads((tmp_path / "report.json").read_text()) == document
+
+
+def test_zoo_verify_gives_json_that_every_reader_takes_of_a_file_whose_logits_are_no_numbers(tmp_path: Path) -> None:
+    model = onnx.load(ROOT / "weights" / "lenet" / "model.onnx")
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name == "network.0.weight")
+    weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * np.float32("nan"), weight.name))
+    onnx.save(model, tmp_path / "nan.onnx")
+    report = tmp_path / "report.json"
+    result = call("zoo", "verify", "lenet", "--onnx", tmp_path / "nan.onnx", "--images", "10", "--json", "-o", report)
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    document = json.loads(result.stdout, parse_constant=refuse)
+    (parity,) = [check for check in document["checks"] if check["name"] == "parity"]
+    assert (result.exit_code, parity["passed"], parity["measures"]["logits"]["max_abs_diff"]) == (3, False, None)
+    assert json.loads(report.read_text(), parse_constant=refuse) == document
 
 
 def own_copy(home: Path) -> Path:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 from pathlib import Path
 
 from export.artifact import CHECKPOINT_FILE, expectations
@@ -13,6 +12,7 @@ from runtime import fashion_mnist
 from runtime.atomic import require_writable, write_bytes
 from runtime.errors import ModelInvalid, ModelNotFound
 from runtime.store import MAX_MODEL_BYTES, StoredModel, find_model, folders, read_index, read_rebuildable
+from runtime.strict_json import to_json
 from zoo.checkpoint import load as load_checkpoint
 from zoo.models import canonical_name
 from zoo.trained import describe, load_trained
@@ -58,7 +58,7 @@ def verify_stored(
     if stored.entry is not None and (damage := _damage(content, stored.entry["sha256"])):
         report = dataclasses.replace(report, checks=(damage, *report.checks))
     if output is not None:
-        write_bytes(output, (json.dumps(report.as_dict(), indent=2) + "\n").encode())
+        write_bytes(output, (to_json(report.as_dict(), indent=2) + "\n").encode())
     return report
 
 

@@ -1,0 +1,23 @@
+"""JSON that every reader takes: the standard (RFC 8259) has no word for infinity, nor for what is no number."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+
+def to_json(document: Any, *, indent: int | None = None) -> str:
+    """Return a document as JSON, with null in place of every number that is not finite."""
+    try:
+        return json.dumps(document, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(document), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
