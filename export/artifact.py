@@ -99,7 +99,7 @@ def export_network(
 def expectations(description: Description) -> dict[str, Any]:
     """Return the metadata that a file of this description must declare."""
     fields = description.metadata(None)
-    return {name: fields[name] for name in ("model", "labels", "recipe", "seed", "epochs", "checkpoint")}
+    return {name: fields[name] for name in ("model", "labels", "recipe", "seed", "epochs", "checkpoint", "license")}
 
 
 def _frozen(

@@ -47,7 +47,7 @@ def first_departure(subject: Subject, images: Pixels, noise_multiple: float) -> 
     exact = _results(subject.double_rounded.network, subject.double_rounded, images)
     own = _results(subject.rounded, subject.rounded, images)
     ran = [(name, subject.network.get_submodule(name)) for name in exact]
-    values = values_of_modules(ran, subject.plain.graph, subject.provenance.places)
+    values = values_of_modules(ran, subject.network, subject.plain.graph, subject.provenance.places)
     merged = set(subject.provenance.folded.values())  # a layer that a batch norm was folded into has no result
     order = in_order(subject.plain.graph)
     told = sorted((order[value], name) for name, value in values.items() if name not in merged and value in order)

@@ -3,6 +3,7 @@ and where there is neither, by the order of execution."""
 
 import ast
 from collections import defaultdict
+from itertools import pairwise
 
 import onnx
 from torch import nn
@@ -21,12 +22,13 @@ _OPERATORS: dict[type[nn.Module], tuple[str, ...]] = {
 
 
 def values_of_modules(
-    ran: list[tuple[str, nn.Module]], graph: onnx.GraphProto, places: dict[str, onnx.NodeProto]
+    ran: list[tuple[str, nn.Module]], network: nn.Module, graph: onnx.GraphProto, places: dict[str, onnx.NodeProto]
 ) -> dict[str, str]:
     """Return the name of the value that holds each module's result, for those that can be told.
 
     Args:
         ran: leaf modules in the order they ran.
+        network: which they are modules of.
         graph: the file's graph.
         places: nodes by module, where the weights tell.
     """
@@ -34,8 +36,8 @@ def values_of_modules(
     once = {name for name in names if names.count(name) == 1}  # of a shared module, no one value is the result
     found = {name: node.output[0] for name, node in places.items() if name in once}
     pools = {name for name, module in ran if isinstance(module, nn.AdaptiveAvgPool2d)}
-    for name, node in _by_scope(graph, once).items():
-        if name not in pools or not _drops_sizes(node):
+    for name, node in _by_scope(graph, {name for name, _ in network.named_modules()}).items():
+        if name in once and (name not in pools or not _drops_sizes(node)):
             found.setdefault(name, node.output[0])
     claimed = set(found.values())
     for kind, operators in _OPERATORS.items():
@@ -53,7 +55,8 @@ def _by_scope(graph: onnx.GraphProto, modules: set[str]) -> dict[str, onnx.NodeP
     found: dict[str, onnx.NodeProto] = {}
     for node in graph.node:
         for scope in _scopes(node):
-            # The exporter may have put a wrapper around the network: `classifier.network.0`.
+            # The exporter may have put a wrapper around the network: `classifier.network.0`. The longest name counts,
+            # be it that of a block: what `1.0` computes is not the result of the layer `0`.
             parts = scope.split(".")
             name = next((".".join(parts[i:]) for i in range(len(parts)) if ".".join(parts[i:]) in modules), None)
             if name:
@@ -76,8 +79,10 @@ def _scopes(node: onnx.NodeProto) -> list[str]:
                 break
             if isinstance(listed, list) and len(listed) > 1:
                 return [str(listed[-2])]
-    before = node.name.rpartition("/")[0].strip("/")  # ours: network.0/Conv; TorchScript's: /network/network.0/Conv
-    return [before.rpartition("/")[2], before.replace("/", ".")] if before else []
+    # Ours: network.0.f/Conv; TorchScript's: /network/network.0/f/Conv, where a layer repeats what a list is called.
+    steps = node.name.rpartition("/")[0].strip("/").split("/")
+    kept = [step for step, after in pairwise([*steps, ""]) if not after.startswith(f"{step}.")]
+    return [".".join(kept)] if any(kept) else []
 
 
 def in_order(graph: onnx.GraphProto) -> dict[str, int]:

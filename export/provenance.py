@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from torch import nn
 
+from export.bends import bend_problems
 from export.constants import Constants, resize_problems
 from export.origins import Origins, fold, origins_of, scale_and_shift
 from export.precision import Precision
@@ -188,7 +189,9 @@ class _Matching:
             if name in self.result.sources:
                 problem = constants.wrong_limit(stored) or self._read_more(stored)
                 self.result.problems += [problem] if problem else []
-            elif any(node.op_type == "Resize" and index in (1, 2) for node, index, _ in stored.readers):
+            elif stored.readers and all(
+                node.op_type == "Resize" and index in (1, 2) for node, index, _ in stored.readers
+            ):
                 self.result.sources[name] = "scales of a resize"
             elif (source := constants.source(stored)) is not None:
                 self.result.sources[name], numbers = source
@@ -200,6 +203,7 @@ class _Matching:
                     "it is no parameter, no constant of the network's code and no fold of them"
                 )
         self.result.problems += constants.problems(self.model)
+        self.result.problems += bend_problems(self.model.graph, self.origins.calls)
         self.result.problems += resize_problems(self.model.graph, self.shapes, self.origins.scalars)
 
     def _read_more(self, stored: Stored) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx.numpy_helper as nph
-from mutants import ALL, LENETS, SMALL_RESNET, Model, Mutation, attribute, node, tensor
+from mutants import ALL, LENETS, SMALL_RESNET, Model, Mutation, attribute, metadata, node, tensor
 from onnx import TensorProto
 from onnx.helper import make_attribute, make_node
 
@@ -174,6 +174,95 @@ def region(count: int) -> Mutation:
     return mutate
 
 
+def reduced(model: Model, op_type: str, value: str, result: str, axes: list[int]) -> onnx.NodeProto:
+    """A sum or a maximum over axes, which some opsets take as an input and some as an attribute."""
+    opset = model.opset_import[0].version
+    if opset < (13 if op_type == "ReduceSum" else 18):
+        return make_node(op_type, [value], [result], name=result, axes=axes)
+    model.graph.initializer.append(nph.from_array(np.array(axes, np.int64), f"{result}_axes"))
+    return make_node(op_type, [value, f"{result}_axes"], [result], name=result)
+
+
+def darkest_subtracted(*, neighbours: bool) -> Mutation:
+    """Pixels above the darkest of the batch, or of three pictures beside each other: all real ones have a black one."""
+
+    def mutate(model: Model) -> None:
+        value = node(model, "Cast").output[0]
+        steps = [make_node("Neg", [value], ["dark"], name="dark")]
+        if neighbours:
+            window = {"kernel_shape": [3, 1], "pads": [1, 0, 1, 0]}
+            steps += [
+                reduced(model, "ReduceMax", "dark", "each", [1, 2, 3]),
+                make_node("Transpose", ["each"], ["side"], name="side", perm=[1, 2, 0, 3]),
+                make_node("MaxPool", ["side"], ["beside"], name="beside", **window),
+                make_node("Transpose", ["beside"], ["darkest"], name="darkest", perm=[2, 0, 1, 3]),
+            ]
+        else:
+            steps.append(reduced(model, "ReduceMax", "dark", "darkest", [0, 1, 2, 3]))
+        put_behind(model, value, *steps, make_node("Add", [value, "darkest"], ["above"], name="above"))
+
+    return mutate
+
+
+def steadied_by_the_batch(model: Model) -> None:
+    """A softmax that takes off the largest logit of all images, not of each."""
+    softmax = node(model, "Softmax")
+    (logits,), (result,) = softmax.input, softmax.output
+    model.graph.node.remove(softmax)
+    model.graph.node.extend(
+        [
+            reduced(model, "ReduceMax", logits, "largest", [0, 1]),
+            make_node("Sub", [logits, "largest"], ["below"], name="below"),
+            make_node("Exp", ["below"], ["power"], name="power"),
+            reduced(model, "ReduceSum", "power", "powers", [1]),
+            make_node("Div", ["power", "powers"], [result], name="share"),
+        ]
+    )
+
+
+def one_pixel(*op_types: str) -> Mutation:
+    """Something is added where one certain pixel outshines all others together, as on no picture at hand."""
+
+    def mutate(model: Model) -> None:
+        value = node(model, "Cast").output[0]
+        steps = [
+            make_node("Slice", [value, "from", "to", "axes"], ["pixel"], name="pixel"),
+            reduced(model, "ReduceSum", value, "all", [1, 2, 3]),
+            make_node("Add", ["pixel", "pixel"], ["twice"], name="twice"),
+            make_node("Sub", ["twice", "all"], ["step_0"], name="step_0"),
+        ]
+        for number, op_type in enumerate(op_types):
+            inputs = [f"step_{number}", *(["step_0"] if op_type in ("Add", "Mul") else [])]
+            steps.append(make_node(op_type, inputs, [f"step_{number + 1}"], name=f"step_{number + 1}"))
+        steps.append(make_node("Add", [value, steps[-1].output[0]], ["more"], name="more"))
+        where = {"from": np.array([5, 5]), "to": np.array([6, 6]), "axes": np.array([2, 3])}
+        put_behind(model, value, *steps, **where)
+
+    return mutate
+
+
+def scales_as_factor(model: Model) -> None:
+    """What a Resize scales by is read by a product, too."""
+    resize = node(model, "Resize")
+    value, scales = resize.output[0], resize.input[2]
+    first = make_node("Slice", [scales, "from", "to"], ["factor"], name="factor")
+    ends = {"from": np.array([0]), "to": np.array([1])}
+    put_behind(model, value, first, make_node("Mul", [value, "factor"], ["scaled"], name="scaled"), **ends)
+
+
+def said_of_axis(axis: int) -> Mutation:
+    def mutate(model: Model) -> None:
+        model.graph.value_info[2].type.tensor_type.shape.dim[axis].dim_param = "batch"
+
+    return mutate
+
+
+def said_once_more(model: Model) -> None:
+    """The same value twice, the second time with the batch where its channels are."""
+    model.graph.value_info.add().CopyFrom(model.graph.value_info[2])
+    model.graph.value_info[-1].type.tensor_type.shape.dim[1].dim_param = "batch"
+
+
 NUMBER_MUTANTS: list[tuple[str, str, tuple[str, ...], Mutation]] = [
     ("a limit in an attribute", "weights", ALL, limited_by_constant(value_float=1e4)),
     ("a limit in a list of an attribute", "weights", ALL, limited_by_constant(value_floats=[1e4])),
@@ -198,6 +287,19 @@ NUMBER_MUTANTS: list[tuple[str, str, tuple[str, ...], Mutation]] = [
     ("a Pad of the batch", "batch", ALL, padded_batch),
     ("a region of interest", "weights", SMALL_RESNET, region(8)),
     ("a large region of interest", "weights", SMALL_RESNET, region(100_000)),
+    ("scales that are a factor, too", "weights", SMALL_RESNET, scales_as_factor),
+    ("the darkest pixel of the batch subtracted", "batch", ALL, darkest_subtracted(neighbours=False)),
+    ("the darkest pixel of neighbours subtracted", "batch", ALL, darkest_subtracted(neighbours=True)),
+    ("a softmax steadied by the batch", "batch", ALL, steadied_by_the_batch),
+    ("one pixel waited for by Relu", "weights", ALL, one_pixel("Relu")),
+    ("one pixel waited for by Sigmoid", "weights", ALL, one_pixel("Sigmoid", "Mul")),
+    ("one pixel waited for by Abs", "weights", ALL, one_pixel("Abs", "Add")),
+    ("one pixel waited for by Exp", "weights", ALL, one_pixel("Exp")),
+    ("the channels said to be the batch", "structure", ALL, said_of_axis(1)),
+    ("the width said to be the batch", "structure", ALL, said_of_axis(3)),
+    ("a shape said twice", "structure", ALL, said_once_more),
+    ("an attribute that no operator has", "closed world", LENETS, attribute("Conv", __note="x" * 1000)),
+    ("another license", "signature", ("lenet",), metadata("license", '"GPL-3.0"')),
 ]
 
 

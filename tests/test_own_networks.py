@@ -1,5 +1,7 @@
 """Networks that users write, of parts that no network of the zoo has: they pass every gate, or are refused in words."""
 
+import io
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx.helper
 import onnx.numpy_helper
 import pytest
 import torch
@@ -18,6 +21,7 @@ from export import Description, VerificationFailed, export_network, verify
 from export.gates.weights import weights as weights_gate
 from export.graph import NotTranslatable, build_graph
 from export.subject import GateFailure, Subject
+from runtime.contract import encode_metadata
 from runtime.errors import UsageError
 from runtime.fashion_mnist import LABELS
 
@@ -108,6 +112,34 @@ class Cut(nn.Module):
         return self.dense(gated.sum((2, 3)) - gated.abs().mean((2, 3)))  # type: ignore[no-any-return]
 
 
+class Block(nn.Module):
+    """Functions among modules: the name of what they compute is the block's, `3.0`, not that of the layer `0`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU6())
+
+    def forward(self, values: Tensor) -> Tensor:
+        return torch.relu(values + self.layers(values))
+
+
+class BothOutputs(nn.Module):
+    """What a user puts around a network to export it without this package."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.wrapped = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.wrapped(images)
+        return logits, logits.softmax(1)
+
+
+def blocks() -> nn.Module:
+    last = [nn.Conv2d(8, 4, 1), nn.Mish(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return chain(nn.Conv2d(1, 8, 3, 2), nn.ReLU(), nn.Sequential(Block(), nn.Hardswish()), *last, nn.Linear(4, 10))
+
+
 def activations() -> nn.Module:
     """Some that are one operator of ONNX, and some that are several."""
     layers: list[nn.Module] = [nn.Flatten()]
@@ -151,6 +183,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "one convolution, two norms": OneConvolutionTwoNorms,
     "cut": Cut,
     "more activations": activations,
+    "blocks": blocks,
 }
 
 
@@ -171,6 +204,55 @@ def test_a_network_of_other_parts_passes_every_gate(name: str, pictures: dict[st
     report = verify(network, build_graph(network, DESCRIPTION.metadata(None)), **pictures)
 
     assert report.passed, report.failures
+
+
+def test_a_block_of_layers_in_a_file_of_the_older_exporter_is_not_taken_for_another(pictures: dict[str, Any]) -> None:
+    network, written = made("blocks"), io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            BothOutputs(network),
+            (torch.zeros(2, 1, 28, 28, dtype=torch.uint8),),
+            written,
+            input_names=["image"],
+            output_names=["logits", "probabilities"],
+            dynamic_axes={name: {0: "batch"} for name in ("image", "logits", "probabilities")},
+            opset_version=17,
+            dynamo=False,
+        )
+    model = onnx.load_from_string(written.getvalue())
+    onnx.helper.set_model_props(model, encode_metadata(DESCRIPTION.metadata(None)))
+    report = verify(network, model.SerializeToString(), **pictures)
+
+    assert report.passed, report.failures
+
+
+def clipped_where_the_network_is_not(model: onnx.ModelProto) -> None:
+    """A Relu becomes the Clip that stands elsewhere: these values do not reach 6."""
+    limited = next(node for node in model.graph.node if node.op_type == "Clip")
+    free = next(node for node in model.graph.node if node.op_type == "Relu")
+    free.op_type = "Clip"
+    free.input.extend(limited.input[1:])
+
+
+def not_clipped_where_the_network_is(model: onnx.ModelProto) -> None:
+    limited = next(node for node in model.graph.node if node.op_type == "Clip")
+    limited.op_type, unread = "Relu", set(limited.input[1:])
+    del limited.input[1:]
+    for tensor in [tensor for tensor in model.graph.initializer if tensor.name in unread]:
+        model.graph.initializer.remove(tensor)
+
+
+@pytest.mark.parametrize("mutate", [clipped_where_the_network_is_not, not_clipped_where_the_network_is])
+def test_a_limit_that_no_picture_reaches_is_counted(
+    mutate: Callable[[onnx.ModelProto], None], pictures: dict[str, Any]
+) -> None:
+    network = made("blocks")
+    model = onnx.load_from_string(build_graph(network, DESCRIPTION.metadata(None)))
+    mutate(model)
+    subject = Subject(network, model.SerializeToString(), pictures["images"], pictures["labels"], {})
+    with pytest.raises(GateFailure, match="cut off above, where the network does so 2 times"):
+        weights_gate(subject)
 
 
 def test_a_fold_into_a_transposed_convolution_is_recomputed_group_by_group(pictures: dict[str, Any]) -> None:

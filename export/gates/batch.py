@@ -1,15 +1,17 @@
 """Gate: any number of images gives what each of them gives alone. Exporters freeze the batch without saying so.
 
-All pictures are run in one batch, and some of them again: alone, and in smaller batches that stand elsewhere among the
-others. What can tie rows together is a sum, a maximum, a softmax or a reshape across the batch, which does it to every
-row, so that another size shows it. What adds or picks rows by their number, as Pad, Resize, Slice and Split do,
-could begin to do so at the thousandth: on the batch's axis these are refused as they stand.
+Real pictures are run in one batch, and some of them again: alone, and in smaller batches that stand elsewhere among
+the others; the dull and the extreme ones of the parity, which share nothing, together and alone. What ties rows
+together as a softmax or a reshape across the batch shows in another size. A sum or a maximum over the batch may be the
+same for all pictures at hand, and what adds or picks rows by their number, as Pad, Resize, Slice and Split do, could
+begin to do so at the thousandth: these are refused as they stand.
 """
 
 import numpy as np
 import onnx
 import onnx.helper
 
+from export.gates.parity import RANDOM, REAL
 from export.stored import called, constants_in
 from export.subject import Finding, GateFailure, Pixels, Subject
 from runtime import contract
@@ -47,10 +49,28 @@ def batch(subject: Subject) -> Finding:
             if not difference <= tolerance:
                 raise GateFailure(_sentence(size, f"among {max(SIZES)}", difference, tolerance))
             worst = max(worst, difference)
+    worst = max(worst, _strange_company(subject, tolerance))
     return Finding(
         f"batches of {', '.join(map(str, SIZES))} give each image the same logits within {worst:.2g}",
         {"max_abs_diff": worst},
     )
+
+
+def _strange_company(subject: Subject, tolerance: float) -> float:
+    """Run pictures that are not like the real ones together and alone; return the largest difference.
+
+    Real pictures are alike: all have a black pixel, say, so that what they share does not show among them.
+    """
+    kinds = {kind: pictures for kind, pictures in subject.parity_inputs.items() if kind not in (REAL, RANDOM)}
+    images = np.concatenate(list(kinds.values()))
+    together, worst = _run(subject, images), 0.0
+    for index in range(len(images)):
+        difference = _largest(together[index : index + 1], _run(subject, images[index : index + 1]))
+        if not difference <= tolerance:
+            words = _sentence(len(images), "one by one", difference, tolerance)
+            raise GateFailure(f"of {' and '.join(kinds)}, {words}")
+        worst = max(worst, difference)
+    return worst
 
 
 def _require_symbol(subject: Subject) -> None:
@@ -73,6 +93,9 @@ def _require_symbol(subject: Subject) -> None:
         dims = info.type.tensor_type.shape.dim
         if not dims or dims[0].dim_param != contract.BATCH:
             raise GateFailure(f"the first dimension of {info.name!r} should be 'batch', but is fixed")
+    for name, shape in subject.examination.shapes.items():
+        if name in pictures and 0 not in shape and not any(isinstance(size, str) for size in shape):
+            raise GateFailure(f"{name!r} is {list(shape)} for any number of images: all of them have a part in it")
 
 
 def _rows_problem(node: onnx.NodeProto, subject: Subject) -> str | None:

@@ -117,6 +117,7 @@ OPERATORS = frozenset(
         "Sigmoid",
         "Slice",
         "Softmax",
+        "Softplus",
         "Softsign",
         "Split",
         "Sqrt",
@@ -128,13 +129,20 @@ OPERATORS = frozenset(
     ]
 )
 # What to write in place of an operator that networks often have, in PyTorch's words.
+_CONDITION = "a condition on values is best written with torch.relu, clamp, maximum or minimum"
 _ADVICE = {
+    "DepthToSpace": "use ConvTranspose2d in place of PixelShuffle",
+    "Equal": _CONDITION,
     "Expand": "give the sizes as numbers; what is added or multiplied is stretched by itself",
     "Gather": "cut with a slice, as x[:, 0:1], in place of an index",
-    "Greater": "a condition on values is best written with torch.relu, clamp, maximum or minimum",
+    "GatherND": "an adaptive pooling should have a size that divides its input's",
+    "Greater": _CONDITION,
+    "GreaterOrEqual": _CONDITION,
     "InstanceNormalization": "use BatchNorm2d or LayerNorm; on a plain picture this one enlarges rounding",
+    "Less": _CONDITION,
+    "LessOrEqual": _CONDITION,
     "Shape": "give the sizes as numbers, with -1 for the images, and write norms and attention with sums and products",
-    "Where": "a condition on values is best written with torch.relu, clamp, maximum or minimum",
+    "Where": _CONDITION,
 }
 
 
@@ -183,7 +191,9 @@ def _refusal(reason: str) -> str:
 
 def _domain_problem(model: onnx.ModelProto) -> str | None:
     domains = sorted({opset.domain for opset in model.opset_import if opset.domain not in ("", "ai.onnx")})
-    return f"only the ai.onnx domain is allowed, but the file imports {', '.join(domains)}" if domains else None
+    used = {node.domain for node in model.graph.node}.intersection(domains)
+    advice = "" if used else "; no node is of them: delete them from its opset_import"  # onnxruntime writes them so
+    return f"only the ai.onnx domain is allowed, but the file imports {', '.join(domains)}{advice}" if domains else None
 
 
 def _node_problem(node: onnx.NodeProto) -> str | None:
@@ -197,6 +207,8 @@ def _node_problem(node: onnx.NodeProto) -> str | None:
     if getattr(node, "overload", ""):
         return f"functions are not allowed, but node {node.name!r} names an overload of one, {node.overload[:40]!r}"
     for attribute in node.attribute:
+        if attribute.name.startswith("__"):  # onnx's checker lets these pass
+            return f"node {node.name!r} has the attribute {attribute.name[:40]!r}, which no operator has"
         if attribute.ref_attr_name:
             return f"{attribute.name} of node {node.name!r} refers to an attribute of a function, and there is none"
         low, high = _BOUNDS.get(attribute.name, (-MAX_INTEGER, MAX_INTEGER))

@@ -27,7 +27,7 @@ NOISE_MULTIPLE = 8
 REAL_IMAGES = 256
 RANDOM_IMAGES = 64
 ASCENT_STEPS, ASCENT_STEP = 6, 40  # from any picture, every pixel can reach black or white
-REAL, OUTPUTS = "real images", (contract.LOGITS, contract.PROBABILITIES)
+REAL, RANDOM, OUTPUTS = "real images", "random pixels", (contract.LOGITS, contract.PROBABILITIES)
 
 
 def parity(subject: Subject) -> Finding:
@@ -136,7 +136,7 @@ def parity_inputs(real: Pixels, network: nn.Module) -> dict[str, Pixels]:
     boards = [np.where((rows // size + columns // size) % 2, 255, 0) for size in (1, 2, 4, 7)]
     ramps = [rows * 9, columns * 9, np.full((28, 28), 127)]
     dull = np.stack([np.zeros((28, 28)), np.full((28, 28), 255), *single, *boards, *ramps]).astype(np.uint8)
-    groups = {REAL: real[:REAL_IMAGES], "random pixels": random, "dull images": dull[:, None]}
+    groups = {REAL: real[:REAL_IMAGES], RANDOM: random, "dull images": dull[:, None]}
     return groups | ascended(network, real)
 
 

@@ -63,9 +63,8 @@ def shapes(subject: Subject) -> Finding:
 def layer_shapes(subject: Subject) -> list[LayerShape]:
     """Return every leaf module of the network in the order it ran, its shape from three sources side by side."""
     calls = subject.trace.calls
-    values = values_of_modules(
-        [(call.name, call.module) for call in calls], subject.model.graph, subject.provenance.places
-    )
+    ran = [(call.name, call.module) for call in calls]
+    values = values_of_modules(ran, subject.network, subject.model.graph, subject.provenance.places)
     values[""] = contract.LOGITS
     in_file = subject.examination.shapes
     rows = []

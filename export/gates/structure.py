@@ -84,14 +84,16 @@ def _stale_shape(subject: Subject) -> str | None:
         if real and said != real:
             names = onnx.TensorProto.DataType.Name
             return f"{info.name!r} is said to be {names(said)}, but the graph computes {names(real)}"
-        stored = tuple(dim.dim_value for dim in info.type.tensor_type.shape.dim)
         found = shapes.get(info.name)
-        if not stored or found is None:
+        if not info.type.tensor_type.shape.dim or found is None:
             continue
-        # A symbol on either side is for the gate of the batch.
-        if len(stored) != len(found) or any(
-            told and isinstance(size, int) and size and told != size for told, size in zip(stored, found, strict=True)
-        ):
-            sizes = [dim.dim_param or dim.dim_value for dim in info.type.tensor_type.shape.dim]
+        sizes = [dim.dim_param or dim.dim_value for dim in info.type.tensor_type.shape.dim]
+        if len(sizes) != len(found) or any(map(_contradicts, sizes, found)):
             return f"{info.name!r} is said to be {sizes}, but the graph computes {list(found)}"
     return None
+
+
+def _contradicts(told: int | str, real: int | str) -> bool:
+    """Whether a stored size is not the one that is computed; 0 is one that is not known. Which symbol stands for a size
+    that grows with the batch is for the gate of the batch."""
+    return bool(told and real) and told != real and not (isinstance(told, str) and isinstance(real, str))
