@@ -1,12 +1,13 @@
 """`runtime serve` under load: 64 connections, one PNG each; batches against answers one by one, in turn.
 
-python benchmarks/serve_load.py [SECONDS] [ROUNDS]     60 seconds a server, in 3 parts
+python benchmarks/serve_load.py [SECONDS] [ROUNDS]     60 seconds a server, in 12 parts: a shared machine's speed drifts
 
 Every connection sends its next request when it has its answer. One by one is the same server with `--batch-size 1`: the
 same code, queue and thread, but each picture is decoded, run and answered by itself. It is measured with all threads
 and with one, since a single picture gains nothing from a second. The client shares the cores; every answer is checked.
 """
 
+import argparse
 import asyncio
 import contextlib
 import io
@@ -167,8 +168,11 @@ def requests_and_answers() -> list[tuple[bytes, bytes]]:
 
 
 def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("seconds", type=float, nargs="?", default=60.0)
+    parser.add_argument("rounds", type=int, nargs="?", default=12)
+    arguments = parser.parse_args()
+    seconds, rounds = arguments.seconds, arguments.rounds
     requests = requests_and_answers()
     parts: dict[str, list[dict[str, Any]]] = {name: [] for name in SERVERS}
     for turn in range(rounds):

@@ -8,7 +8,7 @@ import zlib
 from PIL import Image
 
 SMALL = 2**16  # pixels up to which preparing to decode takes longer than decoding
-_HEADER = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+PNG_HEADER = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 
 
 def plain_grey_png(data: bytes, max_pixels: int) -> Image.Image | None:
@@ -17,7 +17,7 @@ def plain_grey_png(data: bytes, max_pixels: int) -> Image.Image | None:
     Pillow's reader spends 0.1 ms on preparing for everything that a PNG may be, and holds Python's lock meanwhile; its
     decoder, used here alone, takes a tenth of that. Whatever is odd goes the long way, and gets its error there.
     """
-    if len(data) < 57 or data[:16] != _HEADER or data[24:29] != b"\x08\0\0\0\0" or data[37:41] != b"IDAT":
+    if len(data) < 57 or data[:16] != PNG_HEADER or data[24:29] != b"\x08\0\0\0\0" or data[37:41] != b"IDAT":
         return None
     width, height = struct.unpack_from(">II", data, 16)
     end = 41 + int.from_bytes(data[33:37], "big")

@@ -12,6 +12,9 @@ from running_server import RunningServer
 
 from runtime import Classifier
 
+pytest.importorskip("starlette", reason="the extra serve is not installed")
+from runtime.serving.inference import TensorJob, WantedOutput
+
 MODELS = ("lenet", "lenet-modern")
 Images = npt.NDArray[np.uint8]
 
@@ -285,6 +288,15 @@ def test_what_is_not_there_is_4xx_in_json(server: RunningServer, path: str, stat
     assert list(answer.json()) == ["error"]
     if status == 405:
         assert answer.headers["allow"] == "POST"
+
+
+def test_what_is_no_number_is_null_in_the_answer_and_never_a_word_that_json_lacks() -> None:
+    pixels = np.zeros((1, 1, 28, 28), np.uint8)
+    job = TensorJob(pixels, [WantedOutput("logits", False, 0)], None, "broken", ("a", "b"), lambda: False)
+    row = np.array([[np.nan, np.inf]], np.float32)
+
+    (output,) = json.loads(job.answer(row, row).body, parse_constant=pytest.fail)["outputs"]
+    assert output["data"] == [None, None]
 
 
 def test_a_compressed_body_is_taken_and_a_bomb_is_not(server: RunningServer, test_images: Images) -> None:

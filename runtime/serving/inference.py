@@ -19,6 +19,7 @@ import numpy.typing as npt
 from runtime.contract import INPUT, LOGITS, PROBABILITIES, SIDE
 from runtime.serving.refusal import Refusal
 from runtime.serving.reply import Reply
+from runtime.strict_json import to_json
 
 HEADER_LENGTH = b"inference-header-content-length"
 EXTENSIONS = ("binary_tensor_data", "classification")
@@ -64,7 +65,7 @@ class TensorJob:
         document: dict[str, Any] = {"model_name": self.model, "model_version": VERSION}
         if self.identity is not None:
             document["id"] = self.identity
-        header = json.dumps(document | {"outputs": outputs}).encode()
+        header = to_json(document | {"outputs": outputs}).encode()
         if not any(want.binary for want in self.wanted):
             return Reply(header)
         lengths = [(HEADER_LENGTH, b"%d" % len(header))]

@@ -16,11 +16,11 @@ import orjson
 
 from runtime import answers
 from runtime.images import Fit, Invert, Pixels, to_pixels
+from runtime.plain_png import PNG_HEADER
 from runtime.prediction import ranked
 from runtime.serving.refusal import Refusal
 from runtime.serving.reply import Reply
 
-_PNG_HEADER = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _QUICK_BYTES, _QUICK_PIXELS = 2**14, 2**12
 _SWITCH = {"true": True, "1": True, "false": False, "0": False}
 
@@ -85,7 +85,7 @@ def is_quick(picture: bytes) -> bool:
     It is then decoded in the event loop's own thread. The batch's thread would take Python's lock from the loop at
     every turn: in pairs measured in turn, a tenth fewer requests were answered so.
     """
-    if len(picture) > _QUICK_BYTES or len(picture) < 24 or not picture.startswith(_PNG_HEADER):
+    if len(picture) > _QUICK_BYTES or len(picture) < 24 or not picture.startswith(PNG_HEADER):
         return False
     width, height = struct.unpack_from(">II", picture, 16)
     return bool(width * height <= _QUICK_PIXELS)
@@ -98,10 +98,13 @@ class PictureJob:
     Attributes:
         picture: the file; once `decode` has been called, its pixels.
         source: what the answer calls it.
+        wish: what the query asks for.
         extra: what the answer says beside the prediction: model and device.
         labels: the K classes.
+        max_pixels: how large the picture may be.
         gone: whether the client has left.
         arrived: `time.perf_counter()` when the body was there.
+        rows: one picture is one row of a batch.
     """
 
     picture: bytes | Pixels

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.types import Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from runtime.strict_json import to_json
 
 JSON = b"application/json"
 _CLOSE = b"connection", b"close"
@@ -57,4 +58,4 @@ class Reply:
 
 def json_reply(document: Any) -> Reply:
     """Return a document as a reply."""
-    return Reply(json.dumps(document).encode())
+    return Reply(to_json(document).encode())
