@@ -27,7 +27,7 @@ def decoded_batches(sources: Iterable[S], batch_size: int, decode: Callable[[S],
 
     The sources are drawn in the caller's thread, at most one batch ahead of what is yielded, and none ahead in small
     batches: a live source then gets each answer before it is asked for more. Where drawing one raises, what came
-    before is yielded first. A generator that is abandoned stops its threads, after at most one chunk each.
+    before is yielded first. The threads of an abandoned generator end by themselves, after at most one chunk each.
     """
     waiting = iter(sources)
     group, failure = _draw(waiting, batch_size)
@@ -64,8 +64,9 @@ def decoded_batches(sources: Iterable[S], batch_size: int, decode: Callable[[S],
                 pending = submit()
                 yield ready
         finally:
-            one.shutdown(cancel_futures=True)
-            many.shutdown(cancel_futures=True)
+            # Nothing waits for the threads: Python may collect an abandoned generator in one of them.
+            one.shutdown(wait=False, cancel_futures=True)
+            many.shutdown(wait=False, cancel_futures=True)
     if failure:
         raise failure
 

@@ -1,7 +1,9 @@
 """Batches that are decoded ahead: in order, no more than two held, errors in place, nothing left running."""
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +19,13 @@ def decoders() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
 
 
+def still_decoding() -> list[threading.Thread]:
+    """The decoders that do not end by themselves."""
+    for thread in decoders():
+        thread.join(timeout=10)
+    return decoders()
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 9, 16, 50, 1000])
 @pytest.mark.parametrize("count", [0, 1, 9, 32, 100])
 def test_batches_come_in_order_and_whole(count: int, batch_size: int) -> None:
@@ -28,7 +37,7 @@ def test_batches_come_in_order_and_whole(count: int, batch_size: int) -> None:
 
     assert [item for batch in batches for item in batch] == [2 * number for number in range(count)]
     assert all(len(batch) == batch_size for batch in batches[:-1])
-    assert decoders() == []
+    assert still_decoding() == []
 
 
 @pytest.mark.parametrize(("seconds", "threads"), [(0.0, {1}), (0.005, {2, 3})])
@@ -90,7 +99,37 @@ def test_a_stream_that_is_abandoned_leaves_no_thread() -> None:
     assert decoders()
     del batches
 
-    assert decoders() == []
+    assert still_decoding() == []
+
+
+def test_a_stream_that_python_collects_in_a_decoder_ends_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when an exception's traceback holds the stream in a cycle, and a decoder happens to start the collector."""
+    abandoned, collected = threading.Event(), threading.Event()
+    complaints: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", complaints.append)
+
+    def decode(number: int) -> int:
+        if number == 150:
+            assert abandoned.wait(timeout=10)
+            gc.collect()
+            collected.set()
+        return number
+
+    cycle: list[Any] = [decoded_batches(iter(range(10_000)), 100, decode, 2)]
+    cycle.append(cycle)
+    next(cycle[0])
+    gone = weakref.ref(cycle[0])
+    gc.disable()
+    try:
+        del cycle
+        abandoned.set()
+        assert collected.wait(timeout=10)
+    finally:
+        gc.enable()
+
+    assert gone() is None
+    assert complaints == []
+    assert still_decoding() == []
 
 
 @pytest.mark.parametrize("batch_size", [4, 16])
@@ -115,7 +154,7 @@ def test_what_a_decoder_raises_reaches_the_caller_and_ends_the_threads() -> None
 
     with pytest.raises(ZeroDivisionError):
         list(decoded_batches(range(1000), 50, decode, 2))
-    assert decoders() == []
+    assert still_decoding() == []
 
 
 def test_bad_pictures_keep_their_place_among_many(test_images: npt.NDArray[np.uint8]) -> None:
