@@ -222,6 +222,7 @@ class Classifier:
             fit=fit,
             return_errors=return_errors,
             decoders=self._live.decoders,
+            spare=self._live.spare,
         )
 
     def _run(self, outputs: list[str], pixels: npt.NDArray[np.uint8], batch_size: int) -> list[npt.NDArray[np.float32]]:

@@ -15,6 +15,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, BinaryIO, TypeAlias
 
@@ -26,6 +27,15 @@ from runtime.errors import ImageError
 from runtime.plain_png import plain_grey_png
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A whole file that has been read, and what messages call it."""
+
+    data: bytes
+    name: str
+
 
 MAX_PIXELS = 2**26  # 8192 x 8192: at most 256 MiB decoded
 MAX_FILE_BYTES = 2**28  # 256 MiB: as many pixels, uncompressed and in colour
@@ -57,7 +67,24 @@ TURNS = {
 _warnings_lock = threading.Lock()
 
 
-def decode_grey(source: Source, max_pixels: int | None = None) -> tuple[Image.Image, str]:
+def read(source: Source | File) -> File | Image.Image | NDArray[Any]:
+    """Return a file whole, wherever it is, and what is a picture already as it is.
+
+    Raises:
+        ImageError: there is no such file, or it cannot be read.
+    """
+    if isinstance(source, File | Image.Image | np.ndarray):
+        return source
+    name = _name(source)
+    try:
+        return File(_whole_file(source, name), name)
+    except ImageError:
+        raise
+    except Exception as error:
+        raise _image_error(error, name) from error
+
+
+def decode_grey(source: Source | File, max_pixels: int | None = None) -> tuple[Image.Image, str]:
     """Return the source as a Pillow picture of mode L, upright, and what messages call it.
 
     Args:
@@ -67,12 +94,15 @@ def decode_grey(source: Source, max_pixels: int | None = None) -> tuple[Image.Im
     Raises:
         ImageError: it cannot be read; every kind but `size`.
     """
-    name, limit = _name(source), max_pixels or MAX_PIXELS
+    held, limit = read(source), max_pixels or MAX_PIXELS
+    name = held.name if isinstance(held, File) else _name(held)
     try:
-        data = _whole_file(source, name)
-        if data and (plain := plain_grey_png(data, limit)):
-            return plain, name  # without all that is ready for what may be wrong with others
-        picture = _in_memory(source, name, limit) if data is None else _decoded(data, name, limit)
+        if isinstance(held, File):
+            if plain := plain_grey_png(held.data, limit):
+                return plain, name  # without all that is ready for what may be wrong with others
+            picture = _decoded(held.data, name, limit)
+        else:
+            picture = _in_memory(held, name, limit)
         return _upright(_grey(picture, name), picture.info.get("exif")), name
     except ImageError:
         raise
@@ -87,14 +117,11 @@ def _name(source: Source) -> str:
     return "the array" if isinstance(source, np.ndarray) else "the picture"
 
 
-def _whole_file(source: Source, name: str) -> bytes | None:
-    """The bytes of a file, wherever it is; None for what is a picture already."""
+def _whole_file(source: str | os.PathLike[str] | bytes | BinaryIO, name: str) -> bytes:
     if isinstance(source, bytes):
         return source
     if isinstance(source, str | os.PathLike):
         return _file_bytes(source, name)
-    if isinstance(source, np.ndarray | Image.Image):
-        return None
     data = source.read(MAX_FILE_BYTES + 1) if hasattr(source, "read") else source
     if isinstance(data, bytes | bytearray | memoryview):
         return bytes(data)
@@ -102,11 +129,10 @@ def _whole_file(source: Source, name: str) -> bytes | None:
     raise ImageError("not_an_image", f"expected {expected}, found {type(data).__name__}")
 
 
-def _in_memory(source: Source, name: str, max_pixels: int) -> Image.Image:
+def _in_memory(source: Image.Image | NDArray[Any], name: str, max_pixels: int) -> Image.Image:
     """An array or a Pillow picture as a loaded Pillow picture of a bearable size."""
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
-    assert isinstance(source, Image.Image)
     _check_size(source, name, max_pixels)
     source.load()
     return source

@@ -1,14 +1,12 @@
-"""Decode the next batch while the session runs this one, in order, with at most two batches in memory."""
+"""Decode the next batch while the session runs this one, where that gains; at most two batches are in memory."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from typing import TypeVar
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -16,52 +14,63 @@ T = TypeVar("T")
 # A chunk is long enough that handing it over costs nothing, short enough to share a batch among the threads.
 CHUNK = 16
 FEW = 8  # pictures that are decoded sooner than a thread is started
-# One thread decodes pictures that take it less than this, and all of them any others. Most of a small file's time goes
-# by in Python, under Python's lock, over which several threads lose more than they gain: of 28x28 PNGs, on two idle
-# cores, two threads took 260 us each, one 100 us. A larger picture's goes by in Pillow, outside of the lock.
+# At most one thread decodes pictures that take it less than this, and all of them any others. Most of a small file's
+# time goes by in Python, under Python's lock, over which several threads lose more than they gain: of 28x28 PNGs, on
+# two idle cores, two threads took 260 us each, one 100 us. A larger picture's goes by in Pillow, outside of the lock.
 SMALL_SECONDS = 0.001
 
 
-def decoded_batches(sources: Iterable[S], batch_size: int, decode: Callable[[S], T], workers: int) -> Iterator[list[T]]:
-    """Yield `[decode(source), ...]` for each `batch_size` sources, in order.
+def decoded_batches(
+    sources: Iterable[S], batch_size: int, decode: Callable[[list[S]], list[T]], workers: int, *, spare: bool
+) -> Iterator[list[T]]:
+    """Yield `decode(sources)`, of one or more calls, for each `batch_size` sources, in order.
 
     The sources are drawn in the caller's thread, at most one batch ahead of what is yielded, and none ahead in small
     batches: a live source then gets each answer before it is asked for more. Where drawing one raises, what came
     before is yielded first. The threads of an abandoned generator end by themselves, after at most one chunk each.
+
+    Args:
+        workers: how many threads may decode pictures that take long.
+        spare: whether the caller leaves a core to a thread. If not, it decodes quick pictures itself: a thread takes
+            its time from what the caller does meanwhile, and more, since a session's threads wait for each other.
     """
     waiting = iter(sources)
     group, failure = _draw(waiting, batch_size)
     if batch_size <= FEW or len(group) <= FEW:
         while group:
-            yield [decode(source) for source in group]
+            yield decode(group)
             group, failure = ([], failure) if failure else _draw(waiting, batch_size)
     else:
         from concurrent.futures import ThreadPoolExecutor  # a single picture does not wait for this import
 
-        # Threads are started when first used: of these pools only one, unless the pictures grow.
+        # Threads are started when first used: of these pools at most one, unless the pictures grow.
         one, many = (ThreadPoolExecutor(count, thread_name_prefix="decode") for count in (1, workers))
 
         def timed(chunk: list[S]) -> tuple[list[T], float]:
             started = time.perf_counter()
-            return [decode(source) for source in chunk], time.perf_counter() - started
+            return decode(chunk), time.perf_counter() - started
 
-        def submit() -> list[Future[tuple[list[T], float]]]:
-            return [pool.submit(timed, group[start : start + CHUNK]) for start in range(0, len(group), CHUNK)]
+        def begin() -> list[Callable[[], tuple[list[T], float]]]:
+            if pool is None:
+                return [functools.partial(timed, group)] if group else []
+            chunks = [group[start : start + CHUNK] for start in range(0, len(group), CHUNK)]
+            return [pool.submit(timed, chunk).result for chunk in chunks]
 
         try:
-            head = [decode(group[0])]  # apart: the first of its format waits for imports
+            head = decode(group[:1])  # apart: the first of its format waits for imports
             few, seconds = timed(group[1:FEW])
             head += few
-            pool = one if seconds < SMALL_SECONDS * len(few) else many
+            quick = one if spare else None
+            pool = quick if seconds < SMALL_SECONDS * len(few) else many
             group = group[FEW:]
-            pending = submit()
+            pending = begin()
             while head or pending:
-                chunks = [future.result() for future in pending]
+                chunks = [finish() for finish in pending]
                 ready = head + [decoded for chunk, _ in chunks for decoded in chunk]
-                if pool is one and sum(seconds for _, seconds in chunks) > SMALL_SECONDS * len(ready):
+                if pool is quick and sum(seconds for _, seconds in chunks) > SMALL_SECONDS * len(ready):
                     pool = many  # and stays so: how long a picture takes among others does not tell how long alone
                 head, (group, failure) = [], ([], failure) if failure else _draw(waiting, batch_size)
-                pending = submit()
+                pending = begin()
                 yield ready
         finally:
             # Nothing waits for the threads: Python may collect an abandoned generator in one of them.

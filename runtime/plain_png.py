@@ -1,33 +1,77 @@
-"""A short way through the plainest PNGs, those of data sets: all others are for `runtime.decoding`."""
+"""A short way through the plainest PNGs, those of data sets: all others are for `runtime.decoding`.
+
+8-bit grey in one chunk, nothing beside it. Pillow's reader spends 0.1 ms on preparing for everything that a PNG may be,
+and holds Python's lock meanwhile; its decoder, used here alone, takes a tenth of that. Whatever is odd goes the long
+way, and gets its error there.
+"""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 SMALL = 2**16  # pixels up to which preparing to decode takes longer than decoding
 PNG_HEADER = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_MANY_FILTERS = 5  # of PNG's, numbered from 0
 
 
 def plain_grey_png(data: bytes, max_pixels: int) -> Image.Image | None:
-    """Decode the plainest PNG: 8-bit grey in one chunk, nothing beside it, as data sets are stored. None for others.
+    """Decode one PNG; None if it is not of the plainest."""
+    found = _compressed_rows(data)
+    if found is None or not 0 < found[0] * found[1] <= min(SMALL, max_pixels):
+        return None
+    width, height, compressed = found
+    try:
+        return Image.frombytes("L", (width, height), compressed, "zip", "L", 0)
+    except ValueError:
+        return None
 
-    Pillow's reader spends 0.1 ms on preparing for everything that a PNG may be, and holds Python's lock meanwhile; its
-    decoder, used here alone, takes a tenth of that. Whatever is odd goes the long way, and gets its error there.
+
+def filtered_rows(data: bytes, width: int, height: int) -> bytes | None:
+    """Return what `unfiltered` takes, the rows as PNG stores them; None if it is not of the plainest, or of that size.
+
+    A row is the number of its filter, and a byte a pixel.
     """
+    found = _compressed_rows(data)
+    length = height * (1 + width)
+    # What is longer than its rows, which zlib never makes of them, may hold anything.
+    if found is None or found[:2] != (width, height) or len(found[2]) > length + 64:
+        return None
+    try:
+        rows = zlib.decompress(found[2], bufsize=length + 1)
+    except zlib.error:
+        return None
+    return rows if len(rows) == length and max(rows[:: 1 + width]) < _MANY_FILTERS else None
+
+
+def unfiltered(pictures: Sequence[bytes], width: int, height: int) -> npt.NDArray[np.uint8]:
+    """Return the pixels of pictures of one size: uint8 (N, height, width), for N from 1.
+
+    Half of the time that a small picture takes goes by before its first pixel, so Pillow gets all of them as one tall
+    picture. A filter looks at the row above, which is to be black above a picture's first: such a row is put there.
+    """
+    black = bytes(1 + width)
+    tall = zlib.compress(black + black.join(pictures), 0)  # not compressed at all, but said to be
+    picture = Image.frombytes("L", (width, len(pictures) * (1 + height)), tall, "zip", "L", 0)
+    levels = np.frombuffer(picture.tobytes(), np.uint8).reshape(len(pictures), 1 + height, width)
+    return levels[:, 1:].copy()
+
+
+def _compressed_rows(data: bytes) -> tuple[int, int, bytes] | None:
+    """Return the width, the height and the zlib stream; None if it is not of the plainest."""
     if len(data) < 57 or data[:16] != PNG_HEADER or data[24:29] != b"\x08\0\0\0\0" or data[37:41] != b"IDAT":
         return None
     width, height = struct.unpack_from(">II", data, 16)
     end = 41 + int.from_bytes(data[33:37], "big")
-    if not 0 < width * height <= min(SMALL, max_pixels) or data[end + 4 :] != b"\0\0\0\0IEND\xaeB`\x82":
+    if data[end + 4 :] != b"\0\0\0\0IEND\xaeB`\x82":
         return None
     if int.from_bytes(data[29:33], "big") != zlib.crc32(data[12:29]):
         return None
     if int.from_bytes(data[end : end + 4], "big") != zlib.crc32(data[37:end]):
         return None
-    try:
-        return Image.frombytes("L", (width, height), data[41:end], "zip", "L", 0)
-    except ValueError:
-        return None
+    return width, height, data[41:end]

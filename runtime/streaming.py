@@ -10,7 +10,7 @@ import numpy.typing as npt
 from runtime.contract import SIDE
 from runtime.decoding import Source
 from runtime.errors import ImageError
-from runtime.images import Fit, Invert, Pixels, to_pixels
+from runtime.images import Fit, Invert, Pixels, to_pixels_together
 from runtime.overlap import decoded_batches
 from runtime.prediction import Prediction, ranked
 
@@ -26,6 +26,7 @@ def answers(
     fit: Fit,
     return_errors: bool,
     decoders: int,
+    spare: bool,
 ) -> Iterator[Prediction | ImageError]:
     """Yield one answer a source; a picture that cannot be read yields its ImageError, or raises it.
 
@@ -33,15 +34,13 @@ def answers(
         probabilities: uint8 (N, 1, 28, 28) -> float32 (N, K), for N of 0 to `batch_size`.
         labels: the K class names.
         decoders: threads that may decode.
+        spare: whether `probabilities` leaves a core to them.
     """
 
-    def decode(source: Source) -> Pixels | ImageError:
-        try:
-            return to_pixels(source, invert=invert, fit=fit)
-        except ImageError as error:
-            return error
+    def decode(sources: Sequence[Source]) -> list[Pixels | ImageError]:
+        return to_pixels_together(sources, invert=invert, fit=fit)
 
-    for batch in decoded_batches(sources, batch_size, decode, decoders):
+    for batch in decoded_batches(sources, batch_size, decode, decoders, spare=spare):
         seen: list[Pixels] = []
         for answer in batch:
             if not isinstance(answer, ImageError):

@@ -8,15 +8,13 @@ import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from pictures import EVERY, KINDS, Grey, bombs, deadline, encoded, kind_of, png_chunk
 from PIL import Image, ImageFile
 
-from runtime import decoding, images
+from runtime import decoding
 from runtime.decoding import MAX_PIXELS, Source
 from runtime.errors import ImageError
 from runtime.images import to_pixels
@@ -192,37 +190,3 @@ def test_one_plugin_is_imported_and_pillows_settings_are_left_alone(shirt: Grey,
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "['PIL.PngImagePlugin']"
     assert run.stderr == ""
-
-
-def test_the_short_way_through_plain_pngs_gives_what_the_long_way_gives(
-    test_images: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    files = [encoded(Image.fromarray(image), format="PNG") for image in test_images[:300]]
-    files += [encoded(Image.fromarray(255 - image), format="PNG") for image in test_images[:30]]
-    damaged = [files[0][:at] + bytes([files[0][at] ^ 1 << at % 8]) + files[0][at + 1 :] for at in range(len(files[0]))]
-    damaged += [files[0][:end] for end in range(len(files[0]))]
-
-    def results() -> list[Any]:
-        answers: list[Any] = []
-        for data in files + damaged:
-            try:
-                pixels = to_pixels(data)
-                answers.append((pixels.array.tobytes(), pixels.inverted, pixels.fit))
-            except ImageError as error:
-                answers.append((error.kind, str(error)))
-        return answers
-
-    assert all(decoding.plain_grey_png(data, 28 * 28) for data in files)
-    short = results()
-    monkeypatch.setattr(decoding, "plain_grey_png", lambda data, max_pixels: None)
-    monkeypatch.setattr(images, "_on_plain_black", lambda grey: False)
-    assert short == results()
-
-
-def test_the_short_way_through_plain_pngs_keeps_the_limit_on_pixels() -> None:
-    data = encoded(Image.new("L", (100, 100)), format="PNG")
-
-    assert to_pixels(data, max_pixels=10_000).array.shape == (28, 28)
-    with pytest.raises(ImageError, match="100x100; at most 9999 pixels") as raised:
-        to_pixels(data, max_pixels=9_999)
-    assert raised.value.kind == "too_large"
