@@ -118,7 +118,7 @@ class App:
             )
             share.admit(1)
             if is_quick(body):
-                job.decode()
+                job.prepare() if limits.max_batch > 1 else job.decode()
             else:
                 await service.aside(_decode_unless_gone, job)
             return await model.ask(job)
