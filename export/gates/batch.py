@@ -12,8 +12,9 @@ import onnx
 import onnx.helper
 
 from export.gates.parity import RANDOM, REAL
-from export.stored import called, constants_in
+from export.stored import Array, called, constants_in
 from export.subject import Finding, GateFailure, Pixels, Subject
+from export.trace import Shape
 from runtime import contract
 
 SIZES = (1, 2, 3, 7, 64, 257)
@@ -26,9 +27,7 @@ _TELLING = {"Pad": {1, 3}, "Resize": {2}, "Slice": {1, 3}, "Split": set()}
 
 def batch(subject: Subject) -> Finding:
     _require_symbol(subject)
-    for node in subject.model.graph.node:
-        if problem := _rows_problem(node, subject):
-            raise GateFailure(problem)
+    _require_rows_as_they_are(subject)
     images = np.resize(subject.images, (max(SIZES), *subject.images.shape[1:]))
     alone = {start: _run(subject, images[start : start + 1]) for start in STARTS[1]}
     all_at_once = _run(subject, images)
@@ -98,17 +97,21 @@ def _require_symbol(subject: Subject) -> None:
             raise GateFailure(f"{name!r} is {list(shape)} for any number of images: all of them have a part in it")
 
 
-def _rows_problem(node: onnx.NodeProto, subject: Subject) -> str | None:
-    """Say so if a node adds rows to a batch, or picks some; what cannot be told from the file is refused."""
-    if node.op_type not in _TELLING:
-        return None
-    words = f"node {called(node)} is a {node.op_type} along the batch, which changes the number of images or picks some"
-    shape = subject.examination.shapes.get(node.input[0], ())
+def _require_rows_as_they_are(subject: Subject) -> None:
+    """Refuse what adds rows to a batch, or picks some, and what may: where the file does not tell."""
+    telling = [node for node in subject.model.graph.node if node.op_type in _TELLING]
+    stored = dict(constants_in(subject.model.graph)) if telling else {}
+    for node in telling:
+        if _may_change_rows(node, subject.examination.shapes.get(node.input[0], ()), stored):
+            what = f"a {node.op_type} along the batch"
+            raise GateFailure(f"node {called(node)} is {what}, which changes the number of images or picks some")
+
+
+def _may_change_rows(node: onnx.NodeProto, shape: Shape, stored: dict[str, Array]) -> bool:
     rank = len(shape)
-    stored = dict(constants_in(subject.model.graph))
     given = {index: name for index, name in enumerate(node.input) if name and index in _TELLING[node.op_type]}
     if not rank or any(name not in stored for name in given.values()):
-        return words
+        return True
     inputs = {index: stored[name].ravel().tolist() for index, name in given.items()}
     attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
     axes = list(range(rank))
@@ -123,7 +126,7 @@ def _rows_problem(node: onnx.NodeProto, subject: Subject) -> str | None:
     else:
         axes = [attributes.get("axis", 0)]
     # The images may have been turned to another axis, or into one with something else.
-    return words if any(axis % rank == 0 or not isinstance(shape[axis % rank], int) for axis in axes) else None
+    return any(axis % rank == 0 or not isinstance(shape[axis % rank], int) for axis in axes)
 
 
 def _run(subject: Subject, images: Pixels) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
