@@ -195,9 +195,10 @@ class Classifier:
         fit: Fit = "auto",
         return_errors: bool = False,
     ) -> Iterator[Prediction | ImageError]:
-        """Classify pictures as they come, in order: threads decode the next batch while the session runs this one.
+        """Classify pictures as they come, in order.
 
-        At most two batches are held. With `return_errors`, a picture that cannot be read yields its ImageError in
+        Where it gains, threads decode the next batch while the session runs this one: see `runtime.overlap`. At most
+        two batches are held. With `return_errors`, a picture that cannot be read yields its ImageError in
         place of a prediction. Where `sources` itself raises, the pictures before are answered first.
 
         Raises:

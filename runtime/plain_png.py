@@ -17,17 +17,19 @@ from PIL import Image
 
 SMALL = 2**16  # pixels up to which preparing to decode takes longer than decoding
 PNG_HEADER = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
-_MANY_FILTERS = 5  # of PNG's, numbered from 0
+_FILTERS = 5  # PNG's own, numbered from 0
 
 
 def plain_grey_png(data: bytes, max_pixels: int) -> Image.Image | None:
     """Decode one PNG; None if it is not of the plainest."""
-    found = _compressed_rows(data)
-    if found is None or not 0 < found[0] * found[1] <= min(SMALL, max_pixels):
+    size = _size(data)
+    if size is None or not 0 < size[0] * size[1] <= min(SMALL, max_pixels):
         return None
-    width, height, compressed = found
+    compressed = _compressed_rows(data)
+    if compressed is None:
+        return None
     try:
-        return Image.frombytes("L", (width, height), compressed, "zip", "L", 0)
+        return Image.frombytes("L", size, compressed, "zip", "L", 0)
     except ValueError:
         return None
 
@@ -37,36 +39,42 @@ def filtered_rows(data: bytes, width: int, height: int) -> bytes | None:
 
     A row is the number of its filter, and a byte a pixel.
     """
-    found = _compressed_rows(data)
-    length = height * (1 + width)
-    # What is longer than its rows, which zlib never makes of them, may hold anything.
-    if found is None or found[:2] != (width, height) or len(found[2]) > length + 64:
+    if _size(data) != (width, height):
+        return None
+    compressed, length = _compressed_rows(data), height * (1 + width)
+    # zlib makes rows a few bytes longer at worst; what is longer yet may hold gigabytes.
+    if compressed is None or len(compressed) > length + 64:
         return None
     try:
-        rows = zlib.decompress(found[2], bufsize=length + 1)
+        rows = zlib.decompress(compressed, bufsize=length + 1)
     except zlib.error:
         return None
-    return rows if len(rows) == length and max(rows[:: 1 + width]) < _MANY_FILTERS else None
+    return rows if len(rows) == length and max(rows[:: 1 + width]) < _FILTERS else None
 
 
 def unfiltered(pictures: Sequence[bytes], width: int, height: int) -> npt.NDArray[np.uint8]:
     """Return the pixels of pictures of one size: uint8 (N, height, width), for N from 1.
 
-    Half of the time that a small picture takes goes by before its first pixel, so Pillow gets all of them as one tall
+    Most of the time that a small picture takes is spent before its first pixel, so Pillow gets all of them as one tall
     picture. A filter looks at the row above, which is to be black above a picture's first: such a row is put there.
     """
     black = bytes(1 + width)
-    tall = zlib.compress(black + black.join(pictures), 0)  # not compressed at all, but said to be
+    tall = zlib.compress(black + black.join(pictures), 0)  # stored, since Pillow's decoder takes nothing but zlib
     picture = Image.frombytes("L", (width, len(pictures) * (1 + height)), tall, "zip", "L", 0)
     levels = np.frombuffer(picture.tobytes(), np.uint8).reshape(len(pictures), 1 + height, width)
     return levels[:, 1:].copy()
 
 
-def _compressed_rows(data: bytes) -> tuple[int, int, bytes] | None:
-    """Return the width, the height and the zlib stream; None if it is not of the plainest."""
+def _size(data: bytes) -> tuple[int, int] | None:
+    """Return width and height, as the header has them; None if it is not of the plainest."""
     if len(data) < 57 or data[:16] != PNG_HEADER or data[24:29] != b"\x08\0\0\0\0" or data[37:41] != b"IDAT":
         return None
     width, height = struct.unpack_from(">II", data, 16)
+    return width, height
+
+
+def _compressed_rows(data: bytes) -> bytes | None:
+    """Return the zlib stream of a file that has a size; None if anything in it is not as it should be."""
     end = 41 + int.from_bytes(data[33:37], "big")
     if data[end + 4 :] != b"\0\0\0\0IEND\xaeB`\x82":
         return None
@@ -74,4 +82,4 @@ def _compressed_rows(data: bytes) -> tuple[int, int, bytes] | None:
         return None
     if int.from_bytes(data[end : end + 4], "big") != zlib.crc32(data[37:end]):
         return None
-    return width, height, data[41:end]
+    return data[41:end]
