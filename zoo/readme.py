@@ -74,6 +74,14 @@ def speed_table(root: Path = ROOT) -> str:
             f"| the shortest script that does the same, {_cost(figures['minimal'])} "
             f"| {figures['median_ratio_seconds']:.2f} × the time |"
         )
+    files = root / "benchmarks" / "results" / "predict_batch.json"
+    if files.exists():
+        figures = json.loads(files.read_text())
+        ours, loop = (figures["images_per_second"][name] for name in ("predict_batch", "by_hand"))
+        rows.append(
+            f"| `predict_batch`, 10,000 PNG files, {figures['conditions']['cores']} CPU cores | {ours:,} pictures/s "
+            f"| Pillow and onnxruntime by hand, {loop:,} pictures/s | {figures['median_ratio']:.2f} × |"
+        )
     load = root / "benchmarks" / "results" / "serve_load.json"
     if load.exists():
         figures = json.loads(load.read_text())
