@@ -66,31 +66,32 @@ def speed_table(root: Path = ROOT) -> str:
         )
     for path in sorted((root / "benchmarks" / "results").glob("compare_*.json")):
         rows += _compared(json.loads(path.read_text()))
-    startup = root / "benchmarks" / "results" / "startup.json"
-    if startup.exists():
-        figures = json.loads(startup.read_text())
+    if figures := _result(root, "startup"):
         rows.append(
             f"| `runtime predict a.png`, whole process | {_cost(figures['runtime'])} "
             f"| the shortest script that does the same, {_cost(figures['minimal'])} "
             f"| {figures['median_ratio_seconds']:.2f} × the time |"
         )
-    files = root / "benchmarks" / "results" / "predict_batch.json"
-    if files.exists():
-        figures = json.loads(files.read_text())
-        ours, loop = (figures["images_per_second"][name] for name in ("predict_batch", "by_hand"))
-        rows.append(
-            f"| `predict_batch`, 10,000 PNG files, {figures['conditions']['cores']} CPU cores | {ours:,} pictures/s "
-            f"| Pillow and onnxruntime by hand, {loop:,} pictures/s | {figures['median_ratio']:.2f} × |"
-        )
-    load = root / "benchmarks" / "results" / "serve_load.json"
-    if load.exists():
-        figures = json.loads(load.read_text())
-        served, alone = (figures["requests_per_second"][name] for name in ("batches", "one_by_one"))
-        rows.append(
-            f"| `runtime serve`, 64 connections, {figures['conditions']['cores']} CPU cores | {served:,.0f} pictures/s "
-            f"| one by one, {alone:,.0f} pictures/s | {figures['median_ratio']:.1f} × |"
-        )
+    if figures := _result(root, "predict_batch"):
+        files, rates = "`predict_batch`, 10,000 PNG files", figures["images_per_second"]
+        rows.append(_rates(files, figures, rates["predict_batch"], "Pillow and onnxruntime by hand", rates["by_hand"]))
+    if figures := _result(root, "serve_load"):
+        served, rates = "`runtime serve`, 64 connections", figures["requests_per_second"]
+        rows.append(_rates(served, figures, rates["batches"], "one by one", rates["one_by_one"]))
     return "\n".join(rows)
+
+
+def _result(root: Path, name: str) -> dict[str, Any]:
+    """What a benchmark wrote; empty if it has not been run."""
+    path = root / "benchmarks" / "results" / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _rates(what: str, figures: dict[str, Any], ours: float, rival: str, theirs: float) -> str:
+    return (
+        f"| {what}, {figures['conditions']['cores']} CPU cores | {ours:,.0f} pictures/s "
+        f"| {rival}, {theirs:,.0f} pictures/s | {figures['median_ratio']:.2g} × |"
+    )
 
 
 def _compared(figures: dict[str, Any]) -> list[str]:
