@@ -109,7 +109,7 @@ def test_the_node_example_reads_all_of_the_metadata(model: str) -> None:
         console.log(JSON.stringify(readMetadata(readFileSync(process.argv[1]))));
     """
     command = [str(node), "--input-type=module", "--eval", program, str(WEIGHTS / model / "model.onnx")]
-    done = subprocess.run(command, cwd=NODE, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, cwd=NODE, capture_output=True, text=True, timeout=120, check=True)
     session = onnxruntime.InferenceSession(WEIGHTS / model / "model.onnx", providers=["CPUExecutionProvider"])
     stored = session.get_modelmeta().custom_metadata_map
 
@@ -119,7 +119,7 @@ def test_the_node_example_reads_all_of_the_metadata(model: str) -> None:
 def test_the_node_example_refuses_a_picture_of_another_size(node: str, tmp_path: Path) -> None:
     Image.new("L", (30, 28)).save(tmp_path / "wide.png")
     command = [node, NODE / "predict.mjs", WEIGHTS / "lenet" / "model.onnx", tmp_path / "wide.png"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
     assert done.returncode == 1
     assert "wide.png is 30x28; the network takes 28x28" in done.stderr
@@ -139,7 +139,7 @@ def test_the_cpp_example_names_what_it_cannot_read(program: Path, tmp_path: Path
     Image.new("L", (30, 28)).save(tmp_path / "wide.png")
     for name, reason in (("no.png", "not a PNG"), ("wide.png", "another size"), ("missing.png", "No such file")):
         command = [program, WEIGHTS / "lenet" / "model.onnx", tmp_path / name]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
         assert (done.returncode, done.stdout) == (1, "")
         assert f"{name}: " in done.stderr

@@ -110,7 +110,7 @@ def in_child_process(program: str) -> subprocess.CompletedProcess[str]:
         "def wait(pid):\n    assert os.waitpid(pid, 0)[1] == 0\n"
     )
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", head + program]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
 
 
 @forks

@@ -56,7 +56,7 @@ def test_the_javascript_that_prepares_pictures_computes_what_the_runtime_compute
         {"levels": base64.b64encode(p.tobytes()).decode(), "width": p.shape[1], "height": p.shape[0]} for p in given
     ]
     command = [node, "--no-warnings", program]  # the page's modules are .js files outside any npm package
-    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, timeout=120, check=False)
 
     assert (done.returncode, done.stderr) == (0, "")
     differences = []
