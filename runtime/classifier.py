@@ -198,8 +198,9 @@ class Classifier:
         """Classify pictures as they come, in order.
 
         Where it gains, threads decode the next batch while the session runs this one: see `runtime.overlap`. At most
-        two batches are held. With `return_errors`, a picture that cannot be read yields its ImageError in
-        place of a prediction. Where `sources` itself raises, the pictures before are answered first.
+        two batches are held; threads of a stream that is closed early may go on reading a few sources for a moment.
+        With `return_errors`, a picture that cannot be read yields its ImageError in place of a prediction. Where
+        `sources` itself raises, the pictures before are answered first.
 
         Raises:
             UsageError: at once, where `sources` is a single picture or a number makes no sense.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeVar
 
 S = TypeVar("S")
@@ -22,12 +22,13 @@ SMALL_SECONDS = 0.001
 
 def decoded_batches(
     sources: Iterable[S], batch_size: int, decode: Callable[[list[S]], list[T]], workers: int, *, spare: bool
-) -> Iterator[list[T]]:
+) -> Generator[list[T], None, None]:
     """Yield `decode(sources)`, of one or more calls, for each `batch_size` sources, in order.
 
     The sources are drawn in the caller's thread, at most one batch ahead of what is yielded, and none ahead in small
     batches: a live source then gets each answer before it is asked for more. Where drawing one raises, what came
-    before is yielded first. The threads of an abandoned generator end by themselves, after at most one chunk each.
+    before is yielded first. The threads of a generator that is closed early end by themselves, after at most one chunk
+    each; whatever is raised here or thrown in waits for them.
 
     Args:
         workers: how many threads may decode pictures that take long.
@@ -56,6 +57,7 @@ def decoded_batches(
             chunks = [group[start : start + CHUNK] for start in range(0, len(group), CHUNK)]
             return [pool.submit(timed, chunk).result for chunk in chunks]
 
+        wait = True
         try:
             head = decode(group[:1])  # apart: the first of its format waits for imports
             few, seconds = timed(group[1:FEW])
@@ -69,13 +71,21 @@ def decoded_batches(
                 ready = head + [decoded for chunk, _ in chunks for decoded in chunk]
                 if pool is quick and sum(seconds for _, seconds in chunks) > SMALL_SECONDS * len(ready):
                     pool = many  # and stays so: how long a picture takes among others does not tell how long alone
+                nobody = pool is None  # decodes meanwhile, so that a slow source need not hold this batch up
+                if nobody:
+                    yield ready
                 head, (group, failure) = [], ([], failure) if failure else _draw(waiting, batch_size)
                 pending = begin()
-                yield ready
+                if not nobody:
+                    yield ready
+        except (
+            GeneratorExit
+        ):  # perhaps from Python's collector, in any thread: even in one of these, or with a lock held
+            wait = False
+            raise
         finally:
-            # Nothing waits for the threads: Python may collect an abandoned generator in one of them.
-            one.shutdown(wait=False, cancel_futures=True)
-            many.shutdown(wait=False, cancel_futures=True)
+            one.shutdown(wait, cancel_futures=True)
+            many.shutdown(wait, cancel_futures=True)
     if failure:
         raise failure
 

@@ -39,17 +39,19 @@ def filtered_rows(data: bytes, width: int, height: int) -> bytes | None:
 
     A row is the number of its filter, and a byte a pixel.
     """
-    if _size(data) != (width, height):
+    length = height * (1 + width)
+    # zlib makes rows a few bytes longer at worst. What is longer is odd, and its checksum would take its time.
+    if _size(data) != (width, height) or len(data) > 57 + length + 64:
         return None
-    compressed, length = _compressed_rows(data), height * (1 + width)
-    # zlib makes rows a few bytes longer at worst; what is longer yet may hold gigabytes.
-    if compressed is None or len(compressed) > length + 64:
+    compressed = _compressed_rows(data)
+    if compressed is None:
         return None
+    inflater = zlib.decompressobj()
     try:
-        rows = zlib.decompress(compressed, bufsize=length + 1)
+        rows = inflater.decompress(compressed, length + 1)  # no further: it may hold a thousand times as much
     except zlib.error:
         return None
-    return rows if len(rows) == length and max(rows[:: 1 + width]) < _FILTERS else None
+    return rows if inflater.eof and len(rows) == length and max(rows[:: 1 + width]) < _FILTERS else None
 
 
 def unfiltered(pictures: Sequence[bytes], width: int, height: int) -> npt.NDArray[np.uint8]:

@@ -40,13 +40,14 @@ def answers(
     def decode(sources: Sequence[Source]) -> list[Pixels | ImageError]:
         return to_pixels_together(sources, invert=invert, fit=fit)
 
-    for batch in decoded_batches(sources, batch_size, decode, decoders, spare=spare):
+    batches = decoded_batches(sources, batch_size, decode, decoders, spare=spare)
+    for batch in batches:
         seen: list[Pixels] = []
         for answer in batch:
             if not isinstance(answer, ImageError):
                 seen.append(answer)
             elif not return_errors:
-                raise answer
+                batches.throw(answer)  # which raises it again, once no thread reads a source any more
         arrays = [picture.array for picture in seen]
         rows = iter(probabilities(np.stack(arrays)[:, None] if arrays else np.empty((0, 1, SIDE, SIDE), np.uint8)))
         for answer in batch:

@@ -91,7 +91,10 @@ def test_pictures_that_grow_are_shared_among_the_threads(spare: bool, take: Call
     assert len({*third} - {threading.current_thread()}) > 1
 
 
-def test_at_most_two_batches_are_held() -> None:
+@pytest.mark.parametrize(("spare", "ahead"), [(True, 1), (False, 0)])
+def test_one_batch_is_drawn_ahead_and_none_where_nobody_decodes_it(
+    spare: bool, ahead: int, take: Callable[[float], None]
+) -> None:
     drawn = 0
 
     def endless() -> Iterator[int]:
@@ -100,11 +103,11 @@ def test_at_most_two_batches_are_held() -> None:
             drawn += 1
             yield drawn
 
-    batches = decoded_batches(endless(), 20, list, 2, spare=True)
+    batches = decoded_batches(endless(), 20, list, 2, spare=spare)  # by a clock that stands still: quick
     for number in range(1, 5):
         next(batches)
-        assert drawn <= 20 * (number + 1)
-    batches.close()  # type: ignore[attr-defined]
+        assert drawn == 20 * (number + ahead)
+    batches.close()
 
 
 def test_a_live_source_is_answered_before_it_is_asked_again() -> None:
@@ -154,7 +157,7 @@ def test_a_stream_that_python_collects_in_a_decoder_ends_in_silence(monkeypatch:
         gc.enable()
 
     assert gone() is None
-    assert complaints == []
+    assert [one for one in complaints if "decoded_batches" in repr(one.object)] == []  # others' garbage goes, too
     assert still_decoding() == []
 
 
@@ -174,6 +177,26 @@ def test_what_came_before_a_source_that_raises_is_answered_first(batch_size: int
         next(batches)
 
 
+def test_an_error_is_raised_once_no_thread_reads_any_more() -> None:
+    reading: set[int] = set()
+
+    def decode(number: int) -> int:
+        reading.add(number)
+        time.sleep(0.005)
+        reading.remove(number)
+        return number
+
+    batches = decoded_batches(iter(range(1000)), 100, each(decode), 2, spare=True)
+    next(batches)
+    while not reading:
+        time.sleep(0.001)
+    with pytest.raises(ImageError, match="enough"):
+        batches.throw(ImageError("corrupt", "enough"))
+
+    assert not reading
+    assert still_decoding() == []
+
+
 def test_what_a_decoder_raises_reaches_the_caller_and_ends_the_threads() -> None:
     def decode(number: int) -> int:
         return 1 // (number - 30)
@@ -183,14 +206,28 @@ def test_what_a_decoder_raises_reaches_the_caller_and_ends_the_threads() -> None
     assert still_decoding() == []
 
 
-def test_bad_pictures_keep_their_place_among_many(test_images: npt.NDArray[np.uint8]) -> None:
+@pytest.mark.parametrize(("threads", "spare"), [(None, False), (1, True), (3, True), (4, False), (8, False)])
+def test_a_session_on_the_cpu_leaves_a_core_to_spare_where_it_has_fewer_threads(
+    threads: int | None, spare: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.live.available_cpus", lambda: 4)
+    with Classifier("lenet", device="cpu", threads=threads) as classifier:
+        assert classifier._live.spare is spare
+
+
+@pytest.mark.parametrize("spare", [True, False])
+def test_bad_pictures_keep_their_place_among_many(spare: bool, test_images: npt.NDArray[np.uint8]) -> None:
     sources: list[Any] = list(test_images[:100])
     bad = {0, 31, 32, 63, 64, 99}
     for index in bad:
         sources[index] = b"no picture"
     with Classifier("lenet", device="cpu") as classifier:
+        classifier._live.spare = spare
         answers = list(classifier.stream(sources, batch_size=32, return_errors=True))
         alone = [classifier.predict(source).label for index, source in enumerate(sources) if index not in bad]
+        with pytest.raises(ImageError, match="the picture"):
+            list(classifier.stream(sources[1:], batch_size=32))
 
     assert {index for index, answer in enumerate(answers) if isinstance(answer, ImageError)} == bad
     assert [answer.label for answer in answers if not isinstance(answer, ImageError)] == alone
+    assert still_decoding() == []

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +45,8 @@ def filtered(image: npt.NDArray[np.uint8], kinds: Sequence[int]) -> bytes:
 def outcome(answer: Pixels | ImageError) -> Any:
     if isinstance(answer, ImageError):
         return answer.kind, str(answer)
-    return answer.array.tobytes(), answer.array.dtype, answer.array.shape, answer.inverted, answer.fit
+    array = answer.array
+    return array.tobytes(), array.dtype, array.shape, array.flags.writeable, answer.inverted, answer.fit
 
 
 def one_by_one(sources: Sequence[Source]) -> list[Any]:
@@ -109,7 +111,8 @@ def test_many_sizes_of_tall_pictures_come_back_whole(test_images: npt.NDArray[np
 
 def test_what_is_odd_goes_the_long_way_and_alone(test_images: npt.NDArray[np.uint8], long_way: Any) -> None:
     rows = filtered(test_images[0], [0] * SIDE)
-    wide = struct.pack(">IIBBBBB", SIDE * 2, SIDE // 2, 8, 0, 0, 0, 0)
+    other_sizes = [(56, 14), (57, 14), (27, 29), (13, 58)]  # all but the first have as many bytes as rows of 28x28
+    generator = np.random.default_rng(0)
     odd = {
         "a filter that does not exist": png(zlib.compress(b"\5" + rows[1:])),
         "a last filter that does not exist": png(zlib.compress(rows[:-29] + b"\xff" + rows[-28:])),
@@ -121,14 +124,46 @@ def test_what_is_odd_goes_the_long_way_and_alone(test_images: npt.NDArray[np.uin
         "another sum": png(zlib.compress(rows)[:-4] + b"\0\0\0\0"),
         "something behind the stream": png(zlib.compress(rows) + b"hello"),
         "nothing": png(b""),
-        "another size": png(zlib.compress(filtered(test_images[0].reshape(14, 56), [0] * 14)), wide),
         "a bomb": png(zlib.compress(bytes(2**24))),
+        "a small bomb": png(zlib.compress(bytes(8 * 10**5), 9)),
     }
+    for width, height in other_sizes:
+        image = generator.integers(0, 5, (height, width), np.uint8)  # like numbers of filters, wherever they are read
+        header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+        odd[f"{width}x{height}"] = png(zlib.compress(filtered(image, [0] * height)), header)
     good = encoded(Image.fromarray(test_images[1]), format="PNG")
     mixed = [one for data in odd.values() for one in (good, data)]
 
     assert [name for name, data in odd.items() if filtered_rows(data, SIDE, SIDE)] == ["something behind the stream"]
     assert [outcome(answer) for answer in to_pixels_together(mixed)] == long_way(mixed)
+
+
+def test_a_bomb_is_not_inflated_further_than_a_picture_goes() -> None:
+    small, large = png(zlib.compress(bytes(8 * 10**5), 9)), png(zlib.compress(bytes(2**26), 9))
+    assert len(small) < 57 + 29 * SIDE
+    tracemalloc.start()
+    try:
+        assert filtered_rows(small, SIDE, SIDE) is None
+        assert filtered_rows(large, SIDE, SIDE) is None
+        assert tracemalloc.get_traced_memory()[1] < 2**17  # zlib's window, mostly
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_background_is_that_of_the_long_way_on_every_kind_of_edge(long_way: Any) -> None:
+    """About half of the edge black, one level or many around it, ties included."""
+    generator = np.random.default_rng(0)
+    images = generator.choice(np.array([0, 0, 0, 9, 30, 128, 200, 255], np.uint8), (300, SIDE, SIDE))
+    edge = np.zeros((SIDE, SIDE), bool)
+    edge[[0, -1]] = edge[:, [0, -1]] = True
+    for index, image in enumerate(images):
+        image[edge] = np.where(generator.permutation(edge.sum()) < index % edge.sum(), 0, 1 + index % 255)
+    images[:3] = np.array([0, 127, 128])[:, None, None]
+    files = [png(zlib.compress(filtered(image, [4] * SIDE))) for image in images]
+    answers = to_pixels_together(files)
+
+    assert [outcome(answer) for answer in answers] == long_way(files)
+    assert 50 < sum(answer.inverted for answer in answers if isinstance(answer, Pixels)) < 250
 
 
 def test_together_takes_any_source_and_reads_each_once(tmp_path: Path, test_images: npt.NDArray[np.uint8]) -> None:

@@ -135,10 +135,11 @@ class PictureJob:
 
     @staticmethod
     def decode_together(jobs: Sequence[PictureJob]) -> None:
-        """Finish what `prepare` began: for many pictures in little more time than for one."""
+        """Finish what `prepare` began. A single one is left to `decode`, which is quicker for it."""
         plain = [(job, job._plain) for job in jobs if job._plain is not None]
-        for (job, _), pixels in zip(plain, pixels_of_rows([rows for _, rows in plain]), strict=True):
-            job.picture, job._plain = pixels, None
+        if len(plain) > 1:
+            for (job, _), pixels in zip(plain, pixels_of_rows([rows for _, rows in plain]), strict=True):
+                job.picture, job._plain = pixels, None
 
     def images(self) -> npt.NDArray[np.uint8]:
         """Return uint8 (1, 1, 28, 28). Raises ImageError."""
