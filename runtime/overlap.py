@@ -26,9 +26,9 @@ def decoded_batches(
     """Yield `decode(sources)`, of one or more calls, for each `batch_size` sources, in order.
 
     The sources are drawn in the caller's thread, at most one batch ahead of what is yielded, and none ahead in small
-    batches: a live source then gets each answer before it is asked for more. Where drawing one raises, what came
-    before is yielded first. The threads of a generator that is closed early end by themselves, after at most one chunk
-    each; whatever is raised here or thrown in waits for them.
+    batches, or where nobody decodes ahead: a live source gets each answer before it is asked for more. Where drawing
+    one raises, what came before is yielded first. The threads of a generator that is closed early end by themselves,
+    after at most one chunk each; whatever is raised here or thrown in waits for them.
 
     Args:
         workers: how many threads may decode pictures that take long.
@@ -78,10 +78,8 @@ def decoded_batches(
                 pending = begin()
                 if not nobody:
                     yield ready
-        except (
-            GeneratorExit
-        ):  # perhaps from Python's collector, in any thread: even in one of these, or with a lock held
-            wait = False
+        except GeneratorExit:
+            wait = False  # this may be Python's collector, in one of these threads or while a lock is held
             raise
         finally:
             one.shutdown(wait, cancel_futures=True)
