@@ -16,6 +16,7 @@ from typing import IO, Any, Self, TypeVar
 import click
 
 from runtime.errors import FashionZooError
+from runtime.plain_text import brief
 from runtime.strict_json import to_json
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
@@ -29,7 +30,7 @@ class _Failure(click.ClickException):
     """An error of ours on its way out: Click prints the sentence and exits with its code."""
 
     def __init__(self, sentence: str, exit_code: int) -> None:
-        super().__init__(sentence)
+        super().__init__(brief(sentence))
         self.exit_code = exit_code  # type: ignore[misc]  # Click declares it for the class; it reads it from here
 
 
@@ -74,11 +75,29 @@ class Group(click.Group):
 
     command_class = Command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with _briefly():
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _briefly():
+            return super().invoke(ctx)
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().main(*args, **kwargs)
         except OSError as error:  # of a help page or a version: they are printed before a command is invoked
             raise SystemExit(f"Error: {describe_os_error(error)}") from error
+
+
+@contextlib.contextmanager
+def _briefly() -> Iterator[None]:
+    """Cut what Click says of wrong arguments, which it repeats whole."""
+    try:
+        yield
+    except click.ClickException as error:
+        error.message = brief(error.message)  # type: ignore[misc]  # final, says Click; it prints what is here
+        raise
 
 
 def _unforeseen(error: Exception) -> _Failure:

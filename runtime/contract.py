@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.errors import ModelInvalid
-from runtime.plain_text import is_folder_name, is_name, shown
+from runtime.plain_text import is_folder_name, is_name, quoted, shown
 
 FORMAT = "fashion-zoo model 1"
 SIDE = 28
@@ -125,26 +125,28 @@ def parse_metadata(props: dict[str, str], what: str) -> Metadata:
         except (ValueError, RecursionError) as error:
             raise ModelInvalid(f"{what}: the metadata {key!r} is not JSON: {error}") from error
     if fields["format"] != FORMAT:
-        raise ModelInvalid(f"{what} is of format {fields['format']!r}; this runtime reads {FORMAT!r}")
+        raise ModelInvalid(f"{what} is of format {quoted(fields['format'])}; this runtime reads {FORMAT!r}")
     if not is_same_json(fields["input"], INPUT_CONTRACT):
         raise ModelInvalid(f"{what} asks for input {fields['input']}; this runtime gives {INPUT_CONTRACT}")
     for key in DEFAULTS:
         if fields[key] not in DTYPES:
             raise ModelInvalid(
-                f"{what}: the metadata {key!r} should be one of {', '.join(DTYPES)}, not {fields[key]!r}"
+                f"{what}: the metadata {key!r} should be one of {', '.join(DTYPES)}, not {quoted(fields[key])}"
             )
     labels, name = fields["labels"], fields["model"]
     if not is_folder_name(name):
-        raise ModelInvalid(f"{what}: the metadata 'model' should be a name that does as a folder's, not {name!r}")
+        raise ModelInvalid(f"{what}: the metadata 'model' should be a name that does as a folder's, not {quoted(name)}")
     if not isinstance(labels, list) or len(labels) < 2 or not all(map(is_name, labels)):
-        raise ModelInvalid(f"{what}: the metadata 'labels' should be a list of printable names, not {labels!r}")
+        raise ModelInvalid(f"{what}: the metadata 'labels' should be a list of printable names, not {quoted(labels)}")
     if len(set(labels)) != len(labels):
-        raise ModelInvalid(f"{what}: the metadata 'labels' names a class twice: {labels!r}")
+        raise ModelInvalid(f"{what}: the metadata 'labels' names a class twice: {quoted(labels)}")
     if fields["license"] is not None and not is_name(fields["license"]):
-        raise ModelInvalid(f"{what}: the metadata 'license' should be a name or null, not {fields['license']!r}")
+        raise ModelInvalid(f"{what}: the metadata 'license' should be a name or null, not {quoted(fields['license'])}")
     versions = fields["versions"]
     if versions is not None and not (isinstance(versions, dict) and all(map(is_name, versions.values()))):
-        raise ModelInvalid(f"{what}: the metadata 'versions' should be texts by library, or null, not {versions!r}")
+        raise ModelInvalid(
+            f"{what}: the metadata 'versions' should be texts by library, or null, not {quoted(versions)}"
+        )
     return Metadata(name, tuple(labels), fields)
 
 
@@ -161,7 +163,7 @@ def _read_json(text: str) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     read = dict(pairs)
     if len(read) != len(pairs):
-        raise ValueError(f"an object has a key twice, among {[key for key, _ in pairs]!r}")
+        raise ValueError(f"an object has a key twice, among {quoted([key for key, _ in pairs])}")
     return read
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from runtime.errors import UsageError
+from runtime.plain_text import quoted
 
 # What onnxruntime's CUDA provider is linked to, and what it opens when a convolution first runs. The provider itself
 # loads without cuDNN and fails at run time, so cuDNN is asked for here.
@@ -51,7 +52,7 @@ def parse_device(name: str) -> Device | None:
     kind, _, index = name.partition(":") if isinstance(name, str) else ("", "", "")
     if name == "cpu" or (kind in KINDS and (index == "" or index.isdecimal()) and not name.endswith(":")):
         return Device(kind, int(index or 0))
-    raise UsageError(f"{name!r} is no device; use auto, cpu, cuda or cuda:N, or tensorrt where it is installed")
+    raise UsageError(f"{quoted(name)} is no device; use auto, cpu, cuda or cuda:N, or tensorrt where it is installed")
 
 
 def installed_onnxruntimes() -> list[str]:

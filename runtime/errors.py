@@ -12,11 +12,19 @@ The floors above add their own leaves (`export.VerificationFailed` exits with 3)
 expected, what was found and what to do next. A command line catches the root, prints the sentence and exits.
 """
 
+from runtime.plain_text import brief
+
 
 class FashionZooError(Exception):
-    """Root of every error this project raises on purpose. `exit_code` is what a command exits with."""
+    """Root of every error this project raises on purpose. `exit_code` is what a command exits with.
+
+    The sentence is cut to a readable length: names and values in it come from anywhere, and may be of any length.
+    """
 
     exit_code = 1
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(brief(sentence))
 
 
 class UsageError(FashionZooError, ValueError):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from runtime.decoding import MAX_FILE_BYTES
 from runtime.errors import ImageError, UsageError
+from runtime.plain_text import quoted
 
 # A folder's files are chosen by name; a file named on the command line is always tried.
 SUFFIXES = frozenset(
@@ -77,7 +78,7 @@ def _meant(argument: str, recursive: bool) -> Iterator[str | Nothing]:
     elif glob.has_magic(argument) and "\0" not in argument and not os.path.lexists(argument):
         found = sorted(glob.glob(argument, recursive=True))
         if not found:
-            yield Nothing(argument, ImageError("missing", f"the pattern {argument!r} matches nothing"))
+            yield Nothing(argument, ImageError("missing", f"the pattern {quoted(argument)} matches nothing"))
         for path in found:
             yield from _meant(path, recursive)
     else:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from runtime.errors import ModelInvalid, ModelNotFound, UsageError
 from runtime.home import home, known_home
+from runtime.plain_text import quoted
 
 INDEX = "index.json"
 INDEX_SCHEMA = 1
@@ -187,7 +188,7 @@ def find_model(model: str | os.PathLike[str] | None = None) -> StoredModel:
     hint = f": did you mean {nearest[0]!r}? Models here" if nearest else "; models here"
     have = ", ".join(known) or "none"
     raise ModelNotFound(
-        f"there is no model {text!r} on this machine{hint}: {have}; `zoo train` and `zoo export` make others"
+        f"there is no model {quoted(text)} on this machine{hint}: {have}; `zoo train` and `zoo export` make others"
     )
 
 
