@@ -7,7 +7,6 @@ makes a decoder throw is an `ImageError`.
 from __future__ import annotations
 
 import functools
-import io
 import os
 import stat
 import struct
@@ -24,7 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from runtime.errors import ImageError
+from runtime.measured import MeteredFile, check_scans, check_tiles
 from runtime.plain_png import plain_grey_png
+from runtime.plain_text import quoted
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
 
@@ -111,9 +112,9 @@ def decode_grey(source: Source | File, max_pixels: int | None = None) -> tuple[I
 
 
 def _name(source: Source) -> str:
-    """How messages call the source; `repr` keeps a name with line breaks or broken Unicode printable."""
+    """How messages call the source; quoted, a name with line breaks or broken Unicode is printable."""
     if not isinstance(source, bytes) and isinstance(source, str | os.PathLike):  # the latter takes its time
-        return repr(os.fsdecode(source))
+        return quoted(os.fsdecode(source))
     return "the array" if isinstance(source, np.ndarray) else "the picture"
 
 
@@ -200,8 +201,14 @@ def _decoded(data: bytes, name: str, max_pixels: int) -> Image.Image:
     if kind == "WEBP" and len(data) < 8 + int.from_bytes(data[4:8], "little"):
         raise ImageError("truncated", f"{name} is truncated: it ends before the length that its header states")
     with _hushed(kind in ("TIFF", "AVIF") or (kind == "PNG" and b"acTL" in data)):
-        picture = _plugin(FORMATS[kind][2])(io.BytesIO(data))
+        file = MeteredFile(data, name)
+        picture = _plugin(FORMATS[kind][2])(file)
         _check_size(picture, name, max_pixels)
+        if kind == "TIFF":
+            check_tiles(data, picture.size, name)
+        elif kind == "JPEG":
+            check_scans(data, name)
+        file.metered = kind == "PNG"  # whose decoder is in Python as far as chunks go; a BMP's is, pixel by pixel
         picture.load()
     return picture
 
