@@ -13,6 +13,7 @@ from starlette.routing import Mount, Route, Router
 from starlette.types import Receive, Scope, Send
 
 from runtime.errors import ImageError
+from runtime.plain_text import quoted
 from runtime.serving import describe
 from runtime.serving.admission import Share
 from runtime.serving.bodies import decompressed, header, read_body
@@ -73,9 +74,9 @@ class App:
         try:
             await self._router(scope, receive, send)
         except HTTPException as error:
-            sentence = f"there is nothing at {scope['path'][:80]!r}; see / and /v2"
+            sentence = f"there is nothing at {quoted(scope['path'])}; see / and /v2"
             if error.status_code == 405:
-                sentence = f"{scope['method']} is not what {scope['path'][:80]!r} takes; expected GET"
+                sentence = f"{scope['method']} is not what {quoted(scope['path'])} takes; expected GET"
             refusal = Refusal(error.status_code, sentence, allow="GET, HEAD" if error.status_code == 405 else None)
             await _refused(refusal).send(send)
 
@@ -198,7 +199,7 @@ class _Endpoint:
         else:
             refusal = Refusal(
                 405,
-                f"{scope['method']} is not what {scope['path'][:80]!r} takes; expected {self._methods[0]}",
+                f"{scope['method']} is not what {quoted(scope['path'])} takes; expected {self._methods[0]}",
                 allow=", ".join(self._methods),
             )
             reply = _refused(refusal)
@@ -218,7 +219,7 @@ def _path_model(scope: Scope) -> str:
     parameters: dict[str, Any] = scope["path_params"]
     version = parameters.get("version", VERSION)
     if version != VERSION:
-        raise Refusal(404, f"there is no version {version[:40]!r}; each model has one, {VERSION!r}")
+        raise Refusal(404, f"there is no version {quoted(version)}; each model has one, {VERSION!r}")
     return str(parameters["model"])
 
 

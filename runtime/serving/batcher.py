@@ -73,7 +73,10 @@ class Batcher(Generic[J, R]):
         self._waiting.append((job, future, loop.time()))
         self._rows += job.rows
         self._consider(loop)
-        return await future
+        try:
+            return await future
+        finally:
+            del future  # its exception holds this frame: a circle that would keep the job until it is collected
 
     def first(self, work: Callable[[], None]) -> None:
         """Do something in the batches' own thread, and wait for it; for any thread but the loop's."""

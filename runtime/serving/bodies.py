@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from starlette.types import Receive, Scope
 
+from runtime.plain_text import quoted
 from runtime.serving.limits import Limits
 from runtime.serving.refusal import Disconnected, Refusal
 
@@ -75,7 +76,7 @@ def decompressed(body: bytes, encoding: str, max_body: int) -> bytes:
     if encoding == "identity":
         return body
     if encoding not in _WINDOW_BITS:
-        raise Refusal(415, f"the content encoding {encoding[:40]!r} is not known; expected gzip, deflate or none")
+        raise Refusal(415, f"the content encoding {quoted(encoding)} is not known; expected gzip, deflate or none")
     stream = zlib.decompressobj(_WINDOW_BITS[encoding])
     try:
         plain = stream.decompress(body, max_body + 1)

@@ -7,6 +7,7 @@ from typing import Any
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from runtime.plain_text import quoted
 from runtime.serving.refusal import Refusal
 
 FORM = "multipart/form-data"
@@ -22,7 +23,7 @@ def uploaded_file(content_type: str, body: bytes) -> tuple[bytes, str]:
     _, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
     if not boundary:
-        raise Refusal(400, f"the form states no boundary: its content type is {content_type[:80]!r}")
+        raise Refusal(400, f"the form states no boundary: its content type is {quoted(content_type)}")
     if body.count(b"\r\n--" + boundary) > MAX_PARTS:
         raise Refusal(400, f"the form has more than {MAX_PARTS} parts, expected 1 file: `curl -F file=@shoe.png`")
     reader = _Reader()

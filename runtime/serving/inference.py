@@ -8,15 +8,18 @@ request is JSON, as long as the header `Inference-Header-Content-Length` says, w
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from runtime.contract import INPUT, LOGITS, PROBABILITIES, SIDE
+from runtime.plain_text import quoted
 from runtime.serving.refusal import Refusal
 from runtime.serving.reply import Reply
 from runtime.strict_json import to_json
@@ -25,6 +28,9 @@ HEADER_LENGTH = b"inference-header-content-length"
 EXTENSIONS = ("binary_tensor_data", "classification")
 VERSION = "1"  # every name has one version: the file that it means
 _IMAGE_BYTES = SIDE * SIDE
+_IMAGE_VALUES = 1 + 1 + SIDE + _IMAGE_BYTES  # JSON values of an image that is nested as its shape: lists and numbers
+_OTHER_VALUES = 10_000  # JSON values of a request beside its images
+_MAX_ID = 1024  # characters; the answer repeats them
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,32 +107,37 @@ def read_inference(
         max_images: the largest N.
 
     Raises:
-        Refusal: 400, and what is wrong with it.
+        Refusal: 400, and what is wrong with it; 413, its JSON holds more values than the largest request needs.
     """
-    document, behind = _split(body, header_length)
+    document, behind = _split(body, header_length, max_images)
     if not isinstance(document, dict):
         raise Refusal(400, f"the request should be a JSON object, not {_kind(document)}")
     identity = document.get("id")
     if identity is not None and not isinstance(identity, str):
         raise Refusal(400, f"the id should be a string, not {_kind(identity)}")
-    parameters = _parameters(document, "the request")
+    if identity is not None and len(identity) > _MAX_ID:
+        raise Refusal(400, f"the id should be of at most {_MAX_ID} characters, not {len(identity)}")
+    binary_default = _parameters(document, "the request").get("binary_data_output", False)
+    if not isinstance(binary_default, bool):
+        raise Refusal(400, f"binary_data_output should be true or false, not {_kind(binary_default)}")
     pixels = _image(document.get("inputs"), behind, max_images)
-    return pixels, _wanted(document.get("outputs"), parameters.get("binary_data_output") is True), identity
+    return pixels, _wanted(document.get("outputs"), binary_default), identity
 
 
-def _split(body: bytes, header_length: str | None) -> tuple[Any, bytes]:
+def _split(body: bytes, header_length: str | None, max_images: int) -> tuple[Any, bytes]:
     if header_length is None:
         header, behind = body, b""
     else:
         # Not int() alone, which also takes signs, spaces and underscores.
         if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 10):
-            raise Refusal(400, f"{HEADER_LENGTH.decode()} should be a number of bytes, not {header_length[:40]!r}")
+            raise Refusal(400, f"{HEADER_LENGTH.decode()} should be a number of bytes, not {quoted(header_length)}")
         length = int(header_length)
         if not 0 < length <= len(body):
             raise Refusal(400, f"{HEADER_LENGTH.decode()} says {length} bytes of JSON, in a body of {len(body)}")
         header, behind = body[:length], body[length:]
+    _check_values(header, max_images)
     try:
-        return json.loads(header), behind
+        return json.loads(header, object_pairs_hook=_without_twins, parse_constant=_no_constant), behind
     except RecursionError:
         raise Refusal(400, "the request is not JSON that can be read: it is nested too deeply") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -135,15 +146,43 @@ def _split(body: bytes, header_length: str | None) -> tuple[Any, bytes]:
         raise Refusal(400, "the request is not JSON that can be read: a number in it has too many digits") from None
 
 
+def _check_values(text: bytes, max_images: int) -> None:
+    """Refuse JSON of many values before it is parsed: Python takes up to a hundred times the bytes of each of them.
+
+    In front of each value but one there is a comma, a bracket or a brace, so there are no more values than of these.
+    """
+    most = max_images * _IMAGE_VALUES + _OTHER_VALUES
+    if text.count(b",") + text.count(b"[") + text.count(b"{") > most:
+        raise Refusal(
+            413, f"the JSON holds more than {most} values, which {max_images} images need at most; send it in parts"
+        )
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, whose keys must differ: readers disagree on which of two values counts."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twin = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise Refusal(
+            400, f"the request is not JSON that can be read: an object in it has the key {quoted(twin)} twice"
+        )
+    return found
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise Refusal(400, f"the request is not JSON: {word} is no number there")
+
+
 def _image(inputs: Any, behind: bytes, max_images: int) -> npt.NDArray[np.uint8]:
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         found = f"{len(inputs)} of them" if isinstance(inputs, list) else _kind(inputs)
         raise Refusal(400, f"inputs should be a list of one object, the tensor {INPUT!r}; found {found}")
     tensor = inputs[0]
     if tensor.get("name") != INPUT:
-        raise Refusal(400, f"there is no input {str(tensor.get('name'))[:40]!r}; expected {INPUT!r}")
+        raise Refusal(400, f"there is no input {quoted(tensor.get('name'))}; expected {INPUT!r}")
     if tensor.get("datatype") != "UINT8":
-        raise Refusal(400, f"the datatype of {INPUT} is UINT8, not {str(tensor.get('datatype'))[:40]!r}")
+        raise Refusal(400, f"the datatype of {INPUT} is UINT8, not {quoted(tensor.get('datatype'))}")
     shape = tensor.get("shape")
     if not (
         isinstance(shape, list)
@@ -151,11 +190,9 @@ def _image(inputs: Any, behind: bytes, max_images: int) -> npt.NDArray[np.uint8]
         and shape[1:] == [1, SIDE, SIDE]
         and shape[0] >= 1
     ):
-        raise Refusal(400, f"the shape of {INPUT} is [N, 1, {SIDE}, {SIDE}] with N from 1, not {str(shape)[:60]}")
+        raise Refusal(400, f"the shape of {INPUT} is [N, 1, {SIDE}, {SIDE}] with N from 1, not {quoted(shape)}")
     if shape[0] > max_images:
-        raise Refusal(
-            400, f"at most {max_images} images are taken at once, not {str(shape[0])[:40]}; send them in parts"
-        )
+        raise Refusal(400, f"at most {max_images} images are taken at once, not {quoted(shape[0])}; send them in parts")
     expected = shape[0] * _IMAGE_BYTES
     parameters = _parameters(tensor, INPUT)
     size = parameters.get("binary_data_size")
@@ -168,27 +205,33 @@ def _image(inputs: Any, behind: bytes, max_images: int) -> npt.NDArray[np.uint8]
     if type(size) is not int or size != expected or len(behind) != expected:
         raise Refusal(
             400,
-            f"{INPUT} of shape {shape} takes {expected} bytes; binary_data_size says {str(size)[:40]}, "
+            f"{INPUT} of shape {shape} takes {expected} bytes; binary_data_size says {quoted(size)}, "
             f"and {len(behind)} bytes follow the JSON",
         )
     return np.frombuffer(behind, np.uint8).reshape(shape)
 
 
 def _from_json(data: Any, shape: list[int], expected: int) -> npt.NDArray[np.uint8]:
-    wrong = Refusal(
-        400, f"the data of {INPUT} should be {expected} whole numbers from 0 to 255, in one list or nested as {shape}"
-    )
-    if not isinstance(data, list) or not data:
-        raise wrong
-    try:
-        array = np.array(data)
-    except (ValueError, OverflowError, RecursionError):  # ragged or nested too deeply
-        raise wrong from None
-    if array.dtype.kind not in "iu" or array.size != expected or array.min() < 0 or array.max() > 255:
-        raise wrong
-    if array.ndim != 1 and list(array.shape) != shape:
-        raise wrong
-    return array.astype(np.uint8).reshape(shape)
+    levels = _flat(data, shape)
+    # All is checked here: of lists of other things NumPy makes arrays that may be thousands of times as large.
+    if levels is None or set(map(type, levels)) != {int} or min(levels) < 0 or max(levels) > 255:
+        raise Refusal(
+            400,
+            f"the data of {INPUT} should be {expected} whole numbers from 0 to 255, in one list or nested as {shape}",
+        )
+    return np.frombuffer(bytes(levels), np.uint8).reshape(shape)
+
+
+def _flat(data: Any, shape: list[int]) -> list[Any] | None:
+    """Return the values of a list that has as many as the shape, or is nested as the shape; of others, None."""
+    if isinstance(data, list) and len(data) == math.prod(shape) and not isinstance(data[0], list):
+        return data
+    lists: list[Any] = [data]
+    for size in shape:
+        if not all(isinstance(part, list) and len(part) == size for part in lists):
+            return None
+        lists = list(chain.from_iterable(lists))
+    return lists
 
 
 def _wanted(outputs: Any, binary_default: bool) -> list[WantedOutput]:
@@ -200,16 +243,14 @@ def _wanted(outputs: Any, binary_default: bool) -> list[WantedOutput]:
     for output in outputs:
         name = output.get("name") if isinstance(output, dict) else None
         if name not in (LOGITS, PROBABILITIES) or name in wanted:
-            raise Refusal(
-                400, f"outputs may name {LOGITS!r} and {PROBABILITIES!r}, each once; found {str(output)[:60]}"
-            )
+            raise Refusal(400, f"outputs may name {LOGITS!r} and {PROBABILITIES!r}, each once; found {quoted(output)}")
         parameters = _parameters(output, name)
         binary = parameters.get("binary_data", binary_default)
         classes = parameters.get("classification", 0)
         if not isinstance(binary, bool):
             raise Refusal(400, f"binary_data of {name} should be true or false, not {_kind(binary)}")
         if type(classes) is not int or not 0 <= classes < 2**31:
-            raise Refusal(400, f"classification of {name} should be a number of classes, not {str(classes)[:40]}")
+            raise Refusal(400, f"classification of {name} should be a number of classes, not {quoted(classes)}")
         wanted[name] = WantedOutput(name, binary, classes)
     return list(wanted.values())
 

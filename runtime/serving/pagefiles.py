@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
@@ -34,6 +35,9 @@ class PageFiles:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
+        if scope["method"] not in ("GET", "HEAD"):
+            await self._files.get_response(self._files.get_path(scope), {**scope, "method": "GET"})  # or there is none
+            raise HTTPException(405)
         # A part of a small file is of no use, and Starlette answers a damaged Range in its own words.
         whole = [header for header in scope["headers"] if header[0] != b"range"]
         await self._files({**scope, "headers": whole}, receive, send_with_headers)

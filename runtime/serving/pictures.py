@@ -18,6 +18,7 @@ from runtime import answers
 from runtime.contract import SIDE
 from runtime.images import Fit, Invert, Pixels, pixels_of_rows, rows_of_plain_png, to_pixels
 from runtime.plain_png import PNG_HEADER
+from runtime.plain_text import quoted
 from runtime.prediction import ranked
 from runtime.serving.refusal import Refusal
 from runtime.serving.reply import Reply
@@ -58,13 +59,13 @@ def read_wish(query: bytes) -> Wish:
         raise Refusal(400, "the query cannot be read; expected name=value&name=value") from error
     for name, value in pairs:
         if name not in readers:
-            raise Refusal(400, f"the parameter {name[:40]!r} is not known; expected one of {', '.join(readers)}")
+            raise Refusal(400, f"the parameter {quoted(name)} is not known; expected one of {', '.join(readers)}")
         if name in found:
             raise Refusal(400, f"the parameter {name!r} is given twice")
         try:
             found[name] = readers[name](value)
         except ValueError as error:
-            raise Refusal(400, f"the parameter {name} cannot be {value[:40]!r}; expected {error}") from error
+            raise Refusal(400, f"the parameter {name} cannot be {quoted(value)}; expected {error}") from error
     return Wish(**found)
 
 

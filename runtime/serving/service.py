@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from runtime.classifier import Classifier
 from runtime.errors import UsageError
+from runtime.plain_text import quoted
 from runtime.serving.admission import Admission
 from runtime.serving.limits import Limits
 from runtime.serving.metrics import Metrics
@@ -64,7 +65,7 @@ class Service:
             return next(iter(self.models.values()))
         found = self.models.get(name)
         if found is None:
-            raise Refusal(404, f"the model {name[:80]!r} is not served here; served are {', '.join(self.models)}")
+            raise Refusal(404, f"the model {quoted(name)} is not served here; served are {', '.join(self.models)}")
         return found
 
     def warm_model(self, name: str | None) -> ServedModel:
