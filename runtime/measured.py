@@ -15,8 +15,8 @@ import struct
 
 from runtime.errors import ImageError
 
-FREE_READS = 2**16  # of any file
-BYTES_A_READ = 64  # a long file is read in parts of this many bytes on average, or of more; a GIF's are of 128
+FREE_READS = 2**14  # of any file
+BYTES_A_READ = 128  # a long file is read in parts of this many bytes on average, or of more: a GIF's are of 128
 FREE_TILE = 2**24  # pixels of a tile that any picture may have; a picture in one tile may have a larger one
 MAX_SCANS = 100  # of a JPEG; encoders make one, or for a progressive picture about ten
 _TILE_TAGS = {322, 323}  # width and length

@@ -111,3 +111,30 @@ def test_a_closed_stdout_is_no_crash(arguments: list[str]) -> None:
 
     assert "Traceback" not in done.stderr
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize("letter", ["A", "a b", "\u00e9", "/x"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict", "-m", "lenet", "LONG"],
+        ["predict", "-m", "LONG", "x.png"],
+        ["predict", "--device", "LONG", "x.png"],
+        ["predict", "--topk", "LONG", "x.png"],
+        ["accuracy", "LONG"],
+        ["serve", "--host", "LONG"],
+        ["LONG"],
+        ["predict", "--LONG"],
+    ],
+)
+def test_a_name_of_a_hundred_thousand_letters_is_not_printed_whole(arguments: list[str], letter: str) -> None:
+    """Lost otherwise: what was wrong, behind a screenful of base64."""
+    from runtime.cli import runtime
+
+    result = CliRunner().invoke(runtime, [argument.replace("LONG", letter * 100_000) for argument in arguments])
+
+    assert result.exit_code in (1, 2)
+    assert "rror: " in result.output
+    assert len(result.output) < 5000
+    if " " not in letter:
+        assert len(result.output) < 1000
