@@ -32,6 +32,9 @@ def accuracy(
 ) -> None:
     """Measure a model on the 10,000 test images of Fashion-MNIST, or on your own pictures in DIR/<label>/.
 
+    Classes are matched by name, whatever their order, case, spaces and punctuation. The model may know other classes
+    beside those of the data; data with a class that it has no label for are refused.
+
     \b
     Example: runtime accuracy -m lenet --device cpu --json
              runtime accuracy photos/ -o confusion.png
@@ -87,7 +90,7 @@ def emit_accuracy(report: Any, as_json: bool) -> None:
     emit_table(
         ["class", "right", "of", "accuracy", "most taken for"],
         [
-            [label, right, n, f"{right / max(1, n):.4f}", taken_for(report, index)]
+            [label, right, n, f"{right / n:.4f}" if n else "-", taken_for(report, index)]
             for index, (label, right, n) in enumerate(report.per_class())
         ],
         right=["right", "of", "accuracy"],
