@@ -46,13 +46,15 @@ def accuracy(
         require_writable(Path(output))
     classifier = Classifier(model, device=device, threads=threads, tf32=tf32)
     say_device(classifier)
+    if output is not None:
+        from runtime.confusion import require_drawable, write_confusion
+
+        require_drawable(classifier.labels)
     report, errors = measured(classifier, folder, batch_size)
     emit_accuracy(report, as_json)
     for error in errors:
         note(f"Error: {error}")
     if output is not None:
-        from runtime.confusion import write_confusion
-
         write_confusion(report, Path(output))
         note(f"wrote {output}")
     if errors:

@@ -225,3 +225,29 @@ def test_other_data_is_measured_by_its_own_names(tmp_path: Path, test_images: An
         expected = measure_accuracy(classifier, images, test_labels[:500])
 
     assert np.array_equal(found.confusion, expected.confusion)
+
+
+def drawn(labels: Sequence[str]) -> Image.Image:
+    from runtime.accuracy import AccuracyReport
+    from runtime.confusion import draw_confusion
+
+    counts = np.eye(len(labels), dtype=np.int64)
+    return draw_confusion(AccuracyReport("mine", tuple(labels), counts, "cpu", [], 1.0))
+
+
+def test_the_confusion_of_two_classes_has_room_for_its_title() -> None:
+    picture = np.asarray(drawn(["a", "b"]))
+
+    assert (picture[:36] != 255).any(), "there is a title"
+    assert (picture[:, -10:] == 255).all()
+
+
+def test_a_confusion_of_too_many_classes_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.confusion.MOST_CLASSES", 9)
+    monkeypatch.setattr("runtime.cli_measure.measured", lambda *_: pytest.fail("it was measured"))
+    result = accuracy(LENET, "-o", tmp_path / "confusion.png")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "a confusion matrix of 10 classes is not drawn, only of up to 9" in result.stderr
