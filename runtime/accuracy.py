@@ -100,7 +100,10 @@ def measure_accuracy(
         raise UsageError(f"expected labels as whole numbers (N,), found {labels.dtype} {labels.shape}")
     if not 0 <= labels.min() <= labels.max() < len(names):
         raise UsageError(f"expected labels from 0 to {len(names) - 1}, found {labels.min()} to {labels.max()}")
-    own = class_indices(names, classifier.labels, data=data, model=f"the model {classifier.name!r}")
+    try:
+        own = class_indices(names, classifier.labels, data=data, model=f"the model {classifier.name!r}")
+    except UsageError as error:
+        raise UsageError(f"{error}; measure it on pictures of its own classes: runtime accuracy DIR") from error
     classes = len(classifier.labels)
     confusion = np.zeros((classes, classes), np.int64)
     started = time.perf_counter()

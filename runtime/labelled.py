@@ -44,7 +44,7 @@ def _classes(folders: Sequence[Path], labels: Sequence[str]) -> list[int]:
     """Return the class that each folder's name means: a label or, where no label is a number, an index."""
     indices = {} if any(label.isdecimal() for label in labels) else {str(index): index for index in range(len(labels))}
     classes: list[int] = []
-    unknown: list[str] = []
+    unknown: list[Path] = []
     for path, named in zip(folders, match_labels([path.name for path in folders], labels), strict=True):
         if named is not None:
             classes.append(named)
@@ -52,11 +52,12 @@ def _classes(folders: Sequence[Path], labels: Sequence[str]) -> list[int]:
             _require_one_meaning(path, indices[path.name], labels)
             classes.append(indices[path.name])
         else:
-            unknown.append(str(path))
+            unknown.append(path)
     if unknown:
-        which = "the folder {} is no class" if len(unknown) == 1 else "the folders {} are no classes"
+        several = f"the folders {listed([path.name for path in unknown])} in {unknown[0].parent} are no classes"
+        which = several if len(unknown) > 1 else f"the folder {unknown[0]} is no class"
         index = ", or an index from 0" if indices else ""
-        raise UsageError(f"{which.format(', '.join(unknown))} of this model; expected one of {listed(labels)}{index}")
+        raise UsageError(f"{which} of this model; expected one of {listed(labels)}{index}")
     return classes
 
 

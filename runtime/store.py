@@ -232,7 +232,15 @@ def _model_at(path: Path) -> StoredModel:
 def _weights_folders(path: Path) -> list[Path]:
     """Return the folders whose index may list the file: two up from it, through links or not, and those of names."""
     spelled = Path(os.path.abspath(path)), Path(os.path.realpath(path.parent)) / path.name, Path(os.path.realpath(path))
-    return list(dict.fromkeys([*(file.parent.parent for file in spelled), *(folder for _, folder in folders())]))
+    return list(dict.fromkeys([*(file.parent.parent for file in spelled), *_folders_of_names()]))
+
+
+def _folders_of_names() -> list[Path]:
+    """Return the folders that names are looked for in; none where $ZOO_HOME is wrong, which a path has no need of."""
+    try:
+        return [folder for _, folder in folders()]
+    except UsageError:
+        return []
 
 
 def _readable(read: Callable[[Path], dict[str, dict[str, Any]]], folder: Path) -> dict[str, dict[str, Any]]:
@@ -252,7 +260,7 @@ def _is_same_file(one: Path, other: Path) -> bool:
 
 def find_entry(sha256: str) -> dict[str, Any] | None:
     """Return the entry, in the index of a folder that names are looked for in, of the file with this content."""
-    for _, folder in folders():
+    for folder in _folders_of_names():
         for read in (read_index, read_rebuildable):
             for entry in _readable(read, folder).values():
                 if entry["sha256"] == sha256:

@@ -124,6 +124,7 @@ def test_data_with_classes_that_the_file_does_not_know_are_refused_and_these_are
     sentence = result.stderr.strip().splitlines()[-1]
     assert f"has no label for the classes {missing}" in sentence
     assert "Fashion-MNIST" in sentence
+    assert "runtime accuracy DIR" in sentence
     assert (foreign is None) == ("its labels" not in sentence)
     assert foreign is None or foreign in sentence
 
@@ -155,7 +156,7 @@ def test_folders_that_the_file_has_no_label_for_are_all_named(tmp_path: Path) ->
     result = accuracy(labelled(tmp_path / "m.onnx", FIVE, classes=places(FIVE)), tmp_path / "mine")
 
     assert (result.exit_code, result.stdout) == (2, "")
-    assert f"the folders {tmp_path / 'mine' / 'Coat'}, {tmp_path / 'mine' / 'Dress'} are no classes" in result.stderr
+    assert f"the folders 'Coat', 'Dress' in {tmp_path / 'mine'} are no classes of this model" in result.stderr
 
 
 def test_a_folder_called_by_a_number_that_is_two_classes_is_refused(tmp_path: Path) -> None:

@@ -219,6 +219,13 @@ def test_a_damaged_index_of_names_refuses_no_model_given_by_path(home: Path, tmp
     assert Classifier(tmp_path / "mine.onnx", device="cpu").info()["parameters"] == 61_706
 
 
+def test_a_wrong_home_refuses_no_model_given_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_HOME", "~nosuch/home")
+    shutil.copy(PUBLISHED / "lenet" / "model.onnx", tmp_path / "mine.onnx")
+
+    assert Classifier(tmp_path / "mine.onnx", device="cpu").info()["origin"] == "path"
+
+
 def test_a_model_whose_file_is_gone_is_not_listed(own_lenet: Path) -> None:
     own_lenet.unlink()
 
