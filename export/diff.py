@@ -1,5 +1,9 @@
-"""What changed between two graphs: nodes, attributes, weights, metadata, and answers to the same pictures."""
+"""What changed between two graphs: nodes, attributes, weights, metadata, and answers to the same pictures.
 
+Answers are compared by the names of the classes, where both files have the same ones in whatever order.
+"""
+
+import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,9 +17,11 @@ from export.gates.closed_world import closed_world_of
 from export.subject import GateFailure
 from runtime import contract
 from runtime.errors import ModelInvalid
+from runtime.labels import match_labels
 from runtime.session import open_session
 
 Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass
@@ -47,9 +53,9 @@ def diff(first: bytes, second: bytes, images: Pixels) -> Difference:
     return Difference(
         nodes=_nodes(one.graph, other.graph),
         weights=_weights(one.graph, other.graph),
-        metadata=_values({p.key: p.value for p in one.metadata_props}, {p.key: p.value for p in other.metadata_props}),
+        metadata=_metadata(one, other),
         form=_values(_form(one), _form(other)),
-        outputs=_outputs(first, second, images),
+        outputs=_outputs(first, second, images, _same_classes(_labels(one), _labels(other))),
     )
 
 
@@ -58,6 +64,37 @@ def _parsed(content: bytes, which: str) -> onnx.ModelProto:
         return closed_world_of(content)
     except GateFailure as failure:
         raise ModelInvalid(f"the {which} file is not opened: {failure}") from failure
+
+
+def _metadata(one: onnx.ModelProto, other: onnx.ModelProto) -> list[str]:
+    before, after = ({prop.key: prop.value for prop in model.metadata_props} for model in (one, other))
+    old, new = _labels(one), _labels(other)
+    if old and new and old != new:  # class by class: a list is long
+        del before["labels"], after["labels"]
+        before |= {f"labels[{index}]": label for index, label in enumerate(old)}
+        after |= {f"labels[{index}]": label for index, label in enumerate(new)}
+    return _values(before, after)
+
+
+def _labels(model: onnx.ModelProto) -> list[str] | None:
+    """Return the class names that the metadata hold; None where they hold none that are fit to be compared."""
+    try:
+        labels = json.loads({prop.key: prop.value for prop in model.metadata_props}["labels"])
+    except (KeyError, ValueError, RecursionError):
+        return None
+    return labels if isinstance(labels, list) and all(isinstance(label, str) for label in labels) else None
+
+
+def _same_classes(before: list[str] | None, after: list[str] | None) -> list[int] | None:
+    """Return where the second file has each class of the first; None where they have other classes.
+
+    Of files without labels nothing is known but the order.
+    """
+    if before is None or after is None:
+        return list(range(len(before or after or [])))
+    places = match_labels(before, after)
+    found = [place for place in places if place is not None]
+    return found if sorted(found) == list(range(len(after))) and len(before) == len(after) else None
 
 
 def _form(model: onnx.ModelProto) -> dict[str, Any]:
@@ -124,7 +161,8 @@ def _weights(one: onnx.GraphProto, other: onnx.GraphProto) -> list[str]:
     return found
 
 
-def _outputs(first: bytes, second: bytes, images: Pixels) -> dict[str, float | None]:
+def _outputs(first: bytes, second: bytes, images: Pixels, places: list[int] | None) -> dict[str, float | None]:
+    """Compare the answers, class `k` of the first file with class `places[k]` of the second."""
     names = (contract.LOGITS, contract.PROBABILITIES)
     try:
         ours, theirs = (
@@ -133,7 +171,12 @@ def _outputs(first: bytes, second: bytes, images: Pixels) -> dict[str, float | N
         )
     except Exception:  # one of them is not of the contract, which the rest of the comparison shows
         return dict.fromkeys(names)
-    return {
-        name: float(np.abs(a.astype(np.float64) - b).max()) if a.shape == b.shape else None
-        for name, a, b in zip(names, ours, theirs, strict=True)
-    }
+    return {name: _difference(a, b, places) for name, a, b in zip(names, ours, theirs, strict=True)}
+
+
+def _difference(one: Floats, other: Floats, places: list[int] | None) -> float | None:
+    if places is None or one.shape != other.shape or one.ndim != 2:
+        return None
+    if len(places) == other.shape[1]:
+        other = other[:, places]
+    return float(np.abs(one.astype(np.float64) - other).max())

@@ -103,7 +103,7 @@ def check_measuring(batch_sizes: Sequence[int], min_seconds: float, min_runs: in
 
 def _cold_start(classifier: Classifier, threads: int | None) -> dict[str, float]:
     """Return the milliseconds that a fresh process spends on each part, and `total`, which adds Python's own start."""
-    model = str(classifier.path)
+    model = os.path.abspath(classifier.path)  # a bare file name might be taken for a model's
     request = {"model": model, "device": classifier.device, "threads": threads, "tf32": classifier.tf32}
     command = [sys.executable, "-c", _COLD_START, json.dumps(request)]
     began = time.perf_counter()

@@ -46,6 +46,7 @@ class Classifier:
         name: the model's name.
         path: the file in use.
         origin: where it was found: "path", "user", "repository" or "wheel".
+        sha256: the checksum of the file's content as it was opened.
         labels: the K class names, in the order of the outputs.
         metadata: the description inside the file.
         device: where every node runs: "cpu" or "cuda:N".
@@ -82,7 +83,7 @@ class Classifier:
         self.path = live.stored.path
         self.origin = live.stored.origin
         self.entry = live.stored.entry
-        self.bytes = live.bytes
+        self.bytes, self.sha256 = live.bytes, live.sha256
         self.device = str(live.device)
         self.device_reason = live.reason
         self.tf32 = tf32 and live.device.kind != "cpu"

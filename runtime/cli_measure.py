@@ -32,6 +32,9 @@ def accuracy(
 ) -> None:
     """Measure a model on the 10,000 test images of Fashion-MNIST, or on your own pictures in DIR/<label>/.
 
+    Classes are matched by name, whatever their order, case, spaces and punctuation. The model may know other classes
+    beside those of the data; data with a class that it has no label for are refused.
+
     \b
     Example: runtime accuracy -m lenet --device cpu --json
              runtime accuracy photos/ -o confusion.png
@@ -43,13 +46,15 @@ def accuracy(
         require_writable(Path(output))
     classifier = Classifier(model, device=device, threads=threads, tf32=tf32)
     say_device(classifier)
+    if output is not None:
+        from runtime.confusion import require_drawable, write_confusion
+
+        require_drawable(classifier.labels)
     report, errors = measured(classifier, folder, batch_size)
     emit_accuracy(report, as_json)
     for error in errors:
         note(f"Error: {error}")
     if output is not None:
-        from runtime.confusion import write_confusion
-
         write_confusion(report, Path(output))
         note(f"wrote {output}")
     if errors:
@@ -87,7 +92,7 @@ def emit_accuracy(report: Any, as_json: bool) -> None:
     emit_table(
         ["class", "right", "of", "accuracy", "most taken for"],
         [
-            [label, right, n, f"{right / max(1, n):.4f}", taken_for(report, index)]
+            [label, right, n, f"{right / n:.4f}" if n else "-", taken_for(report, index)]
             for index, (label, right, n) in enumerate(report.per_class())
         ],
         right=["right", "of", "accuracy"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -74,7 +75,7 @@ class Contestant:
         self.way = way
         request = {
             "way": way,
-            "file": str(file),
+            "file": os.path.abspath(file),  # a bare file name might be taken for a model's
             "device": device,
             "threads": threads,
             "precision": precision,

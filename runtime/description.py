@@ -6,22 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 from runtime import contract
 from runtime.live import LiveSession
+from runtime.store import find_entry
 
 if TYPE_CHECKING:
     from runtime.classifier import Classifier
 
 
 def describe(classifier: Classifier, live: LiveSession) -> dict[str, Any]:
-    """Return the file, its metadata, its place in the index, and where its nodes are."""
+    """Return the file, its metadata, its entry in an index, if any has its content, and where its nodes are."""
     metadata = classifier.metadata
     described = {name: value for name, value in metadata.fields.items() if name not in ("format", "model")}
-    entry = classifier.entry or {}
+    entry = classifier.entry or find_entry(classifier.sha256) or {}
     return {
         "model": classifier.name,
         "file": str(classifier.path),
         "origin": classifier.origin,
         "bytes": classifier.bytes,
-        "sha256": entry.get("sha256"),
+        "sha256": classifier.sha256,
         "parameters": entry.get("parameters"),
         "flops": entry.get("flops"),
         "inputs": [str(spec) for spec in contract.input_specs()],

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,36 +11,63 @@ import numpy as np
 from runtime.accuracy import AccuracyReport
 from runtime.classifier import DEFAULT_BATCH_SIZE, Classifier
 from runtime.errors import ImageError, UsageError
+from runtime.fashion_mnist import LABELS
+from runtime.labels import listed, match_labels
 from runtime.sources import SUFFIXES
 
 
 def labelled_pictures(folder: Path, labels: tuple[str, ...]) -> list[tuple[Path, int]]:
-    """Return the pictures of each class's folder, sorted, with the index of their class.
+    """Return the pictures of each class's folder, sorted, with the index of their class in `labels`.
 
     A folder is named for its label, in any case and with any punctuation (`t-shirt-top` is "T-shirt/top", which no
-    folder can be called), or for its index. Hidden folders are passed over.
+    folder can be called), or for its index in `labels`. Hidden folders are passed over. Classes without a folder are
+    not measured.
 
     Raises:
-        UsageError: a folder is no class of the model, or there are no pictures.
+        UsageError: a folder is no class of the model, or its number may mean two classes; or there are no pictures.
     """
-    classes = {str(index): index for index in range(len(labels))}
-    classes |= {_plain(label): index for index, label in enumerate(labels)}
     try:
         folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        classes = _classes(folders, labels)
         found = []
-        for path in folders:
-            if _plain(path.name) not in classes:
-                raise UsageError(
-                    f"the folder {path} is no class of this model; expected one of {', '.join(map(repr, labels))}, "
-                    "or an index from 0"
-                )
+        for path, index in zip(folders, classes, strict=True):
             pictures = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-            found += [(picture, classes[_plain(path.name)]) for picture in pictures]
+            found += [(picture, index) for picture in pictures]
     except OSError as error:
         raise UsageError(f"the folder {error.filename} cannot be read: {error.strerror}") from error
     if not found:
         raise UsageError(f"{folder} holds no pictures in folders named for their classes: DIR/<label>/*.png")
     return found
+
+
+def _classes(folders: Sequence[Path], labels: Sequence[str]) -> list[int]:
+    """Return the class that each folder's name means: a label or, where no label is a number, an index."""
+    indices = {} if any(label.isdecimal() for label in labels) else {str(index): index for index in range(len(labels))}
+    classes: list[int] = []
+    unknown: list[Path] = []
+    for path, named in zip(folders, match_labels([path.name for path in folders], labels), strict=True):
+        if named is not None:
+            classes.append(named)
+        elif path.name in indices:
+            _require_one_meaning(path, indices[path.name], labels)
+            classes.append(indices[path.name])
+        else:
+            unknown.append(path)
+    if unknown:
+        several = f"the folders {listed([path.name for path in unknown])} in {unknown[0].parent} are no classes"
+        which = several if len(unknown) > 1 else f"the folder {unknown[0]} is no class"
+        index = ", or an index from 0" if indices else ""
+        raise UsageError(f"{which} of this model; expected one of {listed(labels)}{index}")
+    return classes
+
+
+def _require_one_meaning(path: Path, number: int, labels: Sequence[str]) -> None:
+    """Refuse a number that is one class in Fashion-MNIST's order and another in the model's, where it has both."""
+    if number < len(LABELS) and match_labels([LABELS[number]], labels) not in ([None], [number]):
+        raise UsageError(
+            f"the folder {path} may mean {LABELS[number]!r}, which is number {number} in Fashion-MNIST, or "
+            f"{labels[number]!r}, which is number {number} in this model; name it for its label"
+        )
 
 
 def measure_folder(
@@ -74,7 +100,3 @@ def measure_folder(
         classifier.name, classifier.labels, confusion, classifier.device, classifier.providers, seconds, classifier.tf32
     )
     return report, errors
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name.lower())

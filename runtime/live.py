@@ -9,6 +9,7 @@ import os
 import threading
 import weakref
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.device import Device
@@ -43,11 +44,13 @@ class LiveSession:
         tuning: Tuning | None = None,
     ) -> None:
         self.stored: StoredModel = find_model(model)
+        # What is read again later must not depend on the folder that the process is in by then.
+        self._file = replace(self.stored, path=Path(os.path.abspath(self.stored.path)))
         content = self.stored.read()
         self.bytes, self.sha256 = len(content), hashlib.sha256(content).hexdigest()
-        # A name stays a name, for each process to look up; a path must not depend on the folder it is used in.
+        # A name stays a name, for each process to look up.
         by_path = model is not None and self.stored.origin == "path"
-        self._model = os.path.abspath(self.stored.path) if by_path else None if model is None else os.fspath(model)
+        self._model = str(self._file.path) if by_path else None if model is None else os.fspath(model)
         self._asked, self._threads, self._tf32, self._asked_tuning = device, threads, tf32, tuning
         what = str(self.stored.path)
         opened = open_session(content, device, threads=threads, what=what, tf32=tf32, graphs=True, tuning=tuning)
@@ -69,7 +72,7 @@ class LiveSession:
 
         def without_graphs() -> Any:
             # The one that failed is replaced, never absent: other threads may be asking for it.
-            self.session = self._open_again(self.stored.read(), replace(self.tuning, graphs=False))
+            self.session = self._open_again(self._file.read(), replace(self.tuning, graphs=False))
             return self.session
 
         self.bound = BoundSession(
@@ -120,7 +123,7 @@ class LiveSession:
                         f"{self.stored.path} was opened on {self.device} before this process was forked, and CUDA does "
                         "not survive a fork: start processes with the 'spawn' method, or open the model in the child"
                     )
-                self.session = self._open_again(self.stored.read(), self.tuning)
+                self.session = self._open_again(self._file.read(), self.tuning)
             return self.session
 
     def _open_again(self, content: bytes, tuning: Tuning) -> Any:

@@ -14,7 +14,6 @@ decision, which is counted and reported, but does not fail.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -123,8 +122,7 @@ def measure_parity(classifier: Classifier) -> ParityReport:
         ModelInvalid: one of these is damaged, or belongs to another file.
     """
     folder = classifier.path.parent
-    digest = hashlib.sha256(classifier.path.read_bytes()).hexdigest()
-    tolerances = read_tolerances(folder, digest, tf32=classifier.tf32)
+    tolerances = read_tolerances(folder, classifier.sha256, tf32=classifier.tf32)
     images = _tensor(folder / INPUT_FILE, contract.INPUT, np.uint8, (1, contract.SIDE, contract.SIDE))
     golden = {
         output: _tensor(folder / file, output, np.float32, (len(classifier.labels),))
@@ -134,7 +132,7 @@ def measure_parity(classifier: Classifier) -> ParityReport:
         raise ModelInvalid(f"{folder / FOLDER} is damaged: it has not as many golden answers as pictures")
     started = time.perf_counter()
     found = dict(zip((contract.LOGITS, contract.PROBABILITIES), classifier.outputs(images), strict=True))
-    return _report(classifier, digest, found, golden, tolerances, time.perf_counter() - started)
+    return _report(classifier, found, golden, tolerances, time.perf_counter() - started)
 
 
 def measure_live_parity(classifier: Classifier, images: npt.NDArray[np.uint8]) -> ParityReport:
@@ -154,19 +152,17 @@ def measure_live_parity(classifier: Classifier, images: npt.NDArray[np.uint8]) -
     checkpoint = folder / CHECKPOINT
     if not checkpoint.is_file():
         raise ModelNotFound(f"live parity needs the weights in {checkpoint}, which is missing; {_HINT}")
-    digest = hashlib.sha256(classifier.path.read_bytes()).hexdigest()
-    tolerances = read_tolerances(folder, digest, tf32=classifier.tf32)
+    tolerances = read_tolerances(folder, classifier.sha256, tf32=classifier.tf32)
     with Contestant("torch", classifier.path, "cpu", network=classifier.name, checkpoint=checkpoint) as network:
         expected = np.concatenate([network.logits(images[start : start + 64]) for start in range(0, len(images), 64)])
     started = time.perf_counter()
     found = {contract.LOGITS: classifier.logits(images)}
     seconds = time.perf_counter() - started
-    return _report(classifier, digest, found, {contract.LOGITS: expected}, tolerances, seconds, LIVE)
+    return _report(classifier, found, {contract.LOGITS: expected}, tolerances, seconds, LIVE)
 
 
 def _report(
     classifier: Classifier,
-    digest: str,
     found: dict[str, npt.NDArray[np.float32]],
     expected: dict[str, npt.NDArray[np.float32]],
     tolerances: dict[str, float],
@@ -178,7 +174,7 @@ def _report(
     return ParityReport(
         classifier.name,
         str(classifier.path),
-        digest,
+        classifier.sha256,
         classifier.device,
         classifier.providers,
         len(decided),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -216,16 +217,53 @@ def _looks_like_path(text: str) -> bool:
 
 
 def _model_at(path: Path) -> StoredModel:
-    """Describe a file given by path; inside a weights folder its index still vouches for it."""
+    """Describe a file given by path; the index of its weights folder vouches for it, however the path is spelled."""
     if path.is_dir():
         path = path / MODEL_FILE
     if not path.is_file():
         raise ModelNotFound(f"there is no model file at {path}")
+    for folder in _weights_folders(path):
+        for entry in _readable(read_index, folder).values():
+            if _is_same_file(folder / entry["file"], path):
+                return StoredModel(entry["name"], path, "path", entry)
+    name = path.stem if path.name != MODEL_FILE else Path(os.path.abspath(path)).parent.name
+    return StoredModel(name, path, "path", None)
+
+
+def _weights_folders(path: Path) -> list[Path]:
+    """Return the folders whose index may list the file: two up from it, through links or not, and those of names."""
+    spelled = Path(os.path.abspath(path)), Path(os.path.realpath(path.parent)) / path.name, Path(os.path.realpath(path))
+    return list(dict.fromkeys([*(file.parent.parent for file in spelled), *_folders_of_names()]))
+
+
+def _folders_of_names() -> list[Path]:
+    """Return the folders that names are looked for in; none where $ZOO_HOME is wrong, which a path has no need of."""
     try:
-        entries = read_index(path.parent.parent)
-    except ModelInvalid:  # somebody else's index.json, or what is left of ours, vouches for no file
-        entries = {}
-    for entry in entries.values():
-        if (path.parent.parent / entry["file"]).resolve() == path.resolve():
-            return StoredModel(entry["name"], path, "path", entry)
-    return StoredModel(path.stem if path.name != MODEL_FILE else path.parent.name, path, "path", None)
+        return [folder for _, folder in folders()]
+    except UsageError:
+        return []
+
+
+def _readable(read: Callable[[Path], dict[str, dict[str, Any]]], folder: Path) -> dict[str, dict[str, Any]]:
+    """Return a folder's entries; somebody else's index.json, or what is left of ours, has none."""
+    try:
+        return read(folder)
+    except ModelInvalid:
+        return {}
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):  # it is missing, or its name is none
+        return False
+
+
+def find_entry(sha256: str) -> dict[str, Any] | None:
+    """Return the entry, in the index of a folder that names are looked for in, of the file with this content."""
+    for folder in _folders_of_names():
+        for read in (read_index, read_rebuildable):
+            for entry in _readable(read, folder).values():
+                if entry["sha256"] == sha256:
+                    return entry
+    return None

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from runtime.contract import SIDE
 from runtime.decoding import Source
 from runtime.errors import ImageError
 from runtime.images import Fit, Invert, Pixels, to_pixels_together
@@ -28,10 +27,10 @@ def answers(
     decoders: int,
     spare: bool,
 ) -> Iterator[Prediction | ImageError]:
-    """Yield one answer a source; a picture that cannot be read yields its ImageError, or raises it.
+    """Yield one answer a source; a picture that cannot be read yields its ImageError, or raises it after those before.
 
     Args:
-        probabilities: uint8 (N, 1, 28, 28) -> float32 (N, K), for N of 0 to `batch_size`.
+        probabilities: uint8 (N, 1, 28, 28) -> float32 (N, K), for N of 1 to `batch_size`.
         labels: the K class names.
         decoders: threads that may decode.
         spare: whether `probabilities` leaves a core to them.
@@ -42,16 +41,15 @@ def answers(
 
     batches = decoded_batches(sources, batch_size, decode, decoders, spare=spare)
     for batch in batches:
-        seen: list[Pixels] = []
-        for answer in batch:
-            if not isinstance(answer, ImageError):
-                seen.append(answer)
-            elif not return_errors:
-                batches.throw(answer)  # which raises it again, once no thread reads a source any more
-        arrays = [picture.array for picture in seen]
-        rows = iter(probabilities(np.stack(arrays)[:, None] if arrays else np.empty((0, 1, SIDE, SIDE), np.uint8)))
+        error = None if return_errors else next((answer for answer in batch if isinstance(answer, ImageError)), None)
+        if error is not None:
+            batch = batch[: batch.index(error)]
+        arrays = [answer.array for answer in batch if not isinstance(answer, ImageError)]
+        rows = iter(probabilities(np.stack(arrays)[:, None]) if arrays else ())
         for answer in batch:
             if isinstance(answer, ImageError):
                 yield answer
             else:
                 yield ranked(labels, next(rows), answer.inverted, topk)
+        if error is not None:
+            batches.throw(error)  # which raises it again, once no thread reads a source any more

@@ -89,6 +89,19 @@ def test_zoo_verify_reports_every_gate_of_a_damaged_export_and_what_its_checksum
     assert checks["checksum"]["measures"]["expected"] in (ROOT / "weights" / "index.json").read_text()
 
 
+def test_zoo_verify_holds_a_file_named_by_path_against_its_index_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path))
+    file = own_copy(tmp_path)
+    file.write_bytes((ROOT / "weights" / "lenet-modern" / "model.onnx").read_bytes())
+    monkeypatch.chdir(file.parent)
+    result = call("zoo", "verify", "lenet", "--onnx", "model.onnx", "--images", "10", "--json")
+    first = json.loads(result.stdout)["checks"][0]
+
+    assert (result.exit_code, first["name"], first["passed"]) == (3, "checksum", False)
+
+
 @pytest.mark.parametrize("content", [b"", b"garbage"])
 def test_zoo_verify_reports_every_gate_of_a_file_that_is_no_model(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "no.onnx").write_bytes(content)

@@ -50,6 +50,51 @@ def test_every_change_is_named(content: bytes, test_images: npt.NDArray[np.uint8
     assert all(value and value > 0 for value in found.outputs.values())
 
 
+def with_labels(labels: Any) -> Any:
+    def mutate(model: onnx.ModelProto) -> None:
+        (prop,) = [prop for prop in model.metadata_props if prop.key == "labels"]
+        prop.value = json.dumps(list(labels))
+
+    return mutate
+
+
+def reversed_classes(model: onnx.ModelProto) -> None:
+    """The same classifier, with its classes and their labels in the other order."""
+    with_labels(LABELS[::-1])(model)
+    last = next(node for node in reversed(model.graph.node) if node.op_type == "Gemm")
+    for tensor in model.graph.initializer:
+        if tensor.name in last.input:
+            array = onnx.numpy_helper.to_array(tensor)
+            flipped = np.flip(array, array.shape.index(10)).copy()
+            tensor.CopyFrom(onnx.numpy_helper.from_array(flipped, tensor.name))
+
+
+def test_answers_are_compared_by_the_names_of_the_classes(content: bytes, test_images: npt.NDArray[np.uint8]) -> None:
+    images = test_images[:8, None].copy()
+    same = diff(content, mutated(content, reversed_classes), images)
+    other = diff(content, mutated(content, with_labels(LABELS[::-1])), images)
+
+    assert same.weights
+    assert all(value is not None and value < 1e-5 for value in same.outputs.values())
+    assert all(value and value > 0.01 for value in other.outputs.values())
+
+
+@pytest.mark.parametrize(
+    ("labels", "lines"),
+    [
+        ((*LABELS[:9], "Boots"), ["labels[9]: Ankle boot -> Boots"]),  # behind what a message would cut off
+        (LABELS[:9], ["labels[9]: Ankle boot -> nothing"]),
+    ],
+)
+def test_labels_that_differ_are_named_and_their_answers_are_not_compared(
+    labels: tuple[str, ...], lines: list[str], content: bytes, test_images: npt.NDArray[np.uint8]
+) -> None:
+    found = diff(content, mutated(content, with_labels(labels)), test_images[:2, None].copy())
+
+    assert (found.metadata, found.same) == (lines, False)
+    assert found.outputs == {"logits": None, "probabilities": None}
+
+
 def test_a_hostile_file_is_not_compared(content: bytes) -> None:
     with pytest.raises(ModelInvalid, match="the second file is not opened"):
         diff(content, content[:-3], np.zeros((2, 1, 28, 28), np.uint8))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime
 import pytest
 from PIL import Image
@@ -67,6 +68,40 @@ def lines(model: str, pictures: list[Path]) -> list[str]:
 
 def without_shares(text: str) -> list[str]:
     return [line.rsplit(" ", 1)[0] for line in text.splitlines()]
+
+
+def with_labels(labels: list[str], path: Path) -> Path:
+    """lenet with other labels."""
+    model = onnx.load(WEIGHTS / "lenet" / "model.onnx")
+    next(prop for prop in model.metadata_props if prop.key == "labels").value = json.dumps(labels, ensure_ascii=False)
+    onnx.save(model, path)
+    return path
+
+
+LABELS_WITH_QUOTES = [f'no. {index}: "\\{index}", Schuhgröße' for index in range(10)]
+
+
+def test_the_node_example_reads_labels_with_quotes_and_refuses_a_file_with_too_few(
+    node: str, pictures: list[Path], tmp_path: Path
+) -> None:
+    require_own_labels([node, NODE / "predict.mjs"], pictures[0], tmp_path)
+
+
+def test_the_cpp_example_reads_labels_with_quotes_and_refuses_a_file_with_too_few(
+    program: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    require_own_labels([program], pictures[0], tmp_path)
+
+
+def require_own_labels(command: list[str | Path], boot: Path, folder: Path) -> None:
+    quoted = with_labels(LABELS_WITH_QUOTES, folder / "quoted.onnx")
+    named = subprocess.run([*command, quoted, boot], capture_output=True, text=True, timeout=120, check=False)
+    few = with_labels(["a", "b"], folder / "few.onnx")
+    refused = subprocess.run([*command, few, boot], capture_output=True, text=True, timeout=120, check=False)
+
+    assert without_shares(named.stdout) == [f"{boot}: {LABELS_WITH_QUOTES[9]}"], named.stderr
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "not as many labels as outputs" in refused.stderr
 
 
 @pytest.mark.parametrize("model", MODELS)

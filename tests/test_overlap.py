@@ -6,13 +6,13 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from runtime import Classifier, ImageError
+from runtime import Classifier, ImageError, Prediction
 from runtime.overlap import decoded_batches
 
 T = TypeVar("T")
@@ -231,3 +231,61 @@ def test_bad_pictures_keep_their_place_among_many(spare: bool, test_images: npt.
     assert {index for index, answer in enumerate(answers) if isinstance(answer, ImageError)} == bad
     assert [answer.label for answer in answers if not isinstance(answer, ImageError)] == alone
     assert still_decoding() == []
+
+
+class Unreadable:
+    """A source of the caller's own whose reading fails."""
+
+    def read(self, size: int) -> bytes:
+        raise RuntimeError("the connection is gone")
+
+
+@pytest.mark.parametrize("spare", [True, False])
+@pytest.mark.parametrize(
+    ("good", "batch_size"), [(0, 1), (5, 256), (5, 3), (5, 5), (8, 256), (40, 16), (40, 33), (40, 41), (300, 256)]
+)
+@pytest.mark.parametrize("bad", [b"no picture", Unreadable(), 7])
+def test_the_pictures_before_one_that_cannot_be_read_are_answered_first(
+    good: int, batch_size: int, spare: bool, bad: Any, test_images: npt.NDArray[np.uint8]
+) -> None:
+    """Who writes answers down as they come has all of them up to the bad picture, whatever the size of a batch."""
+    sources: list[Any] = [*test_images[:good], bad, *test_images[:20], b"a later one"]
+    got: list[Prediction] = []
+    with Classifier("lenet", device="cpu") as classifier:
+        classifier._live.spare = spare
+        expected = classifier.logits(test_images[:good, None].copy()).argmax(1)
+        with pytest.raises(ImageError) as raised:
+            got.extend(classifier.stream(sources, batch_size))
+
+    assert [answer.index for answer in got] == expected.tolist()
+    assert "a later one" not in str(raised.value)
+    assert still_decoding() == []
+
+
+@pytest.mark.parametrize("return_errors", [True, False])
+@pytest.mark.parametrize(("good", "batch_size"), [(0, 4), (5, 256), (5, 5), (40, 16), (300, 256)])
+def test_the_pictures_before_an_iterator_that_raises_are_answered_first(
+    good: int, batch_size: int, return_errors: Literal[True, False], test_images: npt.NDArray[np.uint8]
+) -> None:
+    def failing() -> Iterator[Any]:
+        yield from test_images[:good]
+        raise OSError("the disk is gone")
+
+    got: list[Any] = []
+    with Classifier("lenet", device="cpu") as classifier, pytest.raises(OSError, match="the disk is gone"):
+        got.extend(classifier.stream(failing(), batch_size, return_errors=return_errors))
+
+    assert len(got) == good
+
+
+def test_of_a_bad_picture_and_an_iterator_that_raises_the_first_is_told(test_images: npt.NDArray[np.uint8]) -> None:
+    def failing() -> Iterator[Any]:
+        yield test_images[0]
+        yield b"no picture"
+        raise OSError("the disk is gone")
+
+    with Classifier("lenet", device="cpu") as classifier:
+        stream = classifier.stream(failing(), 256)
+        assert next(stream).label == "Ankle boot"
+        with pytest.raises(ImageError):
+            next(stream)

@@ -58,6 +58,20 @@ def test_a_relative_path_means_the_same_file_in_another_folder(tmp_path: Path, m
     assert pickle.loads(pickled).path == WEIGHTS / "lenet" / "model.onnx"
 
 
+@forks
+def test_a_relative_path_means_the_same_file_after_a_fork_in_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: npt.NDArray[np.uint8]
+) -> None:
+    """Servers change into `/` when they have started; their workers open the model again."""
+    monkeypatch.chdir(WEIGHTS)
+    with Classifier("lenet/model.onnx", device="cpu") as classifier:
+        expected = classifier.logits(pixels)
+        classifier._live.session = None  # what a forked child finds
+        monkeypatch.chdir(tmp_path)
+
+        np.testing.assert_array_equal(classifier.logits(pixels), expected)
+
+
 def test_a_pickle_does_not_become_another_model_unseen(tmp_path: Path) -> None:
     path = tmp_path / "mine.onnx"
     shutil.copy(WEIGHTS / "lenet" / "model.onnx", path)

@@ -103,6 +103,129 @@ def test_one_changed_byte_is_noticed_by_name_and_by_path(own_lenet: Path, positi
             Classifier(model, device="cpu")
 
 
+@pytest.fixture
+def weights(home: Path, tmp_path: Path) -> Path:
+    """A weights folder that no name is looked for in, with lenet, one byte of it flipped, and its index."""
+    shutil.copytree(PUBLISHED / "lenet", tmp_path / "given" / "lenet")
+    shutil.copy(PUBLISHED / "index.json", tmp_path / "given" / "index.json")
+    path = tmp_path / "given" / "lenet" / "model.onnx"
+    content = bytearray(path.read_bytes())
+    content[1000] ^= 1
+    path.write_bytes(content)
+    return tmp_path / "given"
+
+
+@pytest.mark.parametrize(
+    ("folder", "spelled"),
+    [
+        ("lenet", "model.onnx"),
+        ("lenet", "./model.onnx"),
+        ("lenet", "../lenet/model.onnx"),
+        ("lenet", "."),
+        ("lenet", ".."),
+        (".", "lenet/model.onnx"),
+        (".", "lenet/../lenet/model.onnx"),
+        (".", "lenet/test_data_set_0/../model.onnx"),
+        ("lenet/test_data_set_0", "../model.onnx"),
+        ("..", "link.onnx"),
+        ("..", "folder/model.onnx"),
+        ("../folder", "model.onnx"),
+        ("..", "whole/lenet"),
+    ],
+)
+def test_a_changed_byte_is_noticed_however_the_path_is_spelled(
+    weights: Path, folder: str, spelled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user who goes into the folder, or links to the file, must not run a damaged one without a word."""
+    (weights.parent / "link.onnx").symlink_to(weights / "lenet" / "model.onnx")
+    (weights.parent / "folder").symlink_to(weights / "lenet")
+    (weights.parent / "whole").symlink_to(weights)
+    monkeypatch.chdir(weights / folder)
+    if spelled == "..":
+        monkeypatch.chdir("test_data_set_0")
+    with pytest.raises(ModelInvalid, match="not the published lenet: its sha256 is"):
+        Classifier(spelled, device="cpu")
+
+
+def test_a_changed_byte_is_noticed_where_the_weights_folder_holds_links(
+    weights: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a cache that keeps contents elsewhere, or where a model's folder is a link to its version."""
+    (weights / "lenet").rename(tmp_path / "version 2")
+    (weights / "lenet").symlink_to(tmp_path / "version 2")
+    with pytest.raises(ModelInvalid, match="not the published lenet"):
+        Classifier(weights / "lenet" / "model.onnx", device="cpu")
+
+    (weights / "lenet").unlink()
+    (weights / "lenet").mkdir()
+    (weights / "lenet" / "model.onnx").symlink_to(tmp_path / "version 2" / "model.onnx")
+    with pytest.raises(ModelInvalid, match="not the published lenet"):
+        Classifier(weights / "lenet" / "model.onnx", device="cpu")
+
+    home.mkdir()
+    weights.rename(home / "weights")  # a folder of names vouches for what it links to, from wherever it is named
+    monkeypatch.chdir(tmp_path / "version 2")
+    with pytest.raises(ModelInvalid, match="not the published lenet"):
+        Classifier("./model.onnx", device="cpu")
+
+
+def test_a_file_that_no_index_lists_is_called_by_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    shutil.copy(PUBLISHED / "lenet" / "model.onnx", tmp_path / "mine" / "model.onnx")
+    monkeypatch.chdir(tmp_path / "mine")
+
+    assert store.find_model("./model.onnx").name == "mine"
+
+
+def test_a_copied_file_is_known_by_its_content(home: Path, tmp_path: Path) -> None:
+    """The figures of a file hang on what is in it, not on where it lies."""
+    shutil.copy(PUBLISHED / "lenet" / "model.onnx", tmp_path / "copy.onnx")
+    published, copied = (Classifier(model, device="cpu").info() for model in ("lenet", tmp_path / "copy.onnx"))
+
+    assert len(copied["sha256"]) == 64
+    for key in ("sha256", "parameters", "flops", "verified"):
+        assert copied[key] == published[key], key
+
+
+def test_a_file_that_no_index_knows_shows_its_own_checksum(home: Path, tmp_path: Path) -> None:
+    import hashlib
+
+    import onnx
+
+    model = onnx.load(PUBLISHED / "lenet" / "model.onnx")
+    model.producer_version = "mine"
+    (tmp_path / "mine.onnx").write_bytes(model.SerializeToString())
+    info = Classifier(tmp_path / "mine.onnx", device="cpu").info()
+
+    assert info["sha256"] == hashlib.sha256((tmp_path / "mine.onnx").read_bytes()).hexdigest()
+    assert (info["parameters"], info["verified"]) == (None, None)
+
+
+def test_a_checksum_is_of_what_was_opened_and_not_of_what_lies_there_now(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.onnx"
+    shutil.copy(PUBLISHED / "lenet" / "model.onnx", path)
+    with Classifier(path, device="cpu") as classifier:
+        before = classifier.info()["sha256"]
+        shutil.copy(PUBLISHED / "lenet-modern" / "model.onnx", path)
+
+        assert classifier.info()["sha256"] == classifier.sha256 == before
+
+
+def test_a_damaged_index_of_names_refuses_no_model_given_by_path(home: Path, tmp_path: Path) -> None:
+    (home / "weights").mkdir(parents=True)
+    (home / "weights" / "index.json").write_text("{")
+    shutil.copy(PUBLISHED / "lenet" / "model.onnx", tmp_path / "mine.onnx")
+
+    assert Classifier(tmp_path / "mine.onnx", device="cpu").info()["parameters"] == 61_706
+
+
+def test_a_wrong_home_refuses_no_model_given_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_HOME", "~nosuch/home")
+    shutil.copy(PUBLISHED / "lenet" / "model.onnx", tmp_path / "mine.onnx")
+
+    assert Classifier(tmp_path / "mine.onnx", device="cpu").info()["origin"] == "path"
+
+
 def test_a_model_whose_file_is_gone_is_not_listed(own_lenet: Path) -> None:
     own_lenet.unlink()
 

@@ -1,5 +1,6 @@
 """The gates: each one catches the break that is its own, and lets a good file through."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -193,6 +194,8 @@ BREAKS: dict[str, tuple[str, Callable[[onnx.ModelProto], None]]] = {
         change_weights("network.9.bias", lambda b: b + np.eye(1, b.size)[0]),
     ),
     "inverted decisions": ("decisions", change_weights("network.11.weight", np.negative)),
+    "labels in another order": ("accuracy", set_metadata("labels", json.dumps(LABELS[::-1]))),
+    "a label of another class": ("accuracy", set_metadata("labels", json.dumps([*LABELS[:9], "Hat"]))),
     "declared accuracy": ("accuracy", set_metadata("accuracy", f'{{"n": {IMAGES}, "correct": 1, "top1": 0.99}}')),
 }
 

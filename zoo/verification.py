@@ -41,7 +41,7 @@ def verify_stored(
     if output is not None:
         require_writable(output)
     name = canonical_name(model)
-    stored = _exported(name) if onnx_file is None else StoredModel(name, onnx_file, "path", None)
+    stored = _exported(name) if onnx_file is None else dataclasses.replace(find_model(onnx_file), name=name)
     content = _content(stored.path)
     trained = load_trained(name, checkpoint or _checkpoint_beside(stored))
     pictures, labels = fashion_mnist.load("test")

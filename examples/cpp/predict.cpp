@@ -27,13 +27,20 @@ void read_png(const std::string& path, unsigned width, unsigned height, uint8_t*
     }
 }
 
-// The labels are a JSON list of strings in the metadata, which OpenVINO keeps under "framework". None holds a quote.
+// The labels are a JSON list of strings in the metadata, which OpenVINO keeps under "framework". In a string, a backslash
+// stands before a quote and before a backslash; labels hold no control characters, and others are not escaped.
 std::vector<std::string> labels_of(const ov::Model& model) {
     const auto json = model.get_rt_info<std::string>("framework", "labels");
     std::vector<std::string> labels;
-    for (size_t end, start = json.find('"'); start != std::string::npos; start = json.find('"', end + 1)) {
-        end = json.find('"', start + 1);
-        labels.push_back(json.substr(start + 1, end - start - 1));
+    bool inside = false;
+    for (size_t at = 0; at < json.size(); at++) {
+        if (json[at] == '"') {
+            inside = !inside;
+            if (inside) labels.emplace_back();
+        } else if (inside) {
+            if (json[at] == '\\') at++;
+            labels.back() += json.at(at);
+        }
     }
     return labels;
 }
@@ -52,7 +59,9 @@ int main(int argc, char** argv) try {
     request.set_tensor("image", images);
     request.infer();
 
-    const float* row = request.get_tensor("probabilities").data<float>();
+    const auto probabilities = request.get_tensor("probabilities");
+    if (probabilities.get_shape()[1] != labels.size()) throw std::runtime_error("the file has not as many labels as outputs");
+    const float* row = probabilities.data<float>();
     for (size_t n = 0; n < count; n++, row += labels.size()) {
         const auto best = std::max_element(row, row + labels.size());
         std::cout << argv[n + 2] << ": " << labels[best - row] << ' ' << std::fixed << std::setprecision(1) << 100 * *best

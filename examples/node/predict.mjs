@@ -26,6 +26,7 @@ pictures.forEach((picture, index) => {
 
 const image = new Tensor("uint8", pixels, [pictures.length, channels, height, width]);
 const { probabilities } = await session.run({ [input.name]: image }, ["probabilities"]);
+if (probabilities.dims[1] !== labels.length) throw new Error(`${model} has not as many labels as outputs`);
 pictures.forEach((picture, index) => {
   const row = probabilities.data.subarray(index * labels.length, (index + 1) * labels.length);
   const best = row.indexOf(Math.max(...row));

@@ -2,11 +2,18 @@
 
 Given fewer pictures than it was declared over, the gate takes them for some of those: then the declared figure need not
 be so, but must be possible.
+
+An app names an answer by the file's labels. So where the network's labels are known, answers are compared by name.
 """
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from export.subject import Finding, GateFailure, Subject
+from runtime.errors import UsageError
+from runtime.labels import class_indices
 
 _ROUNDING = 1e-9  # of a quotient, as whoever wrote the file printed it
 
@@ -18,7 +25,7 @@ def accuracy(subject: Subject) -> Finding:
     if problem := _malformed(declared):
         raise GateFailure(problem)
     total, claimed = declared["n"], declared["correct"]
-    correct = int((subject.graph_logits.argmax(1) == subject.labels).sum())
+    correct = int((subject.graph_logits.argmax(1) == _true_classes(subject)).sum())
     count = len(subject.labels)
     measures = {"n": count, "correct": correct}
     if count > total:
@@ -42,6 +49,18 @@ def accuracy(subject: Subject) -> Finding:
             measures,
         )
     return Finding(f"{correct:,} of {count:,} right: {correct / count:.4f}, as declared", measures)
+
+
+def _true_classes(subject: Subject) -> npt.NDArray[Any]:
+    """Return the class of each picture as an index into the file's labels; `subject.labels` are the network's."""
+    names = subject.expected.get("labels")
+    if names is None:
+        return np.asarray(subject.labels)
+    try:
+        places = class_indices(names, subject.metadata.labels, data="the network", model="the file")
+    except UsageError as error:
+        raise GateFailure(str(error)) from error
+    return np.asarray(places[subject.labels])
 
 
 def _malformed(declared: Any) -> str | None:
