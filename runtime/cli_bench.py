@@ -31,7 +31,7 @@ from runtime.options import device_option, model_option, say_device, tf32_option
     metavar="WAY,...",
     help="Also run the model in other ways, in turn: onnxruntime, torch, torch-compile, torch-graph, openvino.",
 )
-@click.option("--sweep", is_flag=True, help="Find the best settings of this machine; on a GPU, remember them.")
+@click.option("--sweep", is_flag=True, help="Find the best session settings of this machine.")
 @device_option
 @tf32_option
 @threads_option
@@ -165,5 +165,3 @@ def emit_sweep(classifier: Any, threads: int | None, sizes: dict[str, Any], as_j
     )
     best = ", ".join(f"{name} {value}" for name, value in report["best"].items())
     emit(f"best for {report['model']} on {report['device']}: {best}")
-    if report["remembered"]:
-        note(f"remembered in {report['remembered']}")
