@@ -4,7 +4,7 @@
     python benchmarks/compare.py --device cuda --precisions fp32 tf32 fp16 --minutes 20
 
 Weights are those of seed 0: the speed does not depend on them. Every cell (model, precision, batch size) is saved when
-it is done; started again, the script goes on where it stopped. A way that is not installed, or that breaks, is said.
+it is done; started again, the script goes on where it stopped. One that is not installed, or that fails, is named.
 """
 
 import argparse
@@ -29,15 +29,15 @@ from export.description import Description
 from export.graph import build_graph
 from runtime import fashion_mnist
 from runtime.atomic import write_bytes
-from runtime.contest import OURS, Contestant, ContestantFailed, take_turns
 from runtime.device import Device, device_problem
 from runtime.timing import load_average, random_pixels
+from zoo.compare import OURS, BackendFailed, Worker, take_turns
 from zoo.models import create_model
 from zoo.summary import summarize
 
 MODELS = ("lenet", "resnet18", "vgg11")
 BATCH_SIZES = (1, 8, 64, 256, 1024)
-WAYS = {
+BACKENDS = {
     "cpu": (OURS, "runtime-sleeping", "onnxruntime", "torch", "torch-compile", "openvino"),
     "cuda": (
         *(OURS, "runtime-no-graph", "runtime-nhwc", "runtime-exhaustive", "onnxruntime"),
@@ -71,35 +71,35 @@ def limit_ms(model: str, precision: str, batch_size: int, best: dict[str, Any]) 
     }
 
 
-def start(ways: tuple[str, ...], file: Path, device: str, precision: str, model: str) -> tuple[list[Contestant], Any]:
-    """Start the contestants one after the other; return those that run, and what each said."""
-    contestants, said = [], {}
-    for way in ways:
+def start(backends: tuple[str, ...], file: Path, device: str, precision: str, model: str) -> tuple[list[Worker], Any]:
+    """Start the workers one after the other; return those that run, and what each said."""
+    workers, said = [], {}
+    for backend in backends:
         try:
-            contestant = Contestant(way, file, device, precision=precision, network=model)
-        except ContestantFailed as error:
-            said[way] = {"error": str(error)}
+            worker = Worker(backend, file, device, precision=precision, network=model)
+        except BackendFailed as error:
+            said[backend] = {"error": str(error)}
             continue
-        contestants.append(contestant)
-        said[way] = {"version": contestant.version, "cold_start_ms": contestant.cold_start_ms}
-    return contestants, said
+        workers.append(worker)
+        said[backend] = {"version": worker.version, "cold_start_ms": worker.cold_start_ms}
+    return workers, said
 
 
-def agreement(contestants: list[Contestant]) -> dict[str, Any]:
+def agreement(workers: list[Worker]) -> dict[str, Any]:
     """How far each is from the first on the same pictures: what is compared must be the same function."""
     pixels = random_pixels(64)
-    ours = contestants[0].logits(pixels)
+    ours = workers[0].logits(pixels)
     found: dict[str, Any] = {}
-    for contestant in contestants[1:]:
-        if contestant.way == "torch-graph-bare":  # answers to no pictures of ours
+    for worker in workers[1:]:
+        if worker.backend == "torch-graph-bare":  # answers to no pictures of ours
             continue
         try:
-            logits = contestant.logits(pixels)
-        except ContestantFailed as error:
-            found[contestant.way] = {"error": str(error)}
+            logits = worker.logits(pixels)
+        except BackendFailed as error:
+            found[worker.backend] = {"error": str(error)}
             continue
         flips = int(np.count_nonzero(logits.argmax(axis=1) != ours.argmax(axis=1)))
-        found[contestant.way] = {"max_abs_diff": float(np.abs(logits - ours).max()), "other_class": flips}
+        found[worker.backend] = {"max_abs_diff": float(np.abs(logits - ours).max()), "other_class": flips}
     return found
 
 
@@ -117,7 +117,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if "limits" not in document:
         command = [sys.executable, limits.__file__, kind]
         document["limits"] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-        document["what"] = f"one caller, numpy pixels in, numpy logits out, in turn; {arguments.min_seconds} s a way"
+        document["what"] = (
+            f"one caller, numpy pixels in, numpy logits out, in turn; {arguments.min_seconds} s a backend"
+        )
         save()
     for model in arguments.models:
         for precision in arguments.precisions:
@@ -125,40 +127,40 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             todo = [size for size in arguments.batch_sizes if f"{group}/{size}" not in document["cells"]]
             if not todo or time.monotonic() > ends:
                 continue
-            ways = tuple(arguments.ways or WAYS[kind])
+            backends = tuple(arguments.backends or BACKENDS[kind])
             with tempfile.TemporaryDirectory() as scratch:  # all have read it once they have started
                 file = model_file(model, precision, Path(scratch))
-                contestants, said = start(ways, file, arguments.device, precision, model)
+                workers, said = start(backends, file, arguments.device, precision, model)
             try:
-                if not contestants or contestants[0].way != OURS:
+                if not workers or workers[0].backend != OURS:
                     raise SystemExit(f"the runtime itself cannot run {file}: {said[OURS]['error']}")
-                document["starts"][group] = said | {"agreement": agreement(contestants)}
+                document["starts"][group] = said | {"agreement": agreement(workers)}
                 save()
                 for size in todo:
                     least = limit_ms(model, precision, size, document["limits"])
                     if time.monotonic() > ends or max(least.values()) * 10 > SLOW_MS:
                         continue
                     load = load_average()
-                    rows = take_turns(contestants, size, arguments.min_seconds, arguments.min_runs)
+                    rows = take_turns(workers, size, arguments.min_seconds, arguments.min_runs)
                     for row in rows.values():
                         if "error" not in row:
                             row["share_of_limit"] = round(max(least.values()) / row["latency_ms"]["p50"], 4)
-                    document["cells"][f"{group}/{size}"] = {"limit_ms": least, "load_average": load, "ways": rows}
+                    document["cells"][f"{group}/{size}"] = {"limit_ms": least, "load_average": load, "backends": rows}
                     save()
                     print(line(f"{group}/{size}", rows), flush=True)
             finally:
-                for contestant in contestants:
-                    contestant.__exit__(None, None, None)
+                for worker in workers:
+                    worker.__exit__(None, None, None)
     return document
 
 
 def line(cell: str, rows: dict[str, Any]) -> str:
-    """One line for people: each way's median, and how many times ours it is."""
+    """One line for people: each backend's median, and how many times ours it is."""
     parts = (
-        f"{way} {row['error'][:60]}"
+        f"{backend} {row['error'][:60]}"
         if "error" in row
-        else f"{way} {row['latency_ms']['p50']:.3f} ms ({row['times_ours']})"
-        for way, row in rows.items()
+        else f"{backend} {row['latency_ms']['p50']:.3f} ms ({row['times_ours']})"
+        for backend, row in rows.items()
     )
     return f"{cell}: {', '.join(parts)}"
 
@@ -169,14 +171,14 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--precisions", nargs="+", choices=limits.PRECISIONS["cuda"])
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=BATCH_SIZES)
-    parser.add_argument("--ways", nargs="+", help="by default all that the device has")
-    parser.add_argument("--min-seconds", type=float, default=1.0, help="for each way in each cell")
+    parser.add_argument("--backends", nargs="+", help="by default all that the device has")
+    parser.add_argument("--min-seconds", type=float, default=1.0, help="for each backend in each cell")
     parser.add_argument("--min-runs", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=60.0, help="start no cell later than this")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     kind = arguments.device.partition(":")[0]
-    if kind not in WAYS:
+    if kind not in BACKENDS:
         parser.error(f"--device {arguments.device}: expected cpu, cuda or cuda:N")
     index = arguments.device.partition(":")[2]
     if kind == "cuda" and (problem := device_problem(Device("cuda", int(index or 0)))):

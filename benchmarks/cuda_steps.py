@@ -137,7 +137,7 @@ def steps(arguments: argparse.Namespace) -> Iterator[Step]:
         str(output / "compare.json"),
     ]
     if dry:
-        quick = ["--models", "lenet", "--batch-sizes", "1", "8", "--ways", "runtime", "onnxruntime", "torch"]
+        quick = ["--models", "lenet", "--batch-sizes", "1", "8", "--backends", "runtime", "onnxruntime", "torch"]
         yield step("compare", [*compare, *quick, "--min-seconds", "0.2"])
         return
     # Half precision and the small network first: what is claimed of them is judged first. Compiling takes minutes.

@@ -1,33 +1,52 @@
-"""Runs a session on a GPU: pixels into fixed buffers there, a captured CUDA graph replayed, answers out.
+"""Run a session on a GPU with CUDA graphs: fixed input and output buffers, one captured graph a batch size.
 
-A CUDA graph replays launches with the very shapes and addresses of its capture. So batches are padded to a few sizes
-(`runtime.buckets`), and each size has buffers and a graph of its own, both made when it is first needed; the memory in
-use is then that of the sizes seen, and flat. Pixels travel as uint8, a quarter of the bytes of floats.
+A CUDA graph replays kernel launches with the shapes and addresses of its capture. Batches are therefore padded to a few
+sizes (`BUCKETS`), each with its own buffers and graph, made at its first use. Memory is that of the sizes used so far.
+Pixels are copied to the GPU as uint8, a quarter of the bytes of float32.
+
+onnxruntime keeps a captured graph, and its cuBLAS and cuDNN handles, per thread for as long as the session lives, so
+all runs of a session are made in one worker thread.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from runtime.buckets import pieces
 from runtime.contract import INPUT, LOGITS, PROBABILITIES, SIDE
 from runtime.device import Device
-from runtime.errors import DeviceUnavailable
-from runtime.one_thread import OneThread
+from runtime.errors import DeviceUnavailable, FashionZooError
 
 GRAPH_ID, NO_GRAPH = "gpu_graph_id", "-1"  # onnxruntime's run option: which graph to capture or replay, or none
 
-# CUDA forbids some calls, allocations among them, in every thread of the process while one of them captures.
+# Doubling keeps the padding under half of a batch. Below 8 images a GPU waits for kernel launches, and 1,024 fill it.
+BUCKETS = (1, 8, 32, 64, 128, 256, 512, 1024)
+
+# onnxruntime captures in global mode: meanwhile no thread of the process may allocate or free memory on a GPU.
 capture_lock = threading.RLock()
 
 
+def bucket_for(count: int) -> int:
+    """Return the smallest bucket that holds `count` images, which is at most the largest bucket."""
+    return next(bucket for bucket in BUCKETS if count <= bucket)
+
+
+def pieces(count: int, batch_size: int) -> Iterator[tuple[slice, int]]:
+    """Yield which of `count` images to run together, at most `batch_size`, and the bucket that they are padded to."""
+    step = min(batch_size, BUCKETS[-1])
+    for start in range(0, count, step):
+        stop = min(start + step, count)
+        yield slice(start, stop), bucket_for(stop - start)
+
+
 class Buffers:
-    """One batch size of one session: buffers on the device, bound to the model's input and outputs."""
+    """Device buffers of one batch size, bound to a session's input and outputs."""
 
     def __init__(self, session: Any, device: Device, bucket: int, classes: int, graph: bool) -> None:
         import onnxruntime
@@ -49,7 +68,7 @@ class Buffers:
         """Return these outputs of one run: pixels: uint8 (N, 1, 28, 28), N up to the bucket -> float32 (N, K) each."""
         count = len(pixels)
         if count < len(self._padded):
-            self._padded[:count] = pixels  # the rest is what was there: each picture is answered by itself
+            self._padded[:count] = pixels  # images do not influence each other: the rest may be any earlier content
             pixels = self._padded
         self._pixels.update_inplace(pixels)
         self._session.run_with_iobinding(self._binding, self._options)
@@ -60,43 +79,30 @@ class Buffers:
 class BoundSession:
     """A session on a GPU, with buffers for each batch size in use. May be called from several threads.
 
-    Where onnxruntime cannot capture a graph, the session is opened again without graphs, on the same device, and
-    `notice` says so.
+    It owns the session: the memory is freed by `close`, or when the object is collected, never during a capture.
 
     Args:
-        session: an onnxruntime session that keeps the contract.
+        session: an onnxruntime session with the contract's input and outputs.
         device: where it runs.
         classes: K.
         graphs: whether the session was opened to capture graphs.
         what: what the model is called in errors.
-        without_graphs: opens the same session again, unable to capture.
 
     Attributes:
         graphs: whether batches are replayed as graphs.
-        captured: the batch sizes in use, in the order of their first use.
-        notice: why there are no graphs; None where there are, or where none were wanted.
     """
 
-    def __init__(
-        self,
-        session: Any,
-        device: Device,
-        classes: int,
-        *,
-        graphs: bool,
-        what: str,
-        without_graphs: Callable[[], Any],
-    ) -> None:
-        self._session, self._device, self._classes, self._what = session, device, classes, what
-        self._without_graphs = without_graphs
-        self._thread = OneThread()
+    def __init__(self, session: Any, device: Device, classes: int, *, graphs: bool, what: str) -> None:
+        self._device, self._classes, self._what = device, classes, what
+        self._sessions = [session]
         self._buffers: dict[int, Buffers] = {}
-        self._proved: set[tuple[int, int]] = set()  # thread and batch size of the graphs that were captured
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="cuda")
+        self._free = weakref.finalize(self, _free, self._worker, self._sessions, self._buffers)
         self.graphs = graphs
-        self.notice: str | None = None
 
     @property
     def captured(self) -> list[int]:
+        """The batch sizes in use, in the order of their first use."""
         return list(self._buffers)
 
     def run(
@@ -106,14 +112,18 @@ class BoundSession:
 
         Raises:
             DeviceUnavailable: the device failed while it ran.
+            FashionZooError: the session has been closed.
         """
-        return self._thread.call(self._run, outputs, pixels, batch_size)
+        try:
+            future = self._worker.submit(self._run, outputs, pixels, batch_size)
+        except RuntimeError:  # of an executor that has been shut down
+            raise FashionZooError(f"this session of {self._what} has been closed") from None
+        return future.result()
 
     def close(self) -> None:
-        """Let the session and its buffers go."""
-        self._thread.close()
-        self._buffers.clear()
-        self._session = None
+        """Free the session and its buffers, after the runs that were asked for before."""
+        self._worker.shutdown()
+        self._free()
 
     def _run(
         self, outputs: Sequence[str], pixels: npt.NDArray[np.uint8], batch_size: int
@@ -131,28 +141,23 @@ class BoundSession:
     def _run_piece(
         self, outputs: Sequence[str], pixels: npt.NDArray[np.uint8], bucket: int
     ) -> list[npt.NDArray[np.float32]]:
-        graph = threading.get_ident(), bucket
         try:
             if bucket not in self._buffers:
-                self._buffers[bucket] = Buffers(self._session, self._device, bucket, self._classes, self.graphs)
-            answers = self._buffers[bucket].run(outputs, pixels)
+                self._buffers[bucket] = Buffers(self._sessions[0], self._device, bucket, self._classes, self.graphs)
+            # After a failure the buffers stay: a captured graph goes on reading and writing their addresses.
+            return self._buffers[bucket].run(outputs, pixels)
         except Exception as error:  # onnxruntime's errors share no base class
             reason = " ".join(str(error).split())
-            # The buffers stay: a captured graph goes on reading and writing them, whoever asks for it again.
-            if not self.graphs or graph in self._proved:
-                raise DeviceUnavailable(
-                    f"{self._what} failed on {self._device} in a batch of {bucket}: {reason}; where memory is short, "
-                    "use a smaller batch size, else see `runtime doctor --selftest`",
-                    cause=reason,
-                ) from error
-            self._give_graphs_up(bucket, reason)
-            return self._run_piece(outputs, pixels, bucket)
-        self._proved.add(graph)
-        return answers
+            raise DeviceUnavailable(
+                f"{self._what} failed on {self._device} in a batch of {bucket}: {reason}; where memory is short, use a "
+                "smaller batch size, else see `runtime doctor --selftest`",
+                cause=reason,
+            ) from error
 
-    def _give_graphs_up(self, bucket: int, reason: str) -> None:
-        """Go on without graphs: the stream of a session whose capture failed stays unusable."""
-        self._buffers.clear()
-        self._session = self._without_graphs()
-        self.graphs = False
-        self.notice = f"without CUDA graphs, since a batch of {bucket} could not be captured: {reason}"
+
+def _free(worker: ThreadPoolExecutor, sessions: list[Any], buffers: dict[int, Buffers]) -> None:
+    """Drop a session and its buffers, not while another session captures."""
+    worker.shutdown(wait=False)
+    with capture_lock:
+        buffers.clear()
+        sessions.clear()

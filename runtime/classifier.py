@@ -40,7 +40,7 @@ class Classifier:
             fails.
         threads: CPU threads; by default all that affinity and the container's quota allow.
         tf32: on a GPU, multiply in TF32, with 10 bits of mantissa; the CPU has no such thing.
-        tuning: settings of speed; by default what `runtime bench --sweep` found best for this model on this GPU.
+        tuning: settings that change the speed alone; `runtime bench --sweep` finds the best ones for a machine.
 
     Attributes:
         name: the model's name.
@@ -229,10 +229,10 @@ class Classifier:
         )
 
     def _run(self, outputs: list[str], pixels: npt.NDArray[np.uint8], batch_size: int) -> list[npt.NDArray[np.float32]]:
-        session = self._live.session or self._live.reopened()
         require_count("the batch size", batch_size)
         if self._live.bound is not None:
             return self._live.bound.run(outputs, pixels, batch_size)
+        session = self._live.session or self._live.reopened()
         try:
             if len(pixels) <= batch_size:
                 return session.run(outputs, {contract.INPUT: pixels})  # type: ignore[no-any-return]

@@ -106,9 +106,26 @@ def taken_for(report: Any, index: int) -> str:
     return f"{report.labels[mistakes.argmax()]} ({mistakes.max()})" if mistakes.any() else "-"
 
 
+def emit_parity(report: Any, as_json: bool) -> None:
+    """Print a parity report, output by output."""
+    if as_json:
+        emit_json(report.as_dict())
+        return
+    emit_table(
+        ["output", "result", "largest difference", "allowed"],
+        [
+            [row.output, "right" if row.passed else "WRONG", f"{row.max_abs_diff:.2g}", f"{row.tolerance:.2g}"]
+            for row in report.outputs
+        ],
+        right=["largest difference", "allowed"],
+    )
+    verdict = "passed" if report.passed else "FAILED"
+    emit(f"{report.model} on {report.device}: {verdict}, {report.flips} of {report.images} pictures change class")
+
+
 @click.command(cls=Command)
 @model_option
-@click.option("--live", is_flag=True, help="Compare with the PyTorch network, run here; needs the zoo extra.")
+@click.option("--live", is_flag=True, hidden=True, help="Moved: zoo parity MODEL.")
 @device_option
 @tf32_option
 @threads_option
@@ -122,30 +139,13 @@ def parity(model: str | None, live: bool, device: str, tf32: bool, threads: int 
     \b
     Example: runtime parity -m lenet --device cuda --json
     """
+    if live:
+        raise click.UsageError(f"--live is now a command of `zoo`: zoo parity {model or 'lenet'}")
     from runtime.classifier import Classifier
-    from runtime.parity import LIVE_IMAGES, measure_live_parity, measure_parity
+    from runtime.parity import measure_parity
 
     classifier = Classifier(model, device=device, threads=threads, tf32=tf32)
     say_device(classifier)
-    if live:
-        from runtime import fashion_mnist
-        from runtime.fetch import fetch_with_bar
-
-        fetch_with_bar("test")
-        report = measure_live_parity(classifier, fashion_mnist.load("test")[0][:LIVE_IMAGES])
-    else:
-        report = measure_parity(classifier)
-    if as_json:
-        emit_json(report.as_dict())
-    else:
-        emit_table(
-            ["output", "result", "largest difference", "allowed"],
-            [
-                [row.output, "right" if row.passed else "WRONG", f"{row.max_abs_diff:.2g}", f"{row.tolerance:.2g}"]
-                for row in report.outputs
-            ],
-            right=["largest difference", "allowed"],
-        )
-        verdict = "passed" if report.passed else "FAILED"
-        emit(f"{report.model} on {report.device}: {verdict}, {report.flips} of {report.images} pictures change class")
+    report = measure_parity(classifier)
+    emit_parity(report, as_json)
     report.require()

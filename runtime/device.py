@@ -6,20 +6,31 @@ import contextlib
 import ctypes
 import io
 import os
+import sys
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 
 from runtime.errors import UsageError
 from runtime.plain_text import quoted
 
-# What onnxruntime's CUDA provider is linked to, and what it opens when a convolution first runs. The provider itself
-# loads without cuDNN and fails at run time, so cuDNN is asked for here.
+# What onnxruntime's CUDA provider is linked to, and the two parts of cuDNN 9 that every convolution opens: without
+# libcudnn_graph the process aborts, without libcudnn_ops the run fails. The provider itself loads without cuDNN.
 LINKED_LIBRARIES = (
     "libcudart.so.{cuda}",
     "libcublasLt.so.{cuda}",
     "libcublas.so.{cuda}",
     "libcurand.so.10",
     "libcudnn.so.9",
+    "libcudnn_graph.so.9",
+    "libcudnn_ops.so.9",
+)
+# Parts of cuDNN 9 that some installations lack and some networks need; loaded where they are there.
+OPTIONAL_LIBRARIES = (
+    "libcudnn_cnn.so.9",
+    "libcudnn_heuristic.so.9",
+    "libcudnn_engines_precompiled.so.9",
+    "libcudnn_engines_runtime_compiled.so.9",
 )
 # What its TensorRT provider is linked to besides.
 TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvonnxparser.so.10")
@@ -112,6 +123,8 @@ def cuda_problem(index: int = 0) -> str | None:
     preload()
     major = str(getattr(onnxruntime, "cuda_version", "") or "13").split(".")[0]
     missing = [name for name in (template.format(cuda=major) for template in LINKED_LIBRARIES) if not loads(name)]
+    for name in OPTIONAL_LIBRARIES:
+        loads(name)
     if missing:
         return (
             f"{', '.join(missing)} cannot be loaded, which onnxruntime {onnxruntime.__version__} (CUDA {major}) needs: "
@@ -136,7 +149,7 @@ def _driver_problem(index: int) -> str | None:
 
 
 def preload() -> None:
-    """Load NVIDIA's libraries from PyTorch's or NVIDIA's packages or the system, quietly, as far as they are there."""
+    """Load NVIDIA's libraries from NVIDIA's packages or the system, quietly, as far as they are there."""
     import onnxruntime
 
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its failures, and goes on; we look for ourselves
@@ -144,9 +157,24 @@ def preload() -> None:
 
 
 def loads(library: str) -> bool:
-    """Whether the loader finds a library by its file name."""
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True
+    """Load a library by its file name, and tell whether that worked.
+
+    Asked in this order: the loader; NVIDIA's packages in every folder of `sys.path` (onnxruntime asks for those beside
+    itself only, which is not where `pip --target` puts them); the folder that cuDNN was loaded from.
+    """
+    folders = [folder for entry in sys.path if entry for folder in Path(entry).glob("nvidia/*/lib")]
+    for candidate in (library, *(str(folder / library) for folder in [*folders, *_cudnn_folder()])):
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(candidate)
+            return True
+    return False
+
+
+def _cudnn_folder() -> list[Path]:
+    """The folder of the libcudnn that this process has loaded, if there is one."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            path = Path(line.partition("/")[1] + line.partition("/")[2])
+            if path.name.startswith("libcudnn.so"):
+                return [path.parent]
+    return []

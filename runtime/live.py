@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import hashlib
 import os
 import threading
@@ -12,6 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from runtime.contract import LOGITS, SIDE
 from runtime.device import Device
 from runtime.errors import DeviceUnavailable, FashionZooError, ModelInvalid
 from runtime.session import open_session
@@ -27,7 +28,7 @@ class LiveSession:
     """One model file, open. `session` is None in a forked child until `reopened` is called, and once closed.
 
     Attributes:
-        session: the `onnxruntime.InferenceSession`, or None.
+        session: the `onnxruntime.InferenceSession`; None where `bound` owns it.
         stored: the file; `bytes` and `sha256` are those of its content.
         device, placement, reason, tuning, notice: as in `runtime.session.OpenSession`.
         bound: what to run on a GPU in place of the session, once `bind` was called; None on the CPU.
@@ -57,7 +58,7 @@ class LiveSession:
         self.session: Any = opened.session
         self.device: Device = opened.device
         self.placement, self.reason, self.tuning = opened.placement, opened.reason, opened.tuning
-        self._notice = opened.notice
+        self.notice = opened.notice
         self.bound: BoundSession | None = None
         self.decoders = available_cpus()
         self.spare = self.device.kind != "cpu" or (threads or self.decoders) < self.decoders
@@ -65,28 +66,30 @@ class LiveSession:
         _open_sessions.add(self)
 
     def bind(self, classes: int) -> None:
-        """On a GPU, set up `bound` for a model of so many classes, which has been found to keep the contract."""
+        """On a GPU, set up `bound` for a model of K = `classes`, which has been found to keep the contract.
+
+        Whether batches are replayed as CUDA graphs is decided here, by capturing and running one.
+
+        Raises:
+            DeviceUnavailable: the device runs the model neither with nor without graphs.
+        """
         if self.device.kind == "cpu":
             return
         from runtime.bound import BoundSession
 
-        def without_graphs() -> Any:
-            # The one that failed is replaced, never absent: other threads may be asking for it.
-            self.session = self._open_again(self._file.read(), replace(self.tuning, graphs=False))
-            return self.session
-
-        self.bound = BoundSession(
-            self.session,
-            self.device,
-            classes,
-            graphs=self.tuning.graphs,
-            what=str(self.stored.path),
-            without_graphs=without_graphs,
-        )
-
-    @property
-    def notice(self) -> str | None:
-        return (self.bound.notice if self.bound else None) or self._notice
+        what, one = str(self.stored.path), np.zeros((1, 1, SIDE, SIDE), np.uint8)
+        self.bound = BoundSession(self.session, self.device, classes, graphs=self.tuning.graphs, what=what)
+        self.session = None  # `bound` owns it, and frees it when nothing is being captured
+        if not self.tuning.graphs:
+            return
+        try:
+            self.bound.run([LOGITS], one, 1)
+        except DeviceUnavailable as error:
+            self.bound.close()  # the stream of a session whose capture failed stays unusable
+            self.notice = f"without CUDA graphs: {error.cause}"
+            self.tuning = replace(self.tuning, graphs=False)
+            session = self._open_again(self._file.read(), self.tuning)
+            self.bound = BoundSession(session, self.device, classes, graphs=False, what=what)
 
     def close(self) -> None:
         """Let the session go, for good."""
@@ -151,17 +154,17 @@ _open_sessions: weakref.WeakSet[LiveSession] = weakref.WeakSet()
 _reopening = threading.Lock()
 
 
-def _leave_to_the_parent() -> None:
-    """In a forked child: forget the parent's sessions, whose threads were not forked; running or freeing one hangs."""
+_inherited: list[Any] = []
+
+
+def _keep_inherited() -> None:
+    """In a forked child, neither run nor free the parent's sessions: their threads are missing, and both would hang."""
     global _reopening
     _reopening = threading.Lock()  # another thread of the parent may have held it
     for live in list(_open_sessions):
-        if live.session is not None:
-            with contextlib.suppress(AttributeError):  # where there is no CPython, nothing is freed at once either
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(live.session))
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(live.bound))
-            live.session = None
+        _inherited.append((live.session, live.bound))
+        live.session = live.bound = None
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_to_the_parent)
+    os.register_at_fork(after_in_child=_keep_inherited)

@@ -33,8 +33,7 @@ REPORT = "verification.json"
 INPUT_FILE = f"{FOLDER}/input_0.pb"
 OUTPUT_FILES = {contract.LOGITS: f"{FOLDER}/output_0.pb", contract.PROBABILITIES: f"{FOLDER}/output_1.pb"}
 TF32_ROUNDING = 2.0**13  # unit roundoff of TF32, 2**-11, over that of float32, 2**-24
-GOLDEN, LIVE = "the golden answers", "the PyTorch network, run here"
-LIVE_IMAGES = 512
+GOLDEN = "the golden answers"
 READ_AS_FLOAT = "read as float32"  # the measures of a file with rounded weights against these very weights
 _HINT = "`zoo export` and `zoo publish` write it beside the model"
 
@@ -132,36 +131,10 @@ def measure_parity(classifier: Classifier) -> ParityReport:
         raise ModelInvalid(f"{folder / FOLDER} is damaged: it has not as many golden answers as pictures")
     started = time.perf_counter()
     found = dict(zip((contract.LOGITS, contract.PROBABILITIES), classifier.outputs(images), strict=True))
-    return _report(classifier, found, golden, tolerances, time.perf_counter() - started)
+    return compare_outputs(classifier, found, golden, tolerances, time.perf_counter() - started)
 
 
-def measure_live_parity(classifier: Classifier, images: npt.NDArray[np.uint8]) -> ParityReport:
-    """Run the PyTorch network itself on the CPU, in a process of its own, and compare its logits on these pictures.
-
-    Args:
-        classifier: a model of the zoo, with its checkpoint beside it.
-        images: uint8 (N, 1, 28, 28).
-
-    Raises:
-        ModelNotFound: there is no checkpoint or no verification report beside the model.
-        ContestantFailed: PyTorch is not installed, or the network cannot be run.
-    """
-    from runtime.contest import CHECKPOINT, Contestant
-
-    folder = classifier.path.parent
-    checkpoint = folder / CHECKPOINT
-    if not checkpoint.is_file():
-        raise ModelNotFound(f"live parity needs the weights in {checkpoint}, which is missing; {_HINT}")
-    tolerances = read_tolerances(folder, classifier.sha256, tf32=classifier.tf32)
-    with Contestant("torch", classifier.path, "cpu", network=classifier.name, checkpoint=checkpoint) as network:
-        expected = np.concatenate([network.logits(images[start : start + 64]) for start in range(0, len(images), 64)])
-    started = time.perf_counter()
-    found = {contract.LOGITS: classifier.logits(images)}
-    seconds = time.perf_counter() - started
-    return _report(classifier, found, {contract.LOGITS: expected}, tolerances, seconds, LIVE)
-
-
-def _report(
+def compare_outputs(
     classifier: Classifier,
     found: dict[str, npt.NDArray[np.float32]],
     expected: dict[str, npt.NDArray[np.float32]],
@@ -169,7 +142,15 @@ def _report(
     seconds: float,
     reference: str = GOLDEN,
 ) -> ParityReport:
-    """Compare outputs, each float32 (N, K), of which the logits decide."""
+    """Compare a classifier's outputs by name, each float32 (N, K), with those of its network.
+
+    Args:
+        classifier: what `found` comes from.
+        found, expected: outputs by name; the logits are among them.
+        tolerances: largest allowed difference by output, see `read_tolerances`.
+        seconds: how long the classifier took.
+        reference: where `expected` comes from.
+    """
     decided, right = (outputs[contract.LOGITS].argmax(axis=1) for outputs in (found, expected))
     return ParityReport(
         classifier.name,

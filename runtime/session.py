@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass, replace
 from typing import Any
@@ -64,7 +63,7 @@ def open_session(
         what: what the model is called in errors.
         tf32: on a GPU, multiply with 10 bits of mantissa: fast, and no longer the network that was verified.
         graphs: whether the caller will only run it on buffers that it has bound, as capturing CUDA graphs asks.
-        tuning: settings; by default, on CUDA, what was measured best here for this model.
+        tuning: settings that change the speed alone.
 
     Raises:
         UsageError: no such device.
@@ -79,9 +78,8 @@ def open_session(
         if problem := device_problem(wanted):
             raise DeviceUnavailable(f"{what} cannot run on {wanted}: {problem}", cause=problem.partition(": ")[0])
         from runtime.bound import capture_lock  # what only a GPU needs does not delay a start on the CPU
-        from runtime.tuning import remembered
 
-        tuning = tuning or remembered(hashlib.sha256(model).hexdigest(), wanted.index)
+        tuning = tuning or Tuning()
         tuning = replace(tuning, graphs=graphs and tuning.graphs and wanted.kind == "cuda")
         with capture_lock:
             return _open_on_gpu(model, wanted, threads, what, tf32, tuning)
@@ -97,6 +95,9 @@ def _open_on_gpu(
     """Open, and run once: a provider that loads may still lack a library or a kernel. Without graphs, if need be."""
     try:
         opened = _open(model, device, threads, what, tf32, tuning)
+        if not tf32 and opened.session.get_modelmeta().custom_metadata_map.get("dtype") == '"fp16"':
+            # With TF32 off, onnxruntime also keeps float16 convolutions from tensor cores.
+            opened = _open(model, device, threads, what, True, tuning)
         _run_once(opened.session, device, what)
         return opened
     except DeviceUnavailable as error:
@@ -148,7 +149,7 @@ def _providers(device: Device, tf32: bool, tuning: Tuning) -> list[Any]:
     if device.kind == "cuda":
         return [("CUDAExecutionProvider", cuda)]
     if device.kind == "tensorrt":
-        from runtime.buckets import BUCKETS
+        from runtime.bound import BUCKETS
         from runtime.home import home
 
         if not tf32:

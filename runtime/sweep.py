@@ -16,7 +16,7 @@ from runtime.errors import FashionZooError
 from runtime.parity import measure_parity
 from runtime.threads import available_cpus
 from runtime.timing import WARM_UP_RUNS, conditions, figures, load_average, random_pixels, timed
-from runtime.tuning import ALGORITHMS, Tuning, remember
+from runtime.tuning import ALGORITHMS, Tuning
 
 ROUNDS = 3
 MARGIN = 1.02  # a setting must be so many times as fast as the default to be preferred to it
@@ -34,7 +34,7 @@ def measure_sweep(
     """Open the model with each setting, and time all of them in turn at each batch size.
 
     On the CPU: how many threads, and whether idle ones spin. On CUDA: cuDNN's algorithm search, channels last, graphs;
-    the best is remembered for this model on this GPU, and only settings that pass the model's parity may be the best.
+    only settings that pass the model's parity may be the best. Nothing is stored: pass the best to `Classifier`.
     Settings are ranked by the geometric mean, over batch sizes, of their speed relative to the default's.
 
     Raises:
@@ -85,16 +85,11 @@ def measure_sweep(
     best = max(opened, key=lambda pair: pair[0]["times_default"] or -math.inf)[0]
     if (best["times_default"] or 0.0) < MARGIN:
         best = default
-    remembered = None
-    if classifier.device.startswith("cuda"):
-        index = int(classifier.device.partition(":")[2])
-        remembered = str(remember(classifier._live.sha256, index, Tuning(**best["settings"]), best))
     return {
         "model": classifier.name,
         "device": classifier.device,
         "rows": rows,
         "best": best["settings"],
-        "remembered": remembered,
         "conditions": conditions(threads)
         | {
             "rounds": ROUNDS,

@@ -1,19 +1,9 @@
-"""How a device is to be used, apart from what it computes: settings that change the speed and not the answers.
-
-`runtime bench --sweep` measures the settings of a GPU and remembers the best, by GPU, driver, onnxruntime and model, in
-`$ZOO_HOME/tuning/`; a session on that GPU then opens with them. Nothing else writes there.
-"""
+"""Session settings that change the speed and not the answers. `runtime bench --sweep` measures them on a machine."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
-
-from runtime.home import home
 
 
 @dataclass(frozen=True)
@@ -42,46 +32,4 @@ class Tuning:
         return asdict(self)
 
 
-def remembered(sha256: str, index: int) -> Tuning:
-    """Return what was measured best for this model on GPU `index`, or the defaults."""
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):  # a damaged note is no note
-        stored = json.loads(_note(sha256, index).read_bytes())["tuning"]
-        if {name: type(value) for name, value in stored.items()} == _TYPES and stored["algorithms"] in ALGORITHMS:
-            return Tuning(**stored)
-    return Tuning()
-
-
-def remember(sha256: str, index: int, tuning: Tuning, measured: dict[str, Any]) -> Path:
-    """Keep `tuning` for this model on GPU `index`, with the measurement that chose it; return the file.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    from runtime.atomic import write_bytes
-
-    path = _note(sha256, index)
-    document = {"machine": _machine(index), "sha256": sha256, "tuning": tuning.as_dict(), "measured": measured}
-    write_bytes(path, (json.dumps(document, indent=2) + "\n").encode())
-    return path
-
-
 ALGORITHMS = ("HEURISTIC", "EXHAUSTIVE", "DEFAULT")
-_TYPES = {field.name: type(field.default) for field in fields(Tuning)}
-
-
-def _note(sha256: str, index: int) -> Path:
-    key = json.dumps([sha256, _machine(index)], sort_keys=True)
-    return home() / "tuning" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
-
-
-def _machine(index: int) -> dict[str, str | None]:
-    import onnxruntime
-
-    from runtime.gpus import find_driver, list_gpus
-
-    gpus, driver = list_gpus(), find_driver()
-    return {
-        "gpu": gpus[index].name if index < len(gpus) else None,
-        "driver": driver and driver.version,
-        "onnxruntime": onnxruntime.__version__,
-    }

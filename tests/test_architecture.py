@@ -24,7 +24,7 @@ FLOORS = {  # folder: what of the project and of the heavy libraries it may impo
     "zoo": {"runtime", "export", "zoo", "numpy", "torch", "safetensors", "matplotlib", "filelock", "click"},
 }
 # Beside that: the one file that runs what the runtime is compared with, each in a process of its own.
-BESIDE = {"zoo/ways.py": {"onnxruntime", "openvino"}}
+BESIDE = {"zoo/backends.py": {"onnxruntime", "openvino"}}
 SERVING = ("starlette", "uvicorn", "httptools", "orjson", "prometheus_client", "python_multipart")
 HEAVY = ("torch", "torchvision", "onnx", "onnxscript", "safetensors", "matplotlib", "zoo", "export", *SERVING)
 

@@ -1,9 +1,11 @@
-"""What a GPU is given, tested on the CPU: buffers, padding, one thread, and what is decided where a capture fails.
+"""What a GPU is given, tested on the CPU: buffers, padding, one thread, and who frees the session.
 
 onnxruntime's buffers and bindings are the same for all devices; only the graph inside the session is CUDA's own.
 """
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,12 +16,12 @@ import numpy.typing as npt
 import pytest
 
 from runtime import Classifier, DeviceUnavailable, FashionZooError
-from runtime.bound import BoundSession
-from runtime.buckets import BUCKETS, bucket_for, pieces
+from runtime.bound import BUCKETS, BoundSession, Buffers, bucket_for, capture_lock, pieces
 from runtime.contract import LOGITS, PROBABILITIES
-from runtime.device import CPU
-from runtime.one_thread import OneThread
+from runtime.device import CPU, Device
+from runtime.live import LiveSession
 from runtime.session import open_session
+from runtime.tuning import Tuning
 
 MODEL = Path(__file__).resolve().parents[1] / "weights" / "lenet" / "model.onnx"
 Pixels = npt.NDArray[np.uint8]
@@ -57,11 +59,8 @@ def plain() -> Iterator[Classifier]:
         yield classifier
 
 
-def bound_over(session: Any, *, graphs: bool = True, again: Callable[[], Any] | None = None) -> BoundSession:
-    def refuse() -> Any:
-        raise AssertionError("the session was opened again")
-
-    return BoundSession(session, CPU, 10, graphs=graphs, what="lenet", without_graphs=again or refuse)
+def bound_over(session: Any, *, graphs: bool = True) -> BoundSession:
+    return BoundSession(session, CPU, 10, graphs=graphs, what="lenet")
 
 
 @pytest.mark.parametrize(
@@ -138,23 +137,24 @@ def test_a_session_without_graphs_is_told_to_capture_none(pixels: Pixels) -> Non
 def test_where_a_capture_fails_the_same_device_goes_on_without_graphs_and_says_so(
     plain: Classifier, pixels: Pixels
 ) -> None:
-    first, second = Recorder(fails=lambda graph: graph == "64"), Recorder()
-    bound = bound_over(first, again=lambda: second)
-    bound.run([LOGITS], pixels[:8], 256)
-    answers = bound.run([LOGITS], pixels[:40], 256)[0]
-    bound.run([LOGITS], pixels[:8], 256)
+    first, second = Recorder(fails=lambda graph: graph == "1"), Recorder()
+    live = LiveSession(MODEL, "cpu", 1)
+    live.session, live.device, live.tuning = first, Device("cuda"), Tuning()
+    live._open_again = lambda content, tuning: second  # type: ignore[method-assign]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runtime.bound.Buffers", lambda session, _device, *rest: Buffers(session, CPU, *rest))
+        live.bind(10)
+        assert live.bound is not None
+        answers = live.bound.run([LOGITS], pixels[:40], 256)[0]
 
     np.testing.assert_allclose(answers, plain.logits(pixels[:40]), atol=1e-5)
-    assert (first.graphs, second.graphs) == (["8", "64"], ["-1", "-1"])
-    assert not bound.graphs
-    assert bound.notice == (
-        "without CUDA graphs, since a batch of 64 could not be captured: CUDA failure 900: operation not permitted "
-        "when stream is capturing"
-    )
+    assert (first.graphs, second.graphs) == (["1"], ["-1"])
+    assert (live.bound.graphs, live.tuning.graphs) == (False, False)
+    assert live.notice == ("without CUDA graphs: CUDA failure 900: operation not permitted when stream is capturing")
 
 
 def test_a_failure_without_graphs_is_one_sentence_with_the_batch_and_the_reason(pixels: Pixels) -> None:
-    bound = bound_over(Recorder(fails=lambda _: True), again=lambda: Recorder(fails=lambda _: True))
+    bound = bound_over(Recorder(fails=lambda _: True))
 
     with pytest.raises(
         DeviceUnavailable, match="lenet failed on cpu in a batch of 8: CUDA failure 900: operation"
@@ -176,26 +176,45 @@ def test_a_replay_that_fails_after_it_worked_is_an_error_and_no_reason_to_open_a
     assert bound._buffers[8] is buffers  # its graph reads and writes these addresses
 
 
-def test_a_session_that_another_thread_closed_says_so_and_is_not_opened_again(pixels: Pixels) -> None:
-    direct, shared = bound_over(Recorder()), bound_over(Recorder())
-    direct.run([LOGITS], pixels[:3], 256)
-    shared.run([LOGITS], pixels[:3], 256)
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(shared.run, [LOGITS], pixels[:3], 256).result()
-    for bound in (direct, shared):
-        bound.close()
-        with pytest.raises(FashionZooError, match="has been closed"):
-            bound.run([LOGITS], pixels[:3], 256)
+def test_a_session_that_was_closed_says_so(pixels: Pixels) -> None:
+    bound = bound_over(Recorder())
+    bound.run([LOGITS], pixels[:3], 256)
+    bound.close()
+    bound.close()
+
+    with pytest.raises(FashionZooError, match="has been closed"):
+        bound.run([LOGITS], pixels[:3], 256)
 
 
-def test_one_thread_runs_the_session_itself_and_several_share_one_worker(plain: Classifier, pixels: Pixels) -> None:
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "collected"])
+def test_a_session_is_not_freed_while_another_one_captures(closed: bool, pixels: Pixels) -> None:
+    """CUDA would abort the capture, and with it the other model's request."""
     session = Recorder()
+    freed = threading.Event()
+    weakref.finalize(session, freed.set)
     bound = bound_over(session)
     bound.run([LOGITS], pixels[:3], 256)
+    held = [bound]
+    del session, bound
 
-    assert session.threads == {threading.get_ident()}
+    def let_go() -> None:
+        if closed:
+            held[0].close()
+        held.clear()
 
-    session.threads.clear()
+    with capture_lock:
+        thread = threading.Thread(target=let_go)
+        thread.start()
+        thread.join(0.2)
+        assert not freed.is_set()
+    thread.join(60)
+    gc.collect()
+    assert freed.is_set()
+
+
+def test_all_threads_share_one_worker(plain: Classifier, pixels: Pixels) -> None:
+    session = Recorder()
+    bound = bound_over(session)
     counts = [1, 5, 9, 33, 70, 130, 3, 300] * 3
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda count: bound.run([LOGITS], pixels[count : 2 * count], 256)[0], counts))
@@ -205,28 +224,6 @@ def test_one_thread_runs_the_session_itself_and_several_share_one_worker(plain: 
     assert threading.get_ident() not in session.threads
     for count, answer in zip(counts, answers, strict=True):
         np.testing.assert_allclose(answer, plain.logits(pixels[count : 2 * count]), atol=1e-5)
-
-
-def test_threads_that_come_and_go_never_reach_the_session(pixels: Pixels) -> None:
-    session = Recorder()
-    bound = bound_over(session)
-    for _ in range(20):
-        thread = threading.Thread(target=bound.run, args=([LOGITS], pixels[:1], 1))
-        thread.start()
-        thread.join()
-
-    assert len(session.graphs) == 20
-    assert len(session.threads) <= 2
-
-
-def test_an_error_in_the_worker_reaches_its_caller_and_the_next_call_is_served() -> None:
-    one = OneThread()
-    assert one.call(int, "1") == 1
-    with ThreadPoolExecutor(1) as pool:
-        with pytest.raises(ValueError, match="invalid literal"):
-            pool.submit(one.call, int, "x").result()
-        assert pool.submit(one.call, int, "2").result() == 2
-    one.close()
 
 
 def test_a_whole_classifier_answers_through_bound_buffers_as_it_does_without(

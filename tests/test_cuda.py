@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from runtime.buckets import BUCKETS
 
 from runtime import Classifier, DeviceUnavailable
 from runtime.accuracy import measure_accuracy
-from runtime.buckets import BUCKETS
 from runtime.gpus import memory_used
 from runtime.parity import measure_parity
 from runtime.store import read_index

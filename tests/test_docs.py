@@ -27,7 +27,7 @@ def test_comparisons_become_rows_and_what_broke_does_not(tmp_path: Path) -> None
     ways = {"runtime": row(0.1, 1.0), "torch": row(0.56, 5.6), "openvino": {"batch_size": 1, "error": "ended"}}
     figures = {
         "conditions": {"gpu": None, "cores": 2},
-        "cells": {"lenet/fp32/1": {"ways": ways}, "lenet/fp32/8": {"ways": ways}},
+        "cells": {"lenet/fp32/1": {"backends": ways}, "lenet/fp32/8": {"backends": ways}},
     }
     folder = tmp_path / "benchmarks" / "results"
     folder.mkdir(parents=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from runtime import fashion_mnist, store, tuning
+from runtime import fashion_mnist, store
 from runtime.cli import runtime
 from runtime.errors import UsageError
 from runtime.home import home, known_home
@@ -33,7 +33,6 @@ def test_a_user_without_a_home_still_has_the_shipped_models(homeless: None) -> N
     assert known_home() is None
     assert store.find_model().name == "lenet-modern"
     assert {"lenet", "lenet-modern"} <= {stored.name for stored in store.list_models()}
-    assert tuning.remembered("0" * 64, 0) == tuning.Tuning()
 
 
 def test_the_commands_that_only_read_run_without_a_home(homeless: None) -> None:

@@ -1,7 +1,6 @@
 """What a GPU's session is asked for, and what is decided where it cannot be had; the GPU itself is a stand-in."""
 
-import dataclasses
-import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,13 +8,12 @@ from typing import Any
 import onnxruntime
 import pytest
 
-from runtime import Classifier, DeviceUnavailable, ModelInvalid, UsageError, device, gpus, session, tuning
+from runtime import Classifier, DeviceUnavailable, ModelInvalid, UsageError, device, session
 from runtime.device import TENSORRT_LIBRARIES, Device, device_problem
 from runtime.session import open_session
-from runtime.tuning import Tuning, remember, remembered
+from runtime.tuning import Tuning
 
 MODEL = (Path(__file__).resolve().parents[1] / "weights" / "lenet" / "model.onnx").read_bytes()
-H100 = gpus.Gpu(0, "NVIDIA H100", 80 * 2**30, "9.0")
 
 
 class Machine:
@@ -26,6 +24,7 @@ class Machine:
         self.runs: list[str] = []
         self.stray: str | None = None
         self.cannot_capture = self.cannot_run = False
+        self.metadata: dict[str, str] = {}
         self._cpu = onnxruntime.InferenceSession
 
     def __call__(self, model: bytes, options: Any, *, providers: list[Any], enable_fallback: int) -> Any:
@@ -41,7 +40,10 @@ class Machine:
         ]
         pixels = SimpleNamespace(name="image", type="tensor(uint8)", shape=["batch", 1, 28, 28])
         return SimpleNamespace(
-            get_provider_graph_assignment_info=lambda: parts, get_inputs=lambda: [pixels], run=self._run
+            get_provider_graph_assignment_info=lambda: parts,
+            get_inputs=lambda: [pixels],
+            get_modelmeta=lambda: SimpleNamespace(custom_metadata_map=self.metadata),
+            run=self._run,
         )
 
     def _run(self, _outputs: None, feed: dict[str, Any], options: Any) -> None:
@@ -55,8 +57,6 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     machine = Machine()
     monkeypatch.setattr(onnxruntime, "InferenceSession", machine)
     monkeypatch.setattr(session, "device_problem", lambda _device: None)
-    monkeypatch.setattr(gpus, "list_gpus", lambda: [H100])
-    monkeypatch.setattr(gpus, "find_driver", lambda: gpus.Driver("580.82.07", "13.0"))
     monkeypatch.setenv("ZOO_HOME", str(tmp_path))
     return machine
 
@@ -160,38 +160,45 @@ def test_an_onnxruntime_without_tensorrt_is_named(monkeypatch: pytest.MonkeyPatc
     assert str(device_problem(Device("tensorrt"))).startswith("the installed onnxruntime is built without TensorRT: ")
 
 
-def test_what_was_measured_best_is_used_for_that_model_on_that_machine_alone(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+def test_a_float16_file_may_use_tensor_cores_which_onnxruntime_ties_to_tf32(machine: Machine) -> None:
+    machine.metadata = {"dtype": '"fp16"'}
+    open_session(MODEL, "cuda", graphs=True)
+
+    assert [asked["use_tf32"] for _, asked in machine.opened] == [0, 1]
+
+
+@pytest.mark.parametrize("missing", device.LINKED_LIBRARIES)
+def test_a_library_that_cuda_lacks_is_named_before_the_provider_is_loaded(
+    missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import hashlib
+    missing = missing.format(cuda=13)
+    monkeypatch.setattr(device, "_driver_problem", lambda _index: None)
+    monkeypatch.setattr(device, "preload", lambda: None)
+    monkeypatch.setattr(device, "loads", lambda name: name != missing)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "cuda_version", "13.0", raising=False)
 
-    sha256, best = hashlib.sha256(MODEL).hexdigest(), Tuning("EXHAUSTIVE", nhwc=True)
-    path = remember(sha256, 0, best, {"images_per_second": 1.0})
+    problem = device_problem(Device("cuda"))
 
-    assert json.loads(path.read_text())["machine"]["gpu"] == "NVIDIA H100"
-    assert open_session(MODEL, "cuda", graphs=True).tuning == best
-    assert machine.opened[-1][1]["cudnn_conv_algo_search"] == "EXHAUSTIVE"
-    assert remembered("another model", 0) == Tuning()
-    monkeypatch.setattr(gpus, "list_gpus", lambda: [dataclasses.replace(H100, name="NVIDIA T4")])
-    assert remembered(sha256, 0) == Tuning()
+    assert problem is not None
+    assert problem.startswith(f"{missing} cannot be loaded, which onnxruntime")
 
 
-@pytest.mark.parametrize(
-    "note",
-    [
-        b"",
-        b"[]",
-        b'{"tuning": {}}',
-        b'{"tuning": null}',
-        b'{"tuning": {"algorithms": "FAST", "graphs": true, "nhwc": false, "spin_us": 100}}',
-        b'{"tuning": {"algorithms": "HEURISTIC", "graphs": 1, "nhwc": false, "spin_us": 100}}',
-    ],
-)
-def test_a_damaged_note_counts_for_nothing(note: bytes, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    tuning._note("x", 0).parent.mkdir(parents=True)
-    tuning._note("x", 0).write_bytes(note)
+def test_a_library_is_found_in_nvidias_packages_wherever_sys_path_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "target" / "nvidia" / "cudnn" / "lib"
+    folder.mkdir(parents=True)
+    shutil.copy(find_library_file(), folder / "libcudnn_of_a_test.so.9")
 
-    assert remembered("x", 0) == Tuning()
+    assert not device.loads("libcudnn_of_a_test.so.9")
+    monkeypatch.syspath_prepend(str(tmp_path / "target"))
+    assert device.loads("libcudnn_of_a_test.so.9")
+
+
+def find_library_file() -> str:
+    """The path of a shared library that this process has loaded."""
+    return next(line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libz" in line)
 
 
 def test_tf32_on_the_cpu_is_a_usage_error_and_auto_says_it_has_none() -> None:

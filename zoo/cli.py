@@ -15,6 +15,7 @@ from runtime.console import (
     json_option,
 )
 from zoo.cli_listing import data, list_command, summary
+from zoo.cli_measure import bench, parity
 from zoo.cli_training import eval_command, train
 from zoo.options import DTYPE, device_option, model_argument
 
@@ -32,7 +33,7 @@ def zoo() -> None:
     """
 
 
-for command in (train, eval_command, list_command, summary, data):
+for command in (train, eval_command, list_command, summary, data, parity, bench):
     zoo.add_command(command)
 
 

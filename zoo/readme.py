@@ -101,7 +101,7 @@ def _compared(figures: dict[str, Any]) -> list[str]:
     for cell, measured in figures["cells"].items():
         model, precision, size = cell.split("/")
         for way, name in RIVALS.items():
-            ours, theirs = measured["ways"]["runtime"], measured["ways"].get(way, {"error": "did not run"})
+            ours, theirs = measured["backends"]["runtime"], measured["backends"].get(way, {"error": "did not run"})
             if size in ("1", "256") and "error" not in theirs:
                 rows.append(
                     f"| `{model}` in {precision}, batch {size}, {where} | {_milliseconds(ours)} "

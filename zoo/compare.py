@@ -1,7 +1,7 @@
-"""Several ways of running one model, each in a process of its own, timed in turn on the same pictures.
+"""Compare backends on one model: each in a process of its own, timed in turn on the same images.
 
-The other ways need PyTorch, OpenVINO or nothing but onnxruntime; `python -m zoo.contestant` runs them, so that this
-floor imports none of them, and no library's threads or memory mix with another's. All wait while one is timed.
+A backend is a library that runs the network: this runtime, plain onnxruntime, PyTorch, OpenVINO. Each has its own
+process (`zoo.worker`), so that no library's threads or memory mix with another's. All wait while one is timed.
 """
 
 from __future__ import annotations
@@ -25,32 +25,28 @@ import numpy.typing as npt
 from runtime.bench import check_measuring, same_package
 from runtime.errors import FashionZooError, UsageError
 from runtime.timing import figures
+from zoo.backends import BACKENDS
 
 OURS = "runtime"
-WAYS = (
-    OURS,
-    *("runtime-no-graph", "runtime-nhwc", "runtime-exhaustive", "runtime-sleeping"),  # with another `runtime.tuning`
-    *("onnxruntime", "torch", "torch-compile", "torch-graph", "torch-graph-bare", "openvino"),
-)
 ROUNDS = 5
 START_SECONDS = 900  # max-autotune compiles for minutes
 CHECKPOINT = "checkpoint.safetensors"
 
 
-class ContestantFailed(FashionZooError):
-    """A way that cannot be run here, or that broke; the sentence says why."""
+class BackendFailed(FashionZooError):
+    """A backend that cannot be run here, or that failed."""
 
 
-class Contestant:
-    """One way of running a model, in its own process. Use it in a `with`.
+class Worker:
+    """One backend in its own process. Use it in a `with` statement.
 
     Args:
-        way: one of `WAYS`.
+        backend: one of `BACKENDS`.
         file: the .onnx file.
         device: `cpu` or `cuda:N`.
         threads: CPU threads; None leaves them to the library.
         precision: `fp32`, `tf32` or `fp16`.
-        network: the zoo's name of the network, for the ways of PyTorch.
+        network: the zoo's name of the network, for PyTorch.
         checkpoint: its weights; without one they are those of seed 0.
 
     Attributes:
@@ -58,12 +54,12 @@ class Contestant:
         version: of the library.
 
     Raises:
-        ContestantFailed: it cannot be run here.
+        BackendFailed: it cannot be run here.
     """
 
     def __init__(
         self,
-        way: str,
+        backend: str,
         file: Path,
         device: str,
         *,
@@ -72,9 +68,9 @@ class Contestant:
         network: str | None = None,
         checkpoint: Path | None = None,
     ) -> None:
-        self.way = way
+        self.backend = backend
         request = {
-            "way": way,
+            "backend": backend,
             "file": os.path.abspath(file),  # a bare file name might be taken for a model's
             "device": device,
             "threads": threads,
@@ -84,7 +80,7 @@ class Contestant:
         }
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by __exit__
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "zoo.contestant", json.dumps(request)],
+            [sys.executable, "-P", "-m", "zoo.worker", json.dumps(request)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -146,60 +142,58 @@ class Contestant:
             raise self._failure()
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise ContestantFailed(f"{self.way}: {answer['error']}")
+            raise BackendFailed(f"{self.backend}: {answer['error']}")
         return answer
 
-    def _failure(self) -> ContestantFailed:
+    def _failure(self) -> BackendFailed:
         self._process.wait()
         self._log.seek(0)
         last = (self._log.read().strip().splitlines() or [f"exit code {self._process.returncode}"])[-1]
-        return ContestantFailed(f"{self.way} ended: {last}")
+        return BackendFailed(f"{self.backend} ended: {last}")
 
 
 def take_turns(
-    contestants: Sequence[Contestant], batch_size: int, min_seconds: float, min_runs: int, rounds: int = ROUNDS
+    workers: Sequence[Worker], batch_size: int, min_seconds: float, min_runs: int, rounds: int = ROUNDS
 ) -> dict[str, dict[str, Any]]:
-    """Time each contestant `rounds` times, in turn, so that whatever else the machine does hits all of them.
+    """Time each worker `rounds` times, in turn, so that a change of the machine's speed meets all of them.
 
     Returns:
-        By way: its row as `runtime.timing.figures`, its memory, and `times_ours`, the median over rounds of its median
-        latency over that of the first contestant; or `error` in place of these, for whoever broke.
+        By backend: its row as `runtime.timing.figures`, its memory, and `times_ours`, the median over rounds of its
+        median latency over that of the first worker; or `error` in place of these, for one that failed.
     """
-    samples: dict[str, list[list[int]]] = {contestant.way: [] for contestant in contestants}
-    rows: dict[str, dict[str, Any]] = {contestant.way: {} for contestant in contestants}
+    samples: dict[str, list[list[int]]] = {worker.backend: [] for worker in workers}
+    rows: dict[str, dict[str, Any]] = {worker.backend: {} for worker in workers}
     runs = max(1, -(-min_runs // rounds))
     for turn in range(rounds):
-        first = turn % len(contestants)
-        for contestant in (*contestants[first:], *contestants[:first]):
-            row = rows[contestant.way]
+        first = turn % len(workers)
+        for worker in (*workers[first:], *workers[:first]):
+            row = rows[worker.backend]
             if "error" in row:
                 continue
             try:
-                answer = contestant.time(batch_size, min_seconds / rounds, runs)
-            except ContestantFailed as error:
-                rows[contestant.way] = {"batch_size": batch_size, "error": str(error)}
+                answer = worker.time(batch_size, min_seconds / rounds, runs)
+            except BackendFailed as error:
+                rows[worker.backend] = {"batch_size": batch_size, "error": str(error)}
                 continue
-            samples[contestant.way].append(answer.pop("nanoseconds"))
+            samples[worker.backend].append(answer.pop("nanoseconds"))
             row |= answer
-    ours = samples[contestants[0].way]
-    for way, row in rows.items():
+    ours = samples[workers[0].backend]
+    for backend, row in rows.items():
         if "error" not in row:
-            row |= figures(batch_size, [nanoseconds for taken in samples[way] for nanoseconds in taken])
-            ratios = [statistics.median(t) / statistics.median(o) for t, o in zip(samples[way], ours, strict=False)]
+            row |= figures(batch_size, [nanoseconds for taken in samples[backend] for nanoseconds in taken])
+            ratios = [statistics.median(t) / statistics.median(o) for t, o in zip(samples[backend], ours, strict=False)]
             row["times_ours"] = round(statistics.median(ratios), 3) if ratios else None
     return rows
 
 
-def check_ways(ways: Sequence[str]) -> None:
+def check_backends(backends: Sequence[str]) -> None:
     """Raise UsageError unless all of them are known."""
-    if unknown := [way for way in ways if way not in WAYS]:
-        raise UsageError(
-            f"there is no way {', '.join(map(repr, unknown))} to compare with; expected some of {', '.join(WAYS)}"
-        )
+    if unknown := [backend for backend in backends if backend not in BACKENDS]:
+        raise UsageError(f"there is no backend {', '.join(map(repr, unknown))}; expected some of {', '.join(BACKENDS)}")
 
 
 def compare(
-    ways: Sequence[str],
+    backends: Sequence[str],
     file: Path,
     device: str,
     *,
@@ -211,49 +205,49 @@ def compare(
     min_runs: int,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Run `ways` against this runtime, in turn, batch size by batch size; what is not installed is said, not run.
+    """Time `backends` and this runtime in turn, batch size by batch size. One that is not installed is named, not run.
 
     Raises:
-        UsageError: no such way, or a number makes no sense.
-        ContestantFailed: this runtime itself cannot run the model.
+        UsageError: there is no such backend, or a number makes no sense.
+        BackendFailed: this runtime itself cannot run the model.
     """
-    check_ways(ways)
+    check_backends(backends)
     check_measuring(batch_sizes, min_seconds, min_runs)
     checkpoint = file.parent / CHECKPOINT
-    contestants: list[Contestant] = []
+    workers: list[Worker] = []
     absent: dict[str, str] = {}
     try:
-        for way in (OURS, *(way for way in dict.fromkeys(ways) if way != OURS)):
-            if way.startswith("torch") and not checkpoint.is_file():
-                absent[way] = f"{way} needs the weights in {checkpoint}, which is missing"
+        for backend in (OURS, *(backend for backend in dict.fromkeys(backends) if backend != OURS)):
+            if backend.startswith("torch") and not checkpoint.is_file():
+                absent[backend] = f"{backend} needs the weights in {checkpoint}, which is missing"
                 continue
             try:
-                contestant = Contestant(
-                    way,
+                worker = Worker(
+                    backend,
                     file,
-                    device if way == OURS else device.replace("tensorrt", "cuda"),  # the same GPU
+                    device if backend == OURS else device.replace("tensorrt", "cuda"),  # the same GPU
                     threads=threads,
                     precision="tf32" if tf32 else "fp32",
                     network=network,
-                    checkpoint=checkpoint if way.startswith("torch") else None,
+                    checkpoint=checkpoint if backend.startswith("torch") else None,
                 )
-            except ContestantFailed as error:
-                if way == OURS:
+            except BackendFailed as error:
+                if backend == OURS:
                     raise
-                absent[way] = str(error)
+                absent[backend] = str(error)
                 continue
-            contestants.append(contestant)
+            workers.append(worker)
         rows = []
         for batch_size in batch_sizes:
-            rows.append(take_turns(contestants, batch_size, min_seconds, min_runs))
+            rows.append(take_turns(workers, batch_size, min_seconds, min_runs))
             if progress is not None:
                 progress(1)
         return {
-            "ways": {c.way: {"version": c.version, "cold_start_ms": c.cold_start_ms} for c in contestants},
+            "backends": {c.backend: {"version": c.version, "cold_start_ms": c.cold_start_ms} for c in workers},
             "not_run": absent,
             "rounds": ROUNDS,
             "batches": rows,
         }
     finally:
-        for contestant in contestants:
-            contestant.__exit__(None, None, None)
+        for worker in workers:
+            worker.__exit__(None, None, None)

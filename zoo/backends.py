@@ -1,7 +1,7 @@
-"""The ways of running a model that `zoo.contestant` times against each other: this runtime, and what people use else.
+"""The backends that `zoo bench` compares: this runtime, and what else people run a network with.
 
-Every way gets numpy pixels and gives numpy logits, as an app has and wants them, so copies to a GPU and back are part
-of its time. Libraries are imported only by the way that needs them.
+Each takes numpy pixels and returns numpy logits, as an app does, so copies to a GPU and back are part of its time.
+Libraries are imported only by the backend that needs them.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def open_runtime(request: Request, **settings: Any) -> Run:
 
 
 def open_onnxruntime(request: Request) -> Run:
-    """As people write it; TF32 alone, which is on by default, follows the precision, to compare like with like."""
+    """Plain onnxruntime with its defaults, but for TF32, which follows the precision, and the fallback to the CPU."""
     import onnxruntime
 
     kind, _, index = request["device"].partition(":")
@@ -42,7 +42,9 @@ def open_onnxruntime(request: Request) -> Run:
         onnxruntime.preload_dlls()
         options = {"device_id": int(index or 0), "use_tf32": int(request["precision"] != "fp32")}
         providers = [("CUDAExecutionProvider", options)]
-    session = onnxruntime.InferenceSession(request["file"], providers=providers)
+    session = onnxruntime.InferenceSession(request["file"], providers=providers, enable_fallback=0)
+    if session.get_providers()[0] != (providers[0] if kind != "cuda" else "CUDAExecutionProvider"):
+        raise RuntimeError(f"onnxruntime did not open the model on {request['device']}")
     return lambda pixels: session.run(["logits"], {"image": pixels})[0]
 
 
@@ -121,7 +123,7 @@ def open_torch_compile(request: Request) -> Run:
 def open_torch_graph(request: Request, *, bare: bool = False) -> Run:
     """PyTorch's eager kernels as one CUDA graph: what is left when nothing but the GPU takes time.
 
-    `bare` leaves the copies out and returns the answers to whatever was copied last: a floor, not a way to predict.
+    `bare` leaves the copies out and returns the answers to whatever was copied last: a floor, not a backend to predict.
     """
     import torch
 
@@ -164,7 +166,7 @@ def open_torch_graph_bare(request: Request) -> Run:
     return open_torch_graph(request, bare=True)
 
 
-WAYS: dict[str, tuple[str, str, Callable[[Request], Run]]] = {  # way: module, distribution, how it is opened
+BACKENDS: dict[str, tuple[str, str, Callable[[Request], Run]]] = {  # name: module, distribution, how it is opened
     "runtime": ("onnxruntime", "fashion-zoo", open_runtime),
     "runtime-no-graph": ("onnxruntime", "fashion-zoo", partial(open_runtime, graphs=False)),
     "runtime-nhwc": ("onnxruntime", "fashion-zoo", partial(open_runtime, nhwc=True)),

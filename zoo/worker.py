@@ -1,6 +1,6 @@
-"""One way of running a model, in a process of its own, timed on request: the other side of `runtime.contest`.
+"""The process of one backend: opens a model and times it on request. `zoo.compare` starts it.
 
-    python -m zoo.contestant '{"way": "torch", "file": ..., "device": "cpu", ...}'
+    python -m zoo.worker '{"backend": "torch", "file": ..., "device": "cpu", ...}'
 
 Requests come as JSON, one a line, on stdin; answers go to stdout, and what libraries print goes to stderr.
 """
@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from zoo.ways import WAYS
+from zoo.backends import BACKENDS
 
 
 def main() -> None:
-    """Open the way that the first argument asks for, then answer requests until stdin ends."""
+    """Open the backend that the first argument asks for, then answer requests until stdin ends."""
     began = time.perf_counter()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -40,8 +40,8 @@ def main() -> None:
     def used() -> int:
         return 0 if gpu is None else memory_used(gpu) or 0
 
-    held = -used()  # only one contestant acts at a time, so what its own actions add is its own
-    module, distribution, open_way = WAYS[request["way"]]
+    held = -used()  # only one worker is active at a time, so what its actions add is its own
+    module, distribution, open_backend = BACKENDS[request["backend"]]
     try:
         try:
             importlib.import_module(module)
@@ -49,7 +49,7 @@ def main() -> None:
             answer({"error": f"{module} is not installed here: pip install {distribution}"})
             return
         imported = time.perf_counter()
-        run = open_way(request)
+        run = open_backend(request)
         opened = time.perf_counter()
         run(random_pixels(1))
         ran = time.perf_counter()
@@ -83,7 +83,7 @@ def main() -> None:
                     "device_mib": None if gpu is None else round(held / 2**20, 1),
                 }
             )
-    except Exception as error:  # whatever a library throws: the other side turns it into a sentence
+    except Exception as error:  # whatever a library raises: the caller makes one sentence of it
         answer({"error": " ".join(str(error).split()) or type(error).__name__})
 
 
