@@ -83,7 +83,8 @@ class Contestant:
         }
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by __exit__
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "zoo.contestant", json.dumps(request)],
+            # -P: the working folder holds files of the user's, whose names may be those of modules.
+            [sys.executable, "-P", "-m", "zoo.contestant", json.dumps(request)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
