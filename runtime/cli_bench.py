@@ -167,3 +167,5 @@ def emit_sweep(classifier: Any, threads: int | None, sizes: dict[str, Any], as_j
     emit(f"best for {report['model']} on {report['device']}: {best}")
     if report["remembered"]:
         note(f"remembered in {report['remembered']}")
+    if report["not_remembered"]:
+        note(f"not remembered: {report['not_remembered']}")

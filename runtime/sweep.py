@@ -85,16 +85,20 @@ def measure_sweep(
     best = max(opened, key=lambda pair: pair[0]["times_default"] or -math.inf)[0]
     if (best["times_default"] or 0.0) < MARGIN:
         best = default
-    remembered = None
+    remembered = not_remembered = None
     if classifier.device.startswith("cuda"):
         index = int(classifier.device.partition(":")[2])
-        remembered = str(remember(classifier._live.sha256, index, Tuning(**best["settings"]), best))
+        try:
+            remembered = str(remember(classifier._live.sha256, index, Tuning(**best["settings"]), best))
+        except OSError as error:  # what was measured is worth returning where nothing can be written
+            not_remembered = str(error)
     return {
         "model": classifier.name,
         "device": classifier.device,
         "rows": rows,
         "best": best["settings"],
         "remembered": remembered,
+        "not_remembered": not_remembered,
         "conditions": conditions(threads)
         | {
             "rounds": ROUNDS,
