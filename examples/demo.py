@@ -46,7 +46,7 @@ def run(title: str, command: str) -> float:
     print(f"\n== {title}\n$ {command}", flush=True)
     program, *arguments = shlex.split(command)
     started = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", program, *arguments], check=False)
+    done = subprocess.run([sys.executable, "-P", "-m", program, *arguments], check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
     return time.perf_counter() - started

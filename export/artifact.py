@@ -6,11 +6,9 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -29,12 +27,13 @@ from export.report import Report
 from export.subject import Pixels, Subject
 from export.verifier import verify
 from runtime import contract
-from runtime.atomic import sync_folder, write_bytes, write_synced
+from runtime.atomic import locked, new_folder_beside, sync_folder, write_bytes, write_synced
 from runtime.errors import DeviceUnavailable, FashionZooError
 from runtime.store import INDEX, MODEL_FILE, read_index
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 REPORT_FILE = "verification.json"
+SECONDS_FOR_ANOTHER = 10  # that writes to the same folder: it has proved its file and needs less
 
 
 class FolderBusy(FashionZooError):
@@ -179,20 +178,14 @@ def write_artifact(weights: str | os.PathLike[str], entry: dict[str, Any], files
         OSError: nothing can be written; all is as it was.
     """
     weights = Path(weights)
-    weights.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(weights / ".lock")
-    try:
-        lock.acquire(timeout=10)
-    except filelock.Timeout:
-        raise FolderBusy(f"another process is writing to {weights}; try again when it has ended") from None
-    try:
+    busy = FolderBusy(f"another process is writing to {weights}; try again when it has ended")
+    with locked(weights / ".lock", busy, SECONDS_FOR_ANOTHER):
         target, old = weights / entry["name"], weights / f".{entry['name']}.old"
         if old.exists() and not os.path.lexists(target):  # an earlier swap was cut off half-way
             old.rename(target)
         index = index_with(weights, entry)
-        new = Path(tempfile.mkdtemp(prefix=f".{entry['name']}.", dir=weights))
+        new = new_folder_beside(target)
         try:
-            new.chmod(0o755)
             for name, content in (files | {"README.md": model_card(entry).encode()}).items():
                 write_synced(new / name, content)
             _remove(old)
@@ -201,8 +194,6 @@ def write_artifact(weights: str | os.PathLike[str], entry: dict[str, Any], files
             _remove(new)
         sync_folder(weights)
         _remove(old)
-    finally:
-        lock.release()
 
 
 def _swap(new: Path, target: Path, old: Path, index: Path, content: bytes) -> None:

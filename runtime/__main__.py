@@ -1,5 +1,16 @@
 """`runtime` and `python -m runtime`."""
 
+import os
+import sys
+
+# `python -m` puts the working folder first, and a file of the user's there may have the name of a module needed below.
+if (
+    __name__ == "__main__"
+    and not sys.flags.safe_path
+    and os.path.abspath(sys.path[0]) != os.path.dirname(os.path.dirname(__file__))
+):
+    del sys.path[0]
+
 from runtime.standard_streams import open_closed_streams
 
 

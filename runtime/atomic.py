@@ -1,11 +1,23 @@
-"""Writes that either happen whole or not at all."""
+"""Writing to file systems of all kinds: which steps must succeed, and which are left out where there is no such thing.
+
+Essential are the bytes, their way to the disk and the rename: where one of these fails, an error names the file, the
+older file is whole and nothing new is left. Everything else makes a good file system safer, and CIFS, Azure Files, FUSE
+and network drives lack some of it: syncing a folder, locks, and any `fsync` that answers "not supported". No step
+changes permissions: what is made here gets those that the folder and the umask give to any new file.
+"""
 
 import contextlib
+import errno
 import os
-import tempfile
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+_NO_SUCH_OPERATION = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+_HELD = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES}  # the last on Windows and CIFS
+_SECONDS_BETWEEN_ATTEMPTS = 0.05
 
 
 @contextlib.contextmanager
@@ -25,18 +37,14 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     path = Path(os.path.realpath(path))
     descriptor, temporary = _open_beside(path)
     try:
-        with _naming(path):
-            with os.fdopen(descriptor, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
+        with _naming(path), os.fdopen(descriptor, "wb") as file:
+            yield file
+            sync_file(file)
+        replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    sync_folder(path.parent)
 
 
 def write_synced(path: Path, content: bytes) -> None:
@@ -48,8 +56,7 @@ def write_synced(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with _naming(path), path.open("wb") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+        sync_file(file)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -70,25 +77,129 @@ def require_writable(path: Path) -> None:
         os.unlink(temporary)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` survive a power cut, where the platform can."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
+def replace(temporary: Path, path: Path) -> None:
+    """Give a whole file its name, and see that the name survives a power cut, where the file system can.
+
+    Raises:
+        OSError: it cannot have the name; the error names `path`, which is as it was.
+    """
     try:
-        os.fsync(descriptor)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    sync_folder(path.parent)
+
+
+def sync_file(file: IO[bytes]) -> None:
+    """Bring what was written to an open file to the disk; where there is no such operation, to the file system.
+
+    Raises:
+        OSError: the bytes are not there: the disk is full or fails.
+    """
+    file.flush()
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in _NO_SUCH_OPERATION:
+            raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` survive a power cut, where the platform and the file system can.
+
+    Never fails: the rename is done, and a folder may be closed to reading, or not be a thing that can be synced.
+    """
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def new_folder_beside(path: Path) -> Path:
+    """Make an empty folder that may take the name `path` later; the folder around both is made where it is missing.
+
+    Raises:
+        OSError: there can be none.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        folder = _name_beside(path)
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            continue
+        except OSError as error:
+            error.filename = str(path)
+            raise
+
+
+@contextlib.contextmanager
+def locked(path: Path, busy: Exception | None = None, seconds: float = 0.0) -> Iterator[None]:
+    """Hold an exclusive lock between processes. The system lets go of it when a process dies: it is never stale.
+
+    Where the file system has no locks, the block is run without one, and a sentence on stderr says so.
+
+    Args:
+        path: the file to lock, made where it is missing, its folder too; it stays.
+        busy: what to raise where another process holds the lock; None waits until that one has ended.
+        seconds: how long to wait before that.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+    try:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                _lock(descriptor)
+                break
+            except OSError as error:
+                if error.errno not in _HELD:
+                    sentence = f"{path} cannot be locked ({error.strerror}): going on without a lock, so let no other"
+                    print(f"{sentence} process write to {path.parent} meanwhile", file=sys.stderr, flush=True)
+                    break
+            if busy is not None and time.monotonic() >= deadline:
+                raise busy
+            time.sleep(_SECONDS_BETWEEN_ATTEMPTS)
+        yield
     finally:
         os.close(descriptor)
 
 
-def _open_beside(path: Path) -> tuple[int, str]:
+def _lock(descriptor: int) -> None:
+    """Take the lock of an open file, or raise OSError at once."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _open_beside(path: Path) -> tuple[int, Path]:
     """Open a new file that may take the name `path` later: in its folder, since no rename leaves a disk."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        while True:
+            temporary = _name_beside(path, ".part")
+            with contextlib.suppress(FileExistsError):
+                # Permissions are given with the file: a later chmod is refused on some file systems.
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+                return os.open(temporary, flags, 0o666), temporary
     except OSError as error:
         error.filename = str(path)
         raise
+
+
+def _name_beside(path: Path, suffix: str = "") -> Path:
+    return path.with_name(f".{path.name}.{os.urandom(4).hex()}{suffix}")
 
 
 def _takes_bytes_only(path: Path) -> bool:
@@ -105,9 +216,3 @@ def _naming(path: Path) -> Iterator[None]:
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -105,7 +105,8 @@ def _cold_start(classifier: Classifier, threads: int | None) -> dict[str, float]
     """Return the milliseconds that a fresh process spends on each part, and `total`, which adds Python's own start."""
     model = os.path.abspath(classifier.path)  # a bare file name might be taken for a model's
     request = {"model": model, "device": classifier.device, "threads": threads, "tf32": classifier.tf32}
-    command = [sys.executable, "-c", _COLD_START, json.dumps(request)]
+    # -P: the working folder holds files of the user's, whose names may be those of modules.
+    command = [sys.executable, "-P", "-c", _COLD_START, json.dumps(request)]
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, env=same_package(), check=False)
     total = time.perf_counter() - began

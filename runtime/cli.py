@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from runtime import __version__
 from runtime.console import CONTEXT_SETTINGS, Group
 from runtime.lazy_commands import LazyCommands
 
@@ -20,7 +21,7 @@ COMMANDS = {
 
 
 @click.group(cls=Group, commands=LazyCommands(COMMANDS), context_settings=CONTEXT_SETTINGS)
-@click.version_option(package_name="fashion-zoo")
+@click.version_option(__version__)
 def runtime() -> None:
     """Run the zoo's ONNX models on pictures, without PyTorch.
 

@@ -4,10 +4,7 @@ What arrives goes into the project's cache, and takes its final name only after 
 called with what is being fetched, the bytes so far and the bytes in all (None where unknown); drawing is the caller's.
 """
 
-import contextlib
 import http.client
-import os
-import sys
 import tempfile
 import urllib.error
 import urllib.request
@@ -15,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from runtime import debian_package
-from runtime.atomic import sync_folder, write_bytes
+from runtime.atomic import locked, replace, sync_file, write_bytes
 from runtime.errors import DatasetError
 from runtime.fashion_mnist import (
     ENVIRONMENT_VARIABLE,
@@ -53,8 +50,7 @@ def ensure(split: Split | None = None, progress: Progress | None = None, mirrors
         return found
     folder = cache_folder()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _lock(folder / ".lock"):
+        with locked(folder / ".lock"):
             # Another process may have fetched it while this one waited for the lock.
             return find(split) or _fetch(files_of(split), folder, progress or _silent, mirrors)
     except OSError as error:
@@ -99,8 +95,7 @@ def _download(url: str, target: Path, expected: IdxFile, progress: Progress) -> 
             if not held:  # All of it came from this mirror just now: asking again would bring the same.
                 break
         else:
-            os.replace(part, target)
-            sync_folder(target.parent)
+            replace(part, target)
             return
     raise DatasetError(reason)
 
@@ -135,8 +130,7 @@ def _continue(url: str, part: Path, expected: IdxFile, progress: Progress) -> No
                     raise DatasetError(f"it sends more than the {expected.size} bytes of {expected.name}")
                 file.write(block)
                 progress(f"{expected.name}.gz", done, total)
-            file.flush()
-            os.fsync(file.fileno())
+            sync_file(file)
     if total is not None and done < total:
         raise ConnectionError(f"the connection broke after {done} of {total} bytes of {expected.name}.gz")
 
@@ -164,24 +158,6 @@ def _take_from_package(wanted: Sequence[IdxFile], folder: Path, progress: Progre
 
 def _lacking(wanted: Sequence[IdxFile], folder: Path) -> list[IdxFile]:
     return [file for file in wanted if file.path_in(folder) is None]
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock, waiting for whoever has it. The kernel lets go of it when a process dies: never stale."""
-    with path.open("ab") as file:
-        if sys.platform == "win32":
-            import msvcrt
-
-            while True:
-                with contextlib.suppress(OSError):  # LK_LOCK gives up after 10 seconds
-                    msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-                    break
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _size(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, replace
 from typing import Any
@@ -156,13 +157,15 @@ def _providers(device: Device, tf32: bool, tuning: Tuning) -> list[Any]:
             # onnxruntime has no option for it. NVIDIA's libraries read this when they are first loaded.
             os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
         cache = home() / "tensorrt"
-        cache.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):
+            cache.mkdir(parents=True, exist_ok=True)
+        caches = os.access(cache, os.W_OK)  # in a read-only home every start builds its engines anew
         shapes = {"min": BUCKETS[0], "opt": 64, "max": BUCKETS[-1]}
         tensorrt = {
             "device_id": device.index,
-            "trt_engine_cache_enable": True,  # building an engine takes from seconds to minutes
+            "trt_engine_cache_enable": caches,  # building an engine takes from seconds to minutes
             "trt_engine_cache_path": str(cache),
-            "trt_timing_cache_enable": True,
+            "trt_timing_cache_enable": caches,
             "trt_timing_cache_path": str(cache),
         } | {f"trt_profile_{name}_shapes": f"image:{batch}x1x28x28" for name, batch in shapes.items()}
         return [("TensorrtExecutionProvider", tensorrt), ("CUDAExecutionProvider", cuda | {"enable_cuda_graph": 0})]

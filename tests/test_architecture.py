@@ -20,8 +20,8 @@ FLOORS = {  # folder: what of the project and of the heavy libraries it may impo
         "prometheus_client",
         "python_multipart",
     },
-    "export": {"runtime", "export", "numpy", "torch", "onnx", "onnxruntime", "filelock"},
-    "zoo": {"runtime", "export", "zoo", "numpy", "torch", "safetensors", "matplotlib", "filelock", "click"},
+    "export": {"runtime", "export", "numpy", "torch", "onnx", "onnxruntime"},
+    "zoo": {"runtime", "export", "zoo", "numpy", "torch", "safetensors", "matplotlib", "click"},
 }
 # Beside that: the one file that runs what the runtime is compared with, each in a process of its own.
 BESIDE = {"zoo/backends.py": {"onnxruntime", "openvino"}}

@@ -1,10 +1,14 @@
 """`runtime list`, `info` and `accuracy`: the documents of the design."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from command_line import ROOT, call
+
+from runtime import __version__
 
 pytestmark = pytest.mark.usefixtures("empty_home")
 
@@ -40,3 +44,16 @@ def test_accuracy_json_is_the_designs_document() -> None:
     assert (report["model"], report["n"], report["device"]) == ("lenet", 10_000, "cpu")
     assert report["top1"] == report["correct"] / 10_000 > 0.912
     assert sum(map(sum, report["confusion"])) == 10_000
+
+
+@pytest.mark.parametrize("program", ["runtime", "zoo"])
+def test_a_checkout_that_is_not_installed_knows_its_version(program: str) -> None:
+    block = (
+        "import importlib.metadata as installed, runpy, sys\n"
+        "def missing(name): raise installed.PackageNotFoundError(name)\n"
+        "installed.version = installed.distribution = missing\n"
+        f"sys.argv = ['{program}', '--version']\nrunpy.run_module('{program}', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, cwd=ROOT, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{program}, version {__version__}\n", "")

@@ -19,7 +19,7 @@ from export import artifact as artifact_module
 from export.artifact import FolderBusy, write_artifact
 from export.graph import build_graph
 from runtime import Classifier, ModelInvalid
-from runtime.atomic import write_bytes
+from runtime.atomic import locked, write_bytes
 from runtime.contract import METADATA_KEYS
 from runtime.errors import UsageError
 from runtime.fashion_mnist import LABELS
@@ -364,14 +364,10 @@ def test_a_swap_cut_off_half_way_is_mended_by_the_next_export(
 
 
 def test_two_exports_into_one_folder_take_turns_or_say_so(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import filelock
-
     entry = read_index(weights)["lenet-modern"]
-    acquire = filelock.FileLock.acquire
-    with filelock.FileLock(weights / ".lock"):
-        monkeypatch.setattr(filelock.FileLock, "acquire", lambda self, timeout: acquire(self, timeout=0))
-        with pytest.raises(FolderBusy, match="another process is writing"):
-            write_artifact(weights, entry, {})
+    monkeypatch.setattr(artifact_module, "SECONDS_FOR_ANOTHER", 0)
+    with locked(weights / ".lock"), pytest.raises(FolderBusy, match="another process is writing"):
+        write_artifact(weights, entry, {})
 
 
 @pytest.mark.parametrize("name", ["", "../evil", "a/b", ".hidden"])

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from runtime import __version__
 from runtime.store import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -129,6 +130,10 @@ def test_without_the_extra_zoo_names_the_install_line(empty_environment: Path, t
 
     assert done.returncode == 1
     assert "pip install 'fashion-zoo[zoo]'" in done.stderr
+
+
+def test_the_wheel_has_the_version_that_the_commands_print(wheel: Path) -> None:
+    assert wheel.name.startswith(f"fashion_zoo-{__version__}-")
 
 
 def test_the_wheel_carries_types_license_and_no_tests(wheel: Path) -> None:

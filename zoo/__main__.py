@@ -1,12 +1,21 @@
 """`zoo` and `python -m zoo`."""
 
-import importlib.util
 import os
 import sys
 
+# `python -m` puts the working folder first, and a file of the user's there may have the name of a module needed below.
+if (
+    __name__ == "__main__"
+    and not sys.flags.safe_path
+    and os.path.abspath(sys.path[0]) != os.path.dirname(os.path.dirname(__file__))
+):
+    del sys.path[0]
+
+import importlib.util
+
 from runtime.standard_streams import open_closed_streams
 
-NEEDED = ("torch", "onnx", "onnxscript", "safetensors", "matplotlib", "filelock")
+NEEDED = ("torch", "onnx", "onnxscript", "safetensors", "matplotlib")
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from runtime import __version__
 from runtime.console import (
     CONTEXT_SETTINGS,
     Bar,
@@ -21,7 +22,7 @@ from zoo.options import DTYPE, device_option, model_argument
 
 
 @click.group(cls=Group, context_settings=CONTEXT_SETTINGS)
-@click.version_option(package_name="fashion-zoo")
+@click.version_option(__version__)
 def zoo() -> None:
     """Train the networks of the book on Fashion-MNIST, export them to ONNX, and prove the export.
 

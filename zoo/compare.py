@@ -80,6 +80,7 @@ class Worker:
         }
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by __exit__
         self._process = subprocess.Popen(
+            # -P: the working folder may hold files with the names of modules.
             [sys.executable, "-P", "-m", "zoo.worker", json.dumps(request)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -1,6 +1,7 @@
 """The folder of a training run: who may write to it, what lies in it, and what becomes of an older run."""
 
 import contextlib
+import itertools
 import json
 import tempfile
 import time
@@ -9,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
 import torch
 
-from runtime.atomic import write_bytes
+from runtime.atomic import locked, write_bytes
 from runtime.errors import FashionZooError, UsageError
 from zoo import checkpoint
 from zoo.checkpoint import Checkpoint
@@ -45,18 +45,9 @@ class RunFolder:
         Raises:
             RunFolderBusy: another process holds it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise RunFolderBusy(
-                f"another process is training into {self.path}; give this one its own folder with -o"
-            ) from None
-        try:
+        busy = RunFolderBusy(f"another process is training into {self.path}; give this one its own folder with -o")
+        with locked(self.path / ".lock", busy):
             yield
-        finally:
-            lock.release()
 
     def previous(self, model: str, settings: Settings) -> Checkpoint | None:
         """Return the run in the folder, if there is one.
@@ -79,8 +70,10 @@ class RunFolder:
         if not self.checkpoint.exists():
             return
         stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(self.checkpoint.stat().st_mtime))
-        aside = self.path / f"before-{stamp}"
-        aside.mkdir(exist_ok=True)
+        # Two runs may have one stamp: some file systems keep times of 2 seconds, or none.
+        names = itertools.chain([stamp], (f"{stamp}-{number}" for number in itertools.count(2)))
+        aside = next(folder for name in names if not (folder := self.path / f"before-{name}").exists())
+        aside.mkdir()
         for name in (self.checkpoint.name, HISTORY, CURVES, CONFUSION, MISTAKES):
             with contextlib.suppress(FileNotFoundError):
                 (self.path / name).replace(aside / name)

@@ -8,6 +8,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from runtime.atomic import write_bytes
 from runtime.store import read_index, read_rebuildable
 from zoo.catalogue import size_of
 from zoo.models import list_models
@@ -135,4 +136,4 @@ def with_tables(text: str, root: Path = ROOT) -> str:
 
 if __name__ == "__main__":
     readme = ROOT / "README.md"
-    readme.write_text(with_tables(readme.read_text()))
+    write_bytes(readme, with_tables(readme.read_text()).encode())

@@ -8,12 +8,11 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from export.layouts import LayoutRefused
-from runtime.atomic import sync_folder, write_synced
+from runtime.atomic import new_folder_beside, sync_folder, write_synced
 
 FILES = "files"
 
@@ -58,8 +57,7 @@ def replace_folder(folder: Path, files: dict[str, bytes], description: dict[str,
     document = description | {FILES: sorted([*files, name])}
     files = files | {name: (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()}
     require_replaceable(folder, description=name, key=key)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    work = new_folder_beside(folder)
     try:
         new, old = work / "new", work / "old"
         new.mkdir()

@@ -13,14 +13,13 @@ removing that folder goes back. `config.pbtxt` is written once: from then on it 
 import contextlib
 import json
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from export.layouts import LayoutRefused
 from export.metadata import metadata_of
 from runtime import contract
-from runtime.atomic import sync_folder, write_bytes, write_synced
+from runtime.atomic import new_folder_beside, sync_folder, write_bytes, write_synced
 from runtime.contract import TensorSpec
 from runtime.store import MODEL_FILE, StoredModel
 
@@ -94,11 +93,10 @@ def _add_version(folder: Path, content: bytes) -> Version:
     model = folder / str(newest) / MODEL_FILE
     if model.is_file() and model.read_bytes() == content:
         return Version(model.parent, newest, new=False)
-    work = Path(tempfile.mkdtemp(prefix=".version.", dir=folder))
+    target = folder / str(newest + 1)
+    work = new_folder_beside(target)
     try:
         write_synced(work / MODEL_FILE, content)
-        work.chmod(0o755)
-        target = folder / str(newest + 1)
         work.rename(target)
         sync_folder(folder)
     except BaseException:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from typing import Any
 
+from runtime import __version__
 from runtime.contract import TensorSpec, input_specs, output_specs
 from runtime.serving.inference import EXTENSIONS, VERSION
 from runtime.serving.served import ServedModel
@@ -14,7 +14,7 @@ PLATFORM = "onnx_onnxv1"  # the protocol's word
 
 def server() -> dict[str, Any]:
     """Return the server's metadata."""
-    return {"name": "fashion-zoo", "version": importlib.metadata.version("fashion-zoo"), "extensions": list(EXTENSIONS)}
+    return {"name": "fashion-zoo", "version": __version__, "extensions": list(EXTENSIONS)}
 
 
 def metadata(model: ServedModel) -> dict[str, Any]:
