@@ -2,10 +2,11 @@
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_gradients import Normed
@@ -71,12 +72,25 @@ class Rerun:
 
 
 @pytest.fixture
-def reruns(monkeypatch: pytest.MonkeyPatch) -> list[Rerun]:
-    """Recordings on the CPU; returns those that are made."""
+def float32_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learning rates that float32 holds: a graph keeps them so, and AdamW enlarges any difference a thousandfold."""
+    lr_at = Recipe.lr_at
+    monkeypatch.setattr(Recipe, "lr_at", lambda *arguments: float(np.float32(lr_at(*arguments))))
+
+
+@pytest.fixture
+def reruns(monkeypatch: pytest.MonkeyPatch, float32_rates: None) -> Iterator[list[Rerun]]:
+    """Recordings on the CPU, on one thread; yields those that are made.
+
+    On several threads, steps one by one add up the shares of a batch, which a recorded step computes whole.
+    """
     Rerun.made = []
     monkeypatch.setattr(capture, "CudaRecording", Rerun)
     monkeypatch.setattr(training, "refuse_step", lambda *_: None)
-    return Rerun.made
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield Rerun.made
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -98,22 +112,24 @@ def tensors_of(trainer: Trainer) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_recorded_steps_learn_what_steps_one_by_one_learn(name: str, data: LabelledImages, reruns: list[Rerun]) -> None:
+def test_recorded_steps_learn_to_the_bit_what_steps_one_by_one_learn(
+    name: str, data: LabelledImages, reruns: list[Rerun]
+) -> None:
     recipe = RECIPES[name]
     one_by_one, recorded = (trainer_of(data, recipe, step) for step in ("eager", "graph"))
     curves = [[trainer.run_epoch() for _ in range(3)] for trainer in (one_by_one, recorded)]
 
     full = len(data) // recipe.batch_size
     assert [rerun.replays for rerun in reruns] == [3 * full - 1]  # but for the run's very first step
-    assert tensors_of(recorded).keys() == tensors_of(one_by_one).keys()
-    for key, tensor in tensors_of(one_by_one).items():
-        torch.testing.assert_close(tensors_of(recorded)[key], tensor, rtol=1e-4, atol=1e-5, msg=key)
-    for ours, theirs in zip(*curves, strict=True):
-        assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-5)
-        assert (ours.lr, ours.train_accuracy, ours.val_accuracy) == (
-            theirs.lr,
-            theirs.train_accuracy,
-            theirs.val_accuracy,
+    ours, expected = tensors_of(recorded), tensors_of(one_by_one)
+    assert ours.keys() == expected.keys()
+    assert [key for key, tensor in expected.items() if not torch.equal(ours[key], tensor)] == []
+    for found, wanted in zip(*curves, strict=True):
+        assert (found.lr, found.train_loss, found.train_accuracy, found.val_accuracy) == (
+            wanted.lr,
+            wanted.train_loss,
+            wanted.train_accuracy,
+            wanted.val_accuracy,
         )
 
 
@@ -165,8 +181,8 @@ def test_without_memory_for_a_whole_step_the_run_goes_on_step_by_step_and_says_s
     assert said == [
         "the memory of cpu does not hold a CUDA graph of a step of 64 images: going on without one",
     ]
-    for key, tensor in tensors_of(expected).items():
-        torch.testing.assert_close(tensors_of(trainer)[key], tensor, rtol=1e-4, atol=1e-5)
+    ours = tensors_of(trainer)
+    assert [key for key, tensor in tensors_of(expected).items() if not torch.equal(ours[key], tensor)] == []
 
 
 def test_a_step_that_cannot_be_recorded_is_one_sentence_with_the_way_out(
@@ -248,6 +264,7 @@ on_cuda = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), r
 class TestOnCuda:
     pytestmark = on_cuda
 
+    @pytest.mark.usefixtures("float32_rates")
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
     @pytest.mark.parametrize("name", RECIPES)
     def test_a_graph_learns_what_steps_one_by_one_learn(self, name: str, precision: Any, data: LabelledImages) -> None:

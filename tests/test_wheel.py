@@ -212,4 +212,4 @@ def test_the_installed_wheel_serves_with_the_extra_alone(
             assert b"<h1>Fashion Zoo</h1>" in answer.read()
         process.terminate()
 
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
