@@ -197,7 +197,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
             shift=0,
             erase=0.0,
             ema=0.0,
-            sides=(64, 64, 64, 112, 112, 224),
+            sides=(64, 64, 96, 224),
         ),
         "resnet18": _AUGMENTED.override(
             name="cpu",
