@@ -2,11 +2,12 @@
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from test_capture import Rerun, float32_rates, reruns, tensors_of
 from torch import nn
 
@@ -14,6 +15,7 @@ from runtime.errors import UsageError
 from zoo import run
 from zoo.data import LabelledImages, load_split
 from zoo.models import create_model
+from zoo.models.vgg import VGG, vgg_block
 from zoo.preprocess import ImageClassifier, Preprocess
 from zoo.recipes import RECIPES, Recipe
 from zoo.settings import Settings
@@ -39,6 +41,21 @@ def pooled() -> ImageClassifier:
     return ImageClassifier(Preprocess(32), nn.Sequential(*layers, nn.Linear(4, 10)))
 
 
+class SmallVGG(VGG):
+    map_side = 16
+
+
+def dense() -> ImageClassifier:
+    """A network made for images of 32 pixels: its dense layers take maps of 16 by 16; images of 20 give 10 by 10."""
+    torch.manual_seed(0)
+    head = nn.Flatten(), nn.Linear(4 * 16 * 16, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 10)
+    return ImageClassifier(Preprocess(32), SmallVGG(vgg_block(1, 1, 4), *head))
+
+
+both = pytest.mark.parametrize("build", [pooled, dense])
+Build = Callable[[], ImageClassifier]
+
+
 @pytest.fixture
 def seen() -> Iterator[list[tuple[bool, int]]]:
     """What networks were shown: (while training, side) of each batch."""
@@ -53,10 +70,11 @@ def seen() -> Iterator[list[tuple[bool, int]]]:
     handle.remove()
 
 
+@both
 def test_the_sides_share_the_epochs_and_every_measurement_is_at_the_networks_own(
-    data: LabelledImages, seen: list[tuple[bool, int]]
+    build: Build, data: LabelledImages, seen: list[tuple[bool, int]]
 ) -> None:
-    trainer = Trainer(pooled(), RECIPE, data, 0, validation=data)
+    trainer = Trainer(build(), RECIPE, data, 0, validation=data)
     seen.clear()  # each side is tried first
     for _ in range(RECIPE.epochs):
         trainer.run_epoch()
@@ -90,8 +108,9 @@ def test_an_epoch_that_is_broken_off_leaves_the_network_its_own_side(data: Label
     assert trainer.model.preprocess.size == 32
 
 
-def test_a_run_broken_off_between_sides_and_resumed_ends_with_the_same_bits(data: LabelledImages) -> None:
-    unbroken, resumed = Trainer(pooled(), RECIPE, data, 0), Trainer(pooled(), RECIPE, data, 0)
+@both
+def test_a_run_broken_off_between_sides_and_resumed_ends_with_the_same_bits(build: Build, data: LabelledImages) -> None:
+    unbroken, resumed = Trainer(build(), RECIPE, data, 0), Trainer(build(), RECIPE, data, 0)
     for _ in range(2):
         unbroken.run_epoch()
     resumed.load_state(2, copy.deepcopy(unbroken.trained.state_dict()), copy.deepcopy(unbroken.state()))
@@ -114,7 +133,30 @@ def test_a_cuda_graph_is_recorded_anew_for_every_side(data: LabelledImages, reru
     assert [key for key, tensor in tensors_of(eager).items() if not torch.equal(ours[key], tensor)] == []
 
 
-@pytest.mark.parametrize("model", ["lenet", "vgg11"])
+def test_small_maps_are_resized_to_those_that_the_dense_layers_take() -> None:
+    network = dense().network.eval()
+    images = torch.rand(2, 1, 20, 20)
+    maps = F.interpolate(network[0](images), size=(16, 16), mode="bilinear", align_corners=False)
+
+    assert torch.equal(network(images), network[1:](maps))
+
+
+@pytest.mark.parametrize("model", ["vgg11", "vgg11-full"])
+def test_what_small_images_need_is_no_part_of_the_weights_or_of_the_exported_graph(model: str) -> None:
+    with torch.device("meta"):
+        ours = create_model(model).eval()
+        plain = ImageClassifier(ours.preprocess, nn.Sequential(*ours.network)).eval()
+        images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
+    with ours.at_image_size(64):
+        ours(images)
+    batch = {"images": {0: torch.export.Dim("batch")}}
+    graphs = [str(torch.export.export(each, (images,), dynamic_shapes=batch).graph) for each in (ours, plain)]
+
+    assert list(ours.state_dict()) == list(plain.state_dict())
+    assert graphs[0] == graphs[1]
+
+
+@pytest.mark.parametrize("model", ["lenet", "alexnet"])
 def test_a_network_of_one_side_is_refused_and_no_older_run_is_set_aside(
     model: str, tmp_path: Path, fashion_mnist_dir: Path
 ) -> None:

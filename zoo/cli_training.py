@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @model_argument
-@click.option("--recipe", "recipe_name", help="best, d2l or, for resnet18, cpu.  [default: best]")
+@click.option("--recipe", "recipe_name", help="best, d2l or, for resnet18 and vgg11, cpu.  [default: best]")
 @click.option("--epochs", type=int, help="Passes over the training images.")
 @click.option("--lr", type=float, help="Peak learning rate.")
 @click.option("--batch-size", "-b", type=int, help="Images a step, over all processes together.")

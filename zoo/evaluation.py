@@ -56,10 +56,11 @@ class Evaluation:
         }
 
 
-def evaluate(model: nn.Module, data: LabelledImages, batch_size: int = 1000) -> Evaluation:
+def evaluate(model: nn.Module, data: LabelledImages, batch_size: int = 200) -> Evaluation:
     """Run `model` in evaluation mode over `data`, which is on the model's device; the mode is put back afterwards.
 
-    Where so many images do not fit into memory at once, it goes on with half as many.
+    At 224 pixels, 200 images take VGG-11 2 GB, and 1,000 took 10 GB. Where a GPU's memory does not hold even these, it
+    goes on with half as many.
     """
     was_training = model.training
     model.eval()

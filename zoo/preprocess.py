@@ -1,6 +1,9 @@
 """The one preprocessing of the project: it stands in front of every network, in training, in evaluation and in the
 exported graph, so there is no second implementation to drift."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -48,3 +51,15 @@ class ImageClassifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.network(self.preprocess(images))
         return logits
+
+    @contextlib.contextmanager
+    def at_image_size(self, size: int) -> Iterator[None]:
+        """A context in which the network is shown images of `size` pixels a side instead of its own size.
+
+        Only networks that pool their last maps, or resize them as `VGG` does, take images of another size.
+        """
+        own, self.preprocess.size = self.preprocess.size, size
+        try:
+            yield
+        finally:
+            self.preprocess.size = own

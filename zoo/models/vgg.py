@@ -1,7 +1,8 @@
 """VGG as D2L 8.2 builds it: Simonyan and Zisserman, Very deep convolutional networks for large-scale image recognition,
 2015."""
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from zoo.models.alexnet import dense_head
 from zoo.models.initialize import xavier
@@ -11,8 +12,26 @@ VGG11 = ((1, 64), (1, 128), (2, 256), (2, 512), (2, 512))
 VGG11_QUARTER = ((1, 16), (1, 32), (2, 64), (2, 128), (2, 128))
 
 
-def vgg(architecture: tuple[tuple[int, int], ...]) -> nn.Sequential:
-    """Blocks that halve the side, then AlexNet's dense layers: float (N, 1, 224, 224) -> logits (N, 10).
+class VGG(nn.Sequential):
+    """Blocks and dense layers of a VGG: float (N, 1, 224, 224) -> logits (N, 10).
+
+    The dense layers take maps of `map_side` by `map_side`. Those of smaller images, with which a training run may begin
+    (`zoo.sides`), are resized to that. At the network's own side nothing is resized: an export holds none of this.
+    """
+
+    map_side = 7
+
+    def forward(self, images: Tensor) -> Tensor:
+        values = images
+        for layer in self:
+            if isinstance(layer, nn.Flatten) and values.shape[-1] != self.map_side:
+                values = F.interpolate(values, size=(self.map_side, self.map_side), mode="bilinear")
+            values = layer(values)
+        return values
+
+
+def vgg(architecture: tuple[tuple[int, int], ...]) -> VGG:
+    """Five blocks that halve the side, then AlexNet's dense layers: float (N, 1, 224, 224) -> logits (N, 10).
 
     `VGG11` has 128,806,154 parameters, `VGG11_QUARTER` 43,093,322.
     """
@@ -20,8 +39,7 @@ def vgg(architecture: tuple[tuple[int, int], ...]) -> nn.Sequential:
     for convolutions, width in architecture:
         blocks.append(vgg_block(convolutions, channels, width))
         channels = width
-    side = 224 // 2 ** len(architecture)
-    network = nn.Sequential(*blocks, *dense_head(channels * side * side))
+    network = VGG(*blocks, *dense_head(channels * VGG.map_side**2))
     xavier(network)
     return network
 
