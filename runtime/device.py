@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from importlib import import_module
 
-from runtime.errors import UsageError
+from runtime.errors import DeviceUnavailable, UsageError
 
 # What onnxruntime's CUDA provider is linked to, and what it opens when a convolution first runs. The provider itself
 # loads without cuDNN and fails at run time, so cuDNN is asked for here.
@@ -44,11 +44,13 @@ def parse_device(name: str) -> Device | None:
     """Return the device that `cpu`, `cuda`, `cuda:N`, `tensorrt` or `tensorrt:N` names, or None for `auto`.
 
     Raises:
-        UsageError: not one of these.
+        UsageError: not one of these. DeviceUnavailable: an Apple GPU.
     """
     if name == "auto":
         return None
     kind, _, index = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if kind == "mps":
+        raise DeviceUnavailable(f"--device {name}: Apple's GPUs are not supported; use cpu")
     if name == "cpu" or (kind in KINDS and (index == "" or index.isdecimal()) and not name.endswith(":")):
         return Device(kind, int(index or 0))
     raise UsageError(f"{name!r} is no device; use auto, cpu, cuda or cuda:N, or tensorrt where it is installed")
