@@ -12,7 +12,7 @@ from zoo.recipes import RECIPES, Recipe
 from zoo.training import EpochMetrics
 
 SECONDS_BETWEEN_READINGS = 0.2  # reading the loss waits for the device, so it must be seldom
-FORECAST_STEPS, FORECAST_SECONDS = 3, 5  # what a forecast is made from, after a first step that is slower
+FORECAST_SECONDS = 5  # what a forecast is made from, after a first step that is slower
 
 
 class TrainingBar(Bar):
@@ -101,20 +101,18 @@ class Forecast:
         self._recipe = recipe
         self._images = images
         self._done = epochs_done
-        self._steps = 0
         self._seen = 0
-        self._began = 0.0
+        self._began: float | None = None
 
     def step(self, images: int) -> str | None:
         """Count a step of so many images; return the sentence once enough was seen, else None."""
         now = time.monotonic()
-        self._steps += 1
-        if self._steps == 1:  # oneDNN chooses its kernels in it
+        if self._began is None:  # the first step, in which oneDNN chooses its kernels
             self._began = now
             return None
         self._seen += images
         elapsed = now - self._began
-        if self._steps <= FORECAST_STEPS or elapsed < FORECAST_SECONDS:
+        if elapsed < FORECAST_SECONDS:
             return None
         own = ARCHITECTURES[self._model].input_size
         share = ((self._recipe.side_at(self._done) or own) / own) ** 2
