@@ -80,6 +80,7 @@ def halve(source: Path, target: Path, test: LabelledImages) -> tuple[float, floa
         accuracies.append(evaluate(network, test).accuracy)
     before, after = accuracies
     header = found.header | {"test_accuracy": after, "stored": {"kernels": "float16", "accuracy_in_float32": before}}
+    header["rounded_from"] = found.sha256()  # `zoo export` measures what rounding costs, and refuses rounded weights
     checkpoint.save(target, header, weights)
     return before, after
 

@@ -46,6 +46,14 @@ class _WithProbabilities(nn.Module):
         return logits, logits.softmax(1)
 
 
+def default_opset(network: nn.Module, metadata: dict[str, Any]) -> int:
+    """Return the opset that `build_graph` states where none is asked for. A file does not tell: its operators may be in
+    versions that an older opset has in another form."""
+    model = onnx.load_from_string(build_graph(network, metadata))
+    opset: int = model.opset_import[0].version
+    return opset
+
+
 def build_graph(network: nn.Module, metadata: dict[str, Any], opset: int | None = None) -> bytes:
     """Translate a network; the same network, metadata and library versions give the same bytes.
 

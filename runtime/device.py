@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from runtime.errors import UsageError
+from runtime.errors import DeviceUnavailable, UsageError
 from runtime.plain_text import quoted
 
 # What onnxruntime's CUDA provider is linked to, and the two parts of cuDNN 9 that every convolution opens: without
@@ -56,11 +56,13 @@ def parse_device(name: str) -> Device | None:
     """Return the device that `cpu`, `cuda`, `cuda:N`, `tensorrt` or `tensorrt:N` names, or None for `auto`.
 
     Raises:
-        UsageError: not one of these.
+        UsageError: not one of these. DeviceUnavailable: an Apple GPU.
     """
     if name == "auto":
         return None
     kind, _, index = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if kind == "mps":
+        raise DeviceUnavailable(f"--device {name}: Apple's GPUs are not supported; use cpu")
     if name == "cpu" or (kind in KINDS and (index == "" or index.isdecimal()) and not name.endswith(":")):
         return Device(kind, int(index or 0))
     raise UsageError(f"{quoted(name)} is no device; use auto, cpu, cuda or cuda:N, or tensorrt where it is installed")

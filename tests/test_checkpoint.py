@@ -76,6 +76,39 @@ def test_a_safetensors_file_of_someone_else_is_refused(tmp_path: Path) -> None:
         checkpoint.load(path)
 
 
+def test_a_checkpoint_is_read_whatever_the_length_of_its_header(tmp_path: Path) -> None:
+    # A safetensors file begins with that length. 0x..80 begins as a pickle does, and 0x4b50 with PK, as a zip archive;
+    # whoever's run happened to have such a header could neither resume, nor measure, nor export it.
+    path = tmp_path / "checkpoint.safetensors"
+    bare = len_of_header(path, "")
+    starts = set()
+    for wanted in [*range(bare, bare + 8 * 512, 8), 0x4B50, 0x4B50 + 0x10000]:
+        assert len_of_header(path, "x" * (wanted - bare)) == wanted
+        starts.add(path.read_bytes()[:2])
+        found = checkpoint.load(path, model="lenet", with_training=True)
+
+        assert checkpoint.read_header(path, model="lenet") == found.header
+        assert torch.equal(found.weights["bias"], torch.ones(2))
+
+    assert {start[0] for start in starts} == {*range(0, 256, 8)}
+    assert {b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"} <= starts
+
+
+def len_of_header(path: Path, note: str) -> int:
+    """Write a checkpoint with a note in its description; return the number that its file begins with."""
+    checkpoint.save(path, HEADER | {"note": note}, {"bias": torch.ones(2)})
+    return int.from_bytes(path.read_bytes()[:8], "little")
+
+
+@pytest.mark.parametrize("length", [0x280, 0x580, 0x4B50])
+def test_a_safetensors_file_that_was_cut_off_is_not_called_a_pickle(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + b'{"__metadata__":')
+
+    with pytest.raises(CheckpointError, match="is damaged, or not a safetensors file"):
+        checkpoint.load(path)
+
+
 @pytest.mark.parametrize("keep", [0, 1, 7, 8, 100, 5000, -1])
 def test_a_truncated_file_is_refused(saved: Path, keep: int) -> None:
     saved.write_bytes(saved.read_bytes()[:keep])

@@ -33,6 +33,8 @@ ERRORS: list[tuple[str, list[str], int, str]] = [
     ("zoo", ["train", "lenet", "--epochs", "0"], 2, "epochs must be at least 1, not 0"),
     ("zoo", ["train", "lenet", "--batch-size", "60001"], 2, "larger than the 60000 training images"),
     ("zoo", ["train", "lenet", "--device", "tpu"], 2, "use auto, cpu, cuda or cuda:N"),
+    ("zoo", ["train", "lenet", "--device", "mps"], 4, "Apple's GPUs are not supported; use --device cpu"),
+    ("runtime", ["info", "--device", "mps:0"], 4, "Apple's GPUs are not supported; use cpu"),
     ("zoo", ["train", "lenet", "--precision", "fp8"], 2, "'fp8' is not one of 'fp32', 'bf16'"),
     ("zoo", ["train", "lenet", "--seeds", "0"], 2, "0 is not in the range x>=1"),
     ("zoo", ["train", "lenet", "--seed", "4294967295", "--seeds", "2"], 2, "from 0 to 2**32 - 1, not 4294967296"),

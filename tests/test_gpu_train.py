@@ -193,6 +193,7 @@ def test_a_halved_checkpoint_is_half_as_large_measured_again_and_can_be_loaded(
     assert abs(after - before) < 0.001
     assert found.header["test_accuracy"] == after
     assert found.header["stored"] == {"kernels": "float16", "accuracy_in_float32": before}
+    assert found.rounded_from == checkpoint.sha256_of(source)  # so `zoo export` knows that these are rounded
     assert Settings.from_dict(found.header) == Settings.from_dict(checkpoint.load(source).header)
     assert (tmp_path / "half.safetensors").stat().st_size < 0.56 * source.stat().st_size
     assert {tensor.dtype for tensor in network.state_dict().values()} == {torch.float32}

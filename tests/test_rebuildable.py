@@ -86,6 +86,26 @@ def test_the_command_is_one_that_zoo_understands_and_says_what_differs_from_the_
     assert second == ["export", "lenet"]
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_command_names_every_option_that_decides_the_weights_or_the_file(processes: int) -> None:
+    trained = load_trained("lenet")
+    trained.checkpoint.header.update(val_split=True, precision="bf16", step="graph")
+    trained.checkpoint.header["trained_on"]["processes"] = processes
+    command = publishing.rebuild_command(trained, publishing.Precision(storage="fp16"), 20)
+    first, second = command.split(" && ")
+
+    assert first.startswith("zoo train lenet" if processes == 1 else "torchrun --nproc-per-node 2 -m zoo train lenet")
+    assert first.endswith("--seed 0 --precision bf16 --step graph --val-split")
+    assert second == "zoo export lenet --storage fp16 --opset 20"
+
+
+def test_the_command_names_the_opset_that_was_asked_for(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export_trained(publishing.load_trained("lenet"), opset=21)
+    monkeypatch.setattr(publishing, "MAX_FILE", 100_000)
+
+    assert publish_exported("lenet")[0]["rebuild"].endswith(" && zoo export lenet --opset 21")
+
+
 def test_a_file_that_halving_makes_small_enough_is_not_given_up(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

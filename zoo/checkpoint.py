@@ -5,8 +5,11 @@ what training needs to go on, under `training/`; a finished checkpoint holds the
 one rename, is what makes a kill at any moment harmless.
 """
 
+import contextlib
 import hashlib
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,8 @@ from runtime.errors import FashionZooError
 
 FORMAT = "fashion-zoo checkpoint 1"
 TRAINING = "training/"
+# A zip archive, as of torch.save, or a pickle of protocol 2 to 5: its first opcode after the protocol is not zero.
+_PICKLE = re.compile(rb"PK[\x03\x05\x07]|\x80[\x02-\x05][^\x00]")
 
 
 class CheckpointError(FashionZooError, ValueError):
@@ -89,6 +94,12 @@ def checkpoint_in(folder: Path) -> Path:
     return folder / "checkpoint.safetensors"
 
 
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Return the checkpoints in a run's folder: its own, and that of each seed of `zoo train --seeds`."""
+    seeds = sorted(folder.glob("seed-*"), key=lambda path: (len(path.name), path.name))
+    return [path for path in map(checkpoint_in, [folder, *seeds]) if path.exists()]
+
+
 def save(
     path: Path, header: dict[str, Any], weights: dict[str, Tensor], training: dict[str, Tensor] | None = None
 ) -> None:
@@ -118,15 +129,10 @@ def load(path: Path, *, model: str | None = None, with_training: bool = False) -
     Raises:
         CheckpointError: missing, damaged, foreign, a pickle, or of another model.
     """
-    header, names = _read_header(path)
-    if model is not None and header["model"] != model:
-        raise CheckpointError(f"{path} is a checkpoint of {header['model']!r}, not of {model!r}")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            wanted = [name for name in names if with_training or not name.startswith(TRAINING)]
-            tensors = {name: file.get_tensor(name) for name in wanted}
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
+    with _opened(path) as file:
+        header = _header(path, file, model)
+        wanted = [name for name in file.keys() if with_training or not name.startswith(TRAINING)]  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in wanted}
     weights = {name: tensor for name, tensor in tensors.items() if not name.startswith(TRAINING)}
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
@@ -135,32 +141,51 @@ def load(path: Path, *, model: str | None = None, with_training: bool = False) -
     return Checkpoint(path, header, weights, training)
 
 
-def _read_header(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Return the JSON description and the tensor names, having read no tensor."""
+def read_header(path: Path, *, model: str | None = None) -> dict[str, Any]:
+    """Return the JSON description of a checkpoint, of which no tensor is read.
+
+    Raises:
+        CheckpointError: as for `load`.
+    """
+    with _opened(path) as file:
+        return _header(path, file, model)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a safetensors file; what it is instead, where it is none, is said in a CheckpointError."""
     try:
         with path.open("rb") as file:
-            start = file.read(8)
+            start = file.read(4)
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint at {path}; `zoo train` writes one") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    if start[:2] == b"PK" or start[:1] == b"\x80":
-        raise CheckpointError(
-            f"{path} is a pickle, which can run any code when it is opened; this project reads safetensors only"
-        )
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata, names = file.metadata() or {}, list(file.keys())
+        with safetensors.safe_open(path, framework="pt") as tensors:
+            yield tensors
     except safetensors.SafetensorError as error:
+        # Only now: the header's length, with which a safetensors file begins, may have these bytes too.
+        if _PICKLE.match(start):
+            raise CheckpointError(
+                f"{path} is a pickle, which can run any code when it is opened; this project reads safetensors only"
+            ) from None
         raise CheckpointError(f"{path} is damaged, or not a safetensors file: {error}") from error
+
+
+def _header(path: Path, file: Any, model: str | None) -> dict[str, Any]:
+    metadata = file.metadata() or {}
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "no format name")
         raise CheckpointError(f"{path} was not written by this version of fashion-zoo: {found}, expected {FORMAT!r}")
     try:
-        header = json.loads(metadata["json"])
-        _ = header["model"], header["seed"], header["recipe"]["epochs"]
+        header: dict[str, Any] = json.loads(metadata["json"])
+        _ = header["seed"], header["recipe"]["epochs"]
         if not (type(header["epoch"]) is int and 1 <= header["epoch"] <= header["recipe"]["epochs"]):
             raise ValueError(f"epoch {header['epoch']} of {header['recipe']['epochs']}")
+        found = header["model"]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} has a damaged description: {error!r}") from error
-    return header, names
+    if model is not None and found != model:
+        raise CheckpointError(f"{path} is a checkpoint of {found!r}, not of {model!r}")
+    return header

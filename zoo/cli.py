@@ -1,7 +1,7 @@
 """The `zoo` command: parse, make one library call, print. PyTorch is imported by the commands that need it."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,11 +14,15 @@ from runtime.console import (
     emit_json,
     emit_table,
     json_option,
+    note,
 )
 from zoo.cli_listing import data, list_command, summary
 from zoo.cli_measure import bench, parity
 from zoo.cli_training import eval_command, train
-from zoo.options import DTYPE, device_option, model_argument
+from zoo.options import CHECKPOINT, DTYPE, checkpoint_option, device_option, model_argument
+
+if TYPE_CHECKING:
+    from zoo.checkpoint import Checkpoint
 
 
 @click.group(cls=Group, context_settings=CONTEXT_SETTINGS)
@@ -40,7 +44,7 @@ for command in (train, eval_command, list_command, summary, data, parity, bench)
 
 @zoo.command()
 @model_argument
-@click.option("--checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="The weights; else the last run's.")
+@checkpoint_option
 @click.option("--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Folder of the artifacts.")
 @click.option(
     "--layout",
@@ -71,8 +75,9 @@ def export(
 ) -> None:
     """Freeze a trained MODEL into one ONNX file, verified before it is written.
 
-    From then on `-m MODEL` means this file; `runtime info` says so. With --layout, an export of the same weights is
-    used as it is.
+    The weights are those of your run in $ZOO_HOME/runs/MODEL, else of your last export, else the published ones. Which
+    were taken is said, and between several runs none is chosen for you. From then on `-m MODEL` means this file;
+    `runtime info` says so. With --layout, an export of the same weights is used as it is.
 
     \b
     Example: zoo export lenet
@@ -92,11 +97,12 @@ def export(
     from zoo.trained import load_trained
 
     trained = load_trained(model, checkpoint)
+    note(trained.source)
     fetch_with_bar()
     with Bar(f"exporting {trained.name}", total=None):
         entry, folder = export_trained(trained, output, dtype=dtype, storage=storage, opset=opset)
     if as_json:
-        emit_json(entry)
+        emit_json(entry | {"checkpoint": entry["checkpoint"] | {"path": str(trained.checkpoint.path)}})
         return
     emit(
         f"{folder / 'model.onnx'}  {entry['bytes']:,} bytes, opset {entry['opset']}, "
@@ -121,9 +127,7 @@ def _export_layout(model: str, layout: str, output: Path, checkpoint: Path | Non
 @zoo.command()
 @model_argument
 @click.option("--onnx", "onnx_file", type=click.Path(dir_okay=False, path_type=Path), help="The file; else MODEL's.")
-@click.option(
-    "--checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="Its weights; else those beside it."
-)
+@click.option("--checkpoint", type=CHECKPOINT, help="Its weights, or the folder of their run; else those beside it.")
 @click.option("--images", type=click.IntRange(1, 10_000), help="Use only the first so many test images.")
 @click.option("--dtype", type=DTYPE, help="What the file must compute in; else what it declares.")
 @click.option(
@@ -152,18 +156,29 @@ def verify(
     \b
     Example: zoo verify lenet --onnx model.onnx --checkpoint checkpoint.safetensors
     """
+    from runtime.atomic import require_writable, write_bytes
     from runtime.fetch import fetch_with_bar
-    from zoo.verification import verify_stored
+    from runtime.strict_json import to_json
+    from zoo.verification import find_pair, verify_stored
 
+    if output is not None:
+        require_writable(output)
+    pair = find_pair(model, onnx_file, checkpoint)
+    note(pair.source)
+    note(pair.trained.source)
     fetch_with_bar()
     with Bar(f"verifying {model}", total=None):
-        report = verify_stored(
-            model, onnx_file, checkpoint, images=images, device=device, dtype=dtype, engine=engine, output=output
-        )
+        report = verify_stored(pair, images=images, device=device, dtype=dtype, engine=engine)
+    document = report.as_dict()
+    document |= {"file": str(pair.stored.path), "checkpoint": str(pair.trained.checkpoint.path)}
+    if output is not None:
+        write_bytes(output, (to_json(document, indent=2) + "\n").encode())
     if as_json:
-        emit_json(report.as_dict())
+        emit_json(document)
     else:
         print_report(report)
+    if pair.stored.origin == "user":
+        _warn_of_later_runs(pair.trained.checkpoint)
     if not report.passed:
         raise SystemExit(3)
 
@@ -208,17 +223,30 @@ def publish(model: str, as_json: bool) -> None:
     Example: zoo publish lenet
     """
     from runtime.fetch import fetch_with_bar
+    from runtime.store import user_weights
+    from zoo import checkpoint
     from zoo.publishing import publish_exported
 
     fetch_with_bar()
     with Bar(f"publishing {model}", total=None):
         entry, folder = publish_exported(model)
+    exported = checkpoint.checkpoint_in(user_weights() / entry["name"])
+    note(f"published {exported.parent} (your export)")
+    _warn_of_later_runs(checkpoint.load(exported))
     if as_json:
         emit_json(entry)
     else:
         emit(f"{folder}  test accuracy {entry['accuracy']['top1']:.4f}")
         if "rebuild" in entry:
             emit(f"not copied, too large: its file of {entry['bytes']:,} bytes; `{entry['rebuild']}` makes it")
+
+
+def _warn_of_later_runs(exported: "Checkpoint") -> None:
+    """Say, of an export of the user's, which of the user's runs are later and not in it."""
+    from zoo.trained import runs_since
+
+    for path in runs_since(exported):
+        note(f"{path} was trained later and is not in this export: zoo export {exported.model} --checkpoint {path}")
 
 
 def print_report(report: Any) -> None:

@@ -1,13 +1,14 @@
 """`zoo train` and `zoo eval`: parse, make one library call, print."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from runtime.console import Command, emit, emit_json, emit_table, json_option, note
-from zoo.options import device_option, model_argument
+from zoo.options import checkpoint_option, device_option, model_argument
 
 if TYPE_CHECKING:
     from zoo.run import RunResult
@@ -16,13 +17,17 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @model_argument
-@click.option("--recipe", "recipe_name", help="best, d2l or, for resnet18 and vgg11, cpu.  [default: best]")
+@click.option("--recipe", "recipe_name", help="best, d2l or, for some large networks, cpu.  [default: best]")
 @click.option("--epochs", type=int, help="Passes over the training images.")
 @click.option("--lr", type=float, help="Peak learning rate.")
 @click.option("--batch-size", "-b", type=int, help="Images a step, over all processes together.")
 @click.option("--seed", type=int, help="First weights, order and augmentation.  [default: 0]")
 @click.option("--seeds", type=click.IntRange(min=1), help="Train so many seeds, from --seed on: mean and spread.")
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="[default: bf16 on CUDA, fp32 on the CPU]")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    help="[default: bf16 on CUDA, and of a large network on a CPU that has it; else fp32]",
+)
 @click.option(
     "--step",
     type=click.Choice(["eager", "graph", "compile"]),
@@ -88,7 +93,7 @@ def train(
             )
         settings = Settings.from_dict(json.loads(world.from_main(content, chosen)))
         try:
-            with TrainingBar(model, shown=world.is_main) as bar:
+            with TrainingBar(model, settings.recipe, chosen, shown=world.is_main) as bar:
                 if seeds:
                     several = train_seeds(
                         model, settings, seeds, folder, device=chosen, resume=resume, listener=bar, world=world
@@ -108,6 +113,8 @@ def train(
         print_seeds(several)
     else:
         print_run(one)
+    trained = several.results[0] if seeds else one
+    note("export it with: " + shlex.join(["zoo", "export", model, "--checkpoint", str(trained.checkpoint)]))
 
 
 def print_run(result: "RunResult") -> None:
@@ -139,7 +146,7 @@ def print_seeds(several: "SeedsResult") -> None:
 
 @click.command("eval", cls=Command)
 @model_argument
-@click.option("--checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="The weights; else the last run's.")
+@checkpoint_option
 @click.option("--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Also draw pictures into it.")
 @device_option
 @json_option
@@ -157,6 +164,7 @@ def eval_command(model: str, checkpoint: Path | None, output: Path | None, devic
     from zoo.trained import load_trained
 
     trained = load_trained(model, checkpoint)
+    note(trained.source)
     chosen = choose_device(device)
     settle_arithmetic(chosen)
     fetch_with_bar()

@@ -103,6 +103,8 @@ class RunFolder:
 
 def share_previous(previous: Checkpoint | None, world: World, device: torch.device) -> Checkpoint | None:
     """Return the main process's `previous` in every process: machines need share no file system."""
+    if world.size == 1:
+        return previous
     content = previous.path.read_bytes() if previous is not None else b""
     content = world.from_main(content, device)
     if world.is_main or not content:

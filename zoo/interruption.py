@@ -1,5 +1,6 @@
 """What Ctrl-C leaves of a training that the command line started, and the command that goes on."""
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from zoo.checkpoint import checkpoint_in
+from zoo.distributed import launched
 
 Saved = frozenset[tuple[Path, int]]
 
@@ -37,6 +39,8 @@ def interruption(context: click.Context, before: Saved, after: Saved, folder: Pa
 def command_line(context: click.Context, *, resume: bool) -> str:
     """Return the command line of `context`, quoted for a shell: what was given to it, and perhaps `--resume`."""
     words = ["zoo", str(context.info_name), context.params["model"]]
+    if launched():
+        words = ["torchrun", "--nproc-per-node", os.environ["LOCAL_WORLD_SIZE"], "-m", *words]
     for option in context.command.params:
         name = option.name or ""
         if not isinstance(option, click.Option) or name not in context.params or name == "resume":

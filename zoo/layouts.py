@@ -8,7 +8,7 @@ from typing import Any
 from export.artifact import CHECKPOINT_FILE
 from export.layouts.triton import require_model_folder, write_triton
 from export.layouts.web import require_web, write_web
-from runtime.console import Bar
+from runtime.console import Bar, note
 from runtime.errors import ModelNotFound
 from runtime.fetch import fetch_with_bar
 from runtime.store import StoredModel, find_model
@@ -45,7 +45,7 @@ def export_layout(model: str, layout: str, folder: Path, checkpoint: Path | None
     and proved first. A machine without any weights, as one with the wheel alone, uses the file that the name means.
 
     Raises:
-        UsageError: no such model.
+        UsageError: no such model, or several runs that the weights may be of.
         LayoutRefused: something the layout needs is missing, or something else is in its place.
         VerificationFailed: a gate failed; nothing was written.
         CheckpointError: there are no such weights, or they are damaged.
@@ -56,7 +56,9 @@ def export_layout(model: str, layout: str, folder: Path, checkpoint: Path | None
     else:
         require_model_folder(folder / name)
     stored = exported(name, checkpoint)
-    return {"model": stored.name, "layout": layout, "file": str(stored.path)} | LAYOUTS[layout](stored, folder)
+    made_from = (stored.entry or {}).get("checkpoint")
+    written = {"model": stored.name, "layout": layout, "file": str(stored.path), "checkpoint": made_from}
+    return written | LAYOUTS[layout](stored, folder)
 
 
 def exported(model: str, checkpoint: Path | None = None) -> StoredModel:
@@ -75,6 +77,7 @@ def exported(model: str, checkpoint: Path | None = None) -> StoredModel:
             return find_model(name)
         except ModelNotFound:
             raise missing from None  # it says how to train one
+    note(trained.source)
     made_from = trained.checkpoint.sha256()
     with contextlib.suppress(ModelNotFound, CheckpointError):
         stored = find_model(name)

@@ -1,10 +1,12 @@
 """Options that several `zoo` commands share."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+CHECKPOINT = click.Path(path_type=Path)
 DTYPE = click.Choice(["fp32", "fp16"])
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -16,6 +18,12 @@ def device_option(command: F) -> F:
         show_default=True,
         metavar="auto|cpu|cuda|cuda:N",
         help="Where to compute. A device asked for by name is used, or the command exits with 4.",
+    )(command)
+
+
+def checkpoint_option(command: F) -> F:
+    return click.option(
+        "--checkpoint", type=CHECKPOINT, help="The weights, or the folder of their run; else those of your run."
     )(command)
 
 

@@ -2,11 +2,13 @@
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from export.artifact import CHECKPOINT_FILE, REPORT_FILE, export_network, index_entry, write_artifact
 from export.golden import FOLDER
+from export.graph import default_opset
 from export.movement import Movement
 from export.precision import Precision
 from runtime import fashion_mnist
@@ -16,7 +18,7 @@ from zoo.checkpoint import CheckpointError
 from zoo.models import canonical_name
 from zoo.recipes import recipe_for
 from zoo.trained import Trained, describe, load_trained
-from zoo.verification import verify_stored
+from zoo.verification import find_pair, verify_stored
 
 
 class NotPublishable(FashionZooError):
@@ -110,7 +112,7 @@ def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
         )
     precision = Precision.of(exported)
     too_large = _too_large(folder, precision)
-    report = verify_stored(name, stored.path, folder / CHECKPOINT_FILE)
+    report = verify_stored(find_pair(name, stored.path, folder / CHECKPOINT_FILE))
     report.require()
     trained = load_trained(name, folder / CHECKPOINT_FILE)
     content = stored.read()
@@ -119,7 +121,8 @@ def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
     entry = index_entry(trained.network, content, describe(trained), report) | {"rounding": rounding}
     if too_large:
         del entry["file"]
-        entry["rebuild"] = rebuild_command(trained, precision)
+        usual = default_opset(trained.network, replace(describe(trained), precision=precision).metadata(None))
+        entry["rebuild"] = rebuild_command(trained, precision, None if entry["opset"] == usual else entry["opset"])
     else:
         files |= {MODEL_FILE: content, CHECKPOINT_FILE: (folder / CHECKPOINT_FILE).read_bytes()}
     files |= {str(path.relative_to(folder)): path.read_bytes() for path in sorted((folder / FOLDER).iterdir())}
@@ -128,8 +131,14 @@ def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
     return entry, weights / name
 
 
-def rebuild_command(trained: Trained, precision: Precision) -> str:
-    """Return the command line that trains and exports this very model again."""
+def rebuild_command(trained: Trained, precision: Precision, opset: int | None = None) -> str:
+    """Return the command line that trains and exports this very model again, with every option that decides it.
+
+    Args:
+        trained: its network, of whose checkpoint the header says how it was trained.
+        precision: what the file computes in and keeps its weights in.
+        opset: what was asked for; None for the lowest that carries the graph.
+    """
     header = trained.checkpoint.header
     recipe, stock = header["recipe"], {}
     with contextlib.suppress(UsageError):  # a recipe of another version
@@ -140,10 +149,16 @@ def rebuild_command(trained: Trained, precision: Precision) -> str:
         for field in ("epochs", "lr", "batch_size")
         if field in recipe and recipe[field] != stock.get(field)
     ]
-    if header.get("precision"):
-        options.append(f"--precision {header['precision']}")
+    # The defaults of these follow from the hardware, so they are always named.
+    options += [f"--precision {header.get('precision', 'fp32')}", f"--step {header.get('step', 'eager')}"]
+    if header.get("val_split"):
+        options.append("--val-split")
+    processes = (header.get("trained_on") or {}).get("processes", 1)
+    program = "zoo" if processes == 1 else f"torchrun --nproc-per-node {processes} -m zoo"
     form = {"fp16": " --dtype fp16", "fp32": " --storage fp16" if precision.rounds else ""}[precision.dtype]
-    return f"zoo train {trained.name} {' '.join(options)} && zoo export {trained.name}{form}"
+    if opset is not None:
+        form += f" --opset {opset}"
+    return f"{program} train {trained.name} {' '.join(options)} && zoo export {trained.name}{form}"
 
 
 def _too_large(folder: Path, precision: Precision) -> bool:

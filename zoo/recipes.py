@@ -99,6 +99,11 @@ class Recipe:
             return self.lr * (1.0 - progress)
         return self.lr * 0.5 * (1.0 + math.cos(math.pi * progress))
 
+    def side_at(self, epoch: int) -> int | None:
+        """Return the side of the images in epoch `epoch`, from 0; None for the network's own throughout."""
+        # Rounded so that the last epoch has the last side, however few epochs there are.
+        return self.sides[((epoch + 1) * len(self.sides) - 1) // self.epochs] if self.sides else None
+
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as JSON has them, so that what comes back from a file is the same."""
         return dataclasses.asdict(self) | {"sides": list(self.sides)}

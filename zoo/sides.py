@@ -42,9 +42,7 @@ class Sides:
 
     def at(self, epoch: int) -> int | None:
         """Return the side in epoch `epoch`, from 0; None for the network's own throughout."""
-        sides = self._recipe.sides
-        # Rounded so that the last epoch has the last side, however few epochs there are.
-        return sides[((epoch + 1) * len(sides) - 1) // self._recipe.epochs] if sides else None
+        return self._recipe.side_at(epoch)
 
     def shown(self, epoch: int) -> contextlib.AbstractContextManager[None]:
         """A context in which the model sees images as epoch `epoch` wants them."""

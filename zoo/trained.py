@@ -6,6 +6,8 @@ from pathlib import Path
 from export.artifact import CHECKPOINT_FILE
 from export.description import Description
 from runtime import fashion_mnist
+from runtime.errors import UsageError
+from runtime.home import known_home
 from runtime.store import folders
 from zoo import checkpoint, run
 from zoo.checkpoint import Checkpoint, CheckpointMissing
@@ -15,11 +17,22 @@ from zoo.preprocess import ImageClassifier
 
 @dataclass(frozen=True)
 class Trained:
-    """A network, ready to be measured or exported, and where its weights came from."""
+    """A network, ready to be measured or exported, and where its weights came from.
+
+    `origin` says which kind of checkpoint it is: `given`, `your run`, `your export` or `published`.
+    """
 
     name: str
     network: ImageClassifier
     checkpoint: Checkpoint
+    origin: str = "given"
+
+    @property
+    def source(self) -> str:
+        """The sentence for whoever is to know which weights are used."""
+        header = self.checkpoint.header
+        epochs = "" if self.checkpoint.finished else f", epoch {header['epoch']} of {header['recipe']['epochs']}"
+        return f"checkpoint of {self.name}: {self.checkpoint.path} ({self.origin}{epochs})"
 
 
 def load_trained(model: str, path: Path | None = None) -> Trained:
@@ -27,19 +40,28 @@ def load_trained(model: str, path: Path | None = None) -> Trained:
 
     Args:
         model: a name of `list_models()`.
-        path: a checkpoint; by default that of the user's own run, else the one published beside the ONNX file. Of a
-            half-size export that is a rounded copy: then the one that it was rounded from, where it is still there.
+        path: a checkpoint, or the folder of a run. By default the one of the user's own runs in `$ZOO_HOME/runs`, else
+            that of the user's export, else the published one. Of a half-size export that is a rounded copy: then the
+            one that it was rounded from, where it is still there.
 
     Raises:
-        UsageError: no such model.
+        UsageError: no such model; or no path was given and there are several runs, or the path is a folder of several.
         CheckpointMissing: no path was given, and there is none.
         CheckpointError: the one there is damaged, foreign or another model's.
     """
     name = canonical_name(model)
-    found = checkpoint.load(path, model=name) if path is not None else _found(name)
+    found, origin = _found(name) if path is None else (checkpoint.load(_in_folder(name, path), model=name), "given")
     network = create_model(name)
     found.load_into(network)
-    return Trained(name, network.eval(), found)
+    return Trained(name, network.eval(), found, origin)
+
+
+def runs_since(exported: Checkpoint) -> list[Path]:
+    """Return the user's own runs of a model that are later than an export, and have other weights than it has."""
+    made_from = exported.rounded_from or exported.sha256()
+    since = exported.path.stat().st_mtime_ns
+    runs = checkpoint.checkpoints_in(run.default_folder(exported.model))
+    return [path for path in runs if path.stat().st_mtime_ns > since and checkpoint.sha256_of(path) != made_from]
 
 
 def describe(trained: Trained) -> Description:
@@ -56,14 +78,40 @@ def describe(trained: Trained) -> Description:
     )
 
 
-def _found(name: str) -> Checkpoint:
-    candidates = [checkpoint.checkpoint_in(run.default_folder(name))]
-    candidates += [folder / name / CHECKPOINT_FILE for _, folder in folders()]
-    there = [candidate for candidate in candidates if candidate.exists()]
+def _in_folder(name: str, path: Path) -> Path:
+    """Return the checkpoint that a path means: itself, or the only one in the folder of a run."""
+    if not path.is_dir():
+        return path
+    return _only(name, checkpoint.checkpoints_in(path)) or checkpoint.checkpoint_in(path)
+
+
+def _only(name: str, paths: list[Path]) -> Path | None:
+    """Return the only one of some checkpoints, or None where there is none.
+
+    Raises:
+        UsageError: there are several, between which nobody can choose but the user.
+    """
+    if len(paths) > 1:
+        listed = ", ".join(str(path) for path in paths)
+        raise UsageError(f"there are {len(paths)} trained checkpoints of {name}: name one with --checkpoint: {listed}")
+    return paths[0] if paths else None
+
+
+def _found(name: str) -> tuple[Checkpoint, str]:
+    own = _only(name, checkpoint.checkpoints_in(run.default_folder(name))) if known_home() else None
+    candidates = [(own, "your run")] if own else []
+    candidates += [
+        (folder / name / CHECKPOINT_FILE, "your export" if origin == "user" else "published")
+        for origin, folder in folders()
+    ]
+    there = [(path, origin) for path, origin in candidates if path.exists()]
     if not there:
         raise CheckpointMissing(f"{name} has not been trained on this machine: run `zoo train {name}`")
-    first = checkpoint.load(there[0], model=name)
+    (path, kind), *others = there
+    first = checkpoint.load(path, model=name)
     if first.rounded_from is None:
-        return first
-    origins = [path for path in there[1:] if checkpoint.sha256_of(path) == first.rounded_from]
-    return checkpoint.load(origins[0], model=name) if origins else first
+        return first, kind
+    for path, origin in others:
+        if checkpoint.sha256_of(path) == first.rounded_from:
+            return checkpoint.load(path, model=name), origin
+    return first, kind

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from export.artifact import CHECKPOINT_FILE, expectations
@@ -9,45 +10,63 @@ from export.report import Check, Report
 from export.subject import ONNXRUNTIME
 from export.verifier import verify
 from runtime import fashion_mnist
-from runtime.atomic import require_writable, write_bytes
 from runtime.errors import ModelInvalid, ModelNotFound
 from runtime.store import MAX_MODEL_BYTES, StoredModel, find_model, folders, read_index, read_rebuildable
-from runtime.strict_json import to_json
 from zoo.checkpoint import load as load_checkpoint
 from zoo.models import canonical_name
-from zoo.trained import describe, load_trained
+from zoo.trained import Trained, describe, load_trained
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A stored file, its bytes whatever they are, and the network that it should be."""
+
+    stored: StoredModel
+    content: bytes
+    trained: Trained
+
+    @property
+    def source(self) -> str:
+        """The sentence for whoever is to know which file is verified."""
+        origin = {"path": "given", "user": "your export"}.get(self.stored.origin, "published")
+        return f"file of {self.trained.name}: {self.stored.path} ({origin})"
+
+
+def find_pair(model: str, onnx_file: Path | None = None, checkpoint: Path | None = None) -> Pair:
+    """Find a file and the weights to compare it with.
+
+    Args:
+        model: a name of `list_models()`.
+        onnx_file: the file; by default the one that the name means.
+        checkpoint: the weights, or the folder of a run; by default those beside the file, else those of `load_trained`.
+
+    Raises:
+        ModelNotFound: no such file. ModelInvalid: it is too large. CheckpointError: no such weights.
+        UsageError: no such model, or several runs that the weights may be of.
+    """
+    name = canonical_name(model)
+    stored = _exported(name) if onnx_file is None else dataclasses.replace(find_model(onnx_file), name=name)
+    content = _content(stored.path)
+    if checkpoint is None and (beside := _checkpoint_beside(stored)):
+        return Pair(stored, content, dataclasses.replace(load_trained(name, beside), origin="beside the file"))
+    return Pair(stored, content, load_trained(name, checkpoint))
 
 
 def verify_stored(
-    model: str,
-    onnx_file: Path | None = None,
-    checkpoint: Path | None = None,
-    *,
-    images: int | None = None,
-    device: str = "cpu",
-    dtype: str | None = None,
-    engine: str = ONNXRUNTIME,
-    output: Path | None = None,
+    pair: Pair, *, images: int | None = None, device: str = "cpu", dtype: str | None = None, engine: str = ONNXRUNTIME
 ) -> Report:
     """Verify a stored file against its weights, on the test images or the first `images` of them.
 
     Where an index has an entry of the file and another checksum, that is a failure before the gates, which are all run.
 
     Raises:
-        ModelNotFound: no such file. ModelInvalid: it is too large. CheckpointError: no such weights.
         DeviceUnavailable: the device cannot be used. EngineMissing: the engine is not installed.
-        OSError: the report cannot be written, which is found before the gates are run.
     """
-    if output is not None:
-        require_writable(output)
-    name = canonical_name(model)
-    stored = _exported(name) if onnx_file is None else dataclasses.replace(find_model(onnx_file), name=name)
-    content = _content(stored.path)
-    trained = load_trained(name, checkpoint or _checkpoint_beside(stored))
+    stored, trained = pair.stored, pair.trained
     pictures, labels = fashion_mnist.load("test")
     report = verify(
         trained.network,
-        content,
+        pair.content,
         images=pictures[:images],
         labels=labels[:images],
         expected=expectations(describe(trained)),
@@ -55,10 +74,8 @@ def verify_stored(
         dtype=dtype,
         engine=engine,
     )
-    if stored.entry is not None and (damage := _damage(content, stored.entry["sha256"])):
+    if stored.entry is not None and (damage := _damage(pair.content, stored.entry["sha256"])):
         report = dataclasses.replace(report, checks=(damage, *report.checks))
-    if output is not None:
-        write_bytes(output, (to_json(report.as_dict(), indent=2) + "\n").encode())
     return report
 
 
