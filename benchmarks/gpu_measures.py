@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from zoo.capture import StepKind
 
 from export.artifact import count_flops
-from zoo.capture import StepKind
 from zoo.data import LabelledImages, load_split
 from zoo.evaluation import evaluate
 from zoo.gradients import Precision

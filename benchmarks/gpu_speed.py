@@ -5,8 +5,8 @@ from typing import Any, get_args
 
 from gpu_bench import TINY_BATCH, TINY_IMAGES, Bench
 from gpu_measures import book_speed, compute_limit, engine_speed, seconds_to_accuracy
-
 from zoo.capture import StepKind
+
 from zoo.recipes import recipe_for
 from zoo.settings import settle
 

@@ -12,7 +12,6 @@ import torch
 
 from zoo.data import load_split
 from zoo.device import choose_device, settle_arithmetic
-from zoo.memory import keep_freed_memory
 from zoo.models import create_model
 from zoo.recipes import recipe_for
 from zoo.settings import settle
@@ -26,7 +25,6 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=60_000, help="images of an epoch")
     parser.add_argument("--epochs", type=int, default=1, help="the last one is measured, the others warm up")
     arguments = parser.parse_args()
-    keep_freed_memory()
     device = choose_device(arguments.device)
     settle_arithmetic(device)
     settings = settle(arguments.model, None, "d2l", {"epochs": arguments.epochs}, 0, False, device=device)

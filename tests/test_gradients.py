@@ -1,7 +1,7 @@
-"""Gradients in pieces: what a short memory changes is the size of the pieces, never the sums."""
+"""Gradients in micro-batches add up to those of the batch, and a full memory is answered with advice."""
 
 import copy
-from collections.abc import Iterator
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from zoo.data import LabelledImages, load_split
 from zoo.evaluation import evaluate
-from zoo.gradients import Gradients, OutOfMemory
+from zoo.gradients import CompilationFailed, Gradients, OutOfMemory
 from zoo.models import create_model
 from zoo.recipes import Recipe
 from zoo.training import Trainer
@@ -23,37 +23,14 @@ class SmallMemory(nn.Module):
         super().__init__()
         self.inner = inner
         self.images = images
-        self.attempts: list[int] = []
+        self.passes: list[int] = []
 
     def forward(self, images: Tensor) -> Tensor:
-        self.attempts.append(len(images))
+        self.passes.append(len(images))
         answer: Tensor = self.inner(images)
         if len(images) > self.images:
             raise torch.OutOfMemoryError("CUDA out of memory, says the test")
         return answer
-
-
-class Normed(nn.Module):
-    """A little network with dropout and batch norm."""
-
-    def __init__(self, dropout: float = 0.5) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(dropout), nn.Flatten(), nn.Linear(2704, 10)
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.layers(images.to(self.layers[0].weight.dtype) / 255)
-        return logits
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Pieces are for GPUs; on several cores of a CPU a batch is shared among threads instead, see test_shares."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -61,24 +38,26 @@ def data(fashion_mnist_dir: Path) -> LabelledImages:
     return load_split("train")[slice(0, 90)]
 
 
-def gradients_of(model: nn.Module, data: LabelledImages, smoothing: float = 0.1) -> tuple[list[Tensor], float, int]:
-    said: list[str] = []
-    loss, right = Gradients(model, smoothing, notice=said.append).compute(data.images, data.labels, len(data))
+def gradients_of(
+    model: nn.Module, data: LabelledImages, micro_batch: int | None = None, smoothing: float = 0.1
+) -> tuple[list[Tensor], float, int]:
+    gradients = Gradients(model, smoothing, micro_batch=micro_batch)
+    loss, right = gradients.compute(data.images, data.labels, len(data))
     assert all(parameter.grad is not None for parameter in model.parameters())
     return [parameter.grad for parameter in model.parameters() if parameter.grad is not None], float(loss), int(right)
 
 
-@pytest.mark.parametrize("fitting", [1, 7, 23, 64, 89])
-def test_the_pieces_gradients_add_up_to_those_of_the_batch(data: LabelledImages, fitting: int) -> None:
+@pytest.mark.parametrize("micro_batch", [1, 7, 23, 64, 89, 90, 1000])
+def test_the_gradients_of_micro_batches_add_up_to_those_of_the_batch(data: LabelledImages, micro_batch: int) -> None:
     torch.manual_seed(0)
     network = create_model("lenet-modern")
-    small = SmallMemory(copy.deepcopy(network), fitting)
+    small = SmallMemory(copy.deepcopy(network), micro_batch)
     whole, loss, right = gradients_of(network, data)
-    pieces, loss_of_pieces, right_of_pieces = gradients_of(small, data)
+    pieces, loss_of_pieces, right_of_pieces = gradients_of(small, data, micro_batch)
 
-    assert max(small.attempts[-2:]) <= fitting
+    assert max(small.passes) <= micro_batch
     assert right_of_pieces == right
-    assert loss_of_pieces == pytest.approx(loss, rel=1e-6)
+    assert loss_of_pieces == pytest.approx(loss, rel=1e-5)
     for ours, expected in zip(pieces, whole, strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
 
@@ -95,48 +74,50 @@ def test_the_gradients_are_those_of_the_mean_loss(data: LabelledImages) -> None:
         torch.testing.assert_close(gradient, parameter.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_a_failed_attempt_leaves_no_trace_in_statistics_or_random_numbers(data: LabelledImages) -> None:
-    """What follows an out-of-memory error is what would have followed had the pieces been small from the start."""
-    network = Normed()
-    outcomes = []
-    for attempts in (0, 2):
-        torch.manual_seed(1)
-        model = SmallMemory(copy.deepcopy(network), 90)
-        gradients = Gradients(model, 0.0)
-        if attempts:
-            model.images = 30
-        else:
-            gradients._piece = 23
-        gradients.compute(data.images, data.labels, len(data))
-        assert model.attempts == [*[90, 45][:attempts], 23, 23, 23, 21]
-        outcomes.append([tensor.clone() for tensor in model.state_dict().values()] + [torch.rand(1)])
-
-    assert all(torch.equal(a, b) for a, b in zip(*outcomes, strict=True))
+@pytest.mark.parametrize(
+    ("micro_batch", "advice"), [(None, "try --micro-batch 45"), (12, "try --micro-batch 6"), (1, "another device")]
+)
+def test_a_pass_that_does_not_fit_names_a_micro_batch_to_try(
+    data: LabelledImages, micro_batch: int | None, advice: str
+) -> None:
+    with pytest.raises(OutOfMemory, match=f"does not hold a pass of .*{advice}"):
+        gradients_of(SmallMemory(create_model("lenet-modern"), 0), data, micro_batch)
 
 
-def test_smaller_pieces_are_said_once_and_kept(data: LabelledImages) -> None:
-    said: list[str] = []
-    model = SmallMemory(create_model("lenet-modern"), 40)
-    gradients = Gradients(model, 0.0, notice=said.append)
-    for _ in range(2):
-        gradients.compute(data.images, data.labels, len(data))
+def test_what_cannot_be_compiled_names_the_flag(data: LabelledImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch._dynamo.exc
 
-    assert said[0].startswith("out of memory with 90 images at once: going on with pieces of 45")
-    assert len(said) == 2
-    assert model.attempts == [90, 45] + [23, 23, 23, 21] * 2
+    def fail(function: object, **_: object) -> object:
+        def compiled(*_: object) -> None:
+            raise torch._dynamo.exc.TorchDynamoException("no C++ compiler")
 
+        return compiled
 
-def test_memory_for_not_even_one_image_is_one_sentence(data: LabelledImages) -> None:
-    with pytest.raises(OutOfMemory, match="does not hold the training of one image"):
-        gradients_of(SmallMemory(create_model("lenet-modern"), 0), data)
+    monkeypatch.setattr(torch, "compile", fail)
+    gradients = Gradients(create_model("lenet-modern"), 0.0, compile_for=90)
+    with pytest.raises(CompilationFailed, match=r"no C\+\+ compiler.*--no-compile"):
+        gradients.compute(data.images, data.labels, 90)
 
 
-def test_an_epoch_in_pieces_learns_as_an_epoch_in_one(data: LabelledImages) -> None:
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_steps_learn_what_uncompiled_ones_learn(data: LabelledImages) -> None:
+    recipe = Recipe(name="plain", epochs=2, batch_size=32, lr=0.05, momentum=0.9)  # the last batch is of 26
+    losses = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        trainer = Trainer(create_model("lenet-modern"), recipe, data, seed=0, compile=compiled)
+        losses.append([trainer.run_epoch().train_loss for _ in range(2)])
+
+    assert losses[0][1] < losses[0][0]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_an_epoch_in_micro_batches_learns_as_an_epoch_in_whole_batches(data: LabelledImages) -> None:
     recipe = Recipe(name="plain", epochs=1, batch_size=32, lr=0.05, momentum=0.9)  # the last batch is of 26
     losses = []
-    for fitting in (32, 10):
+    for micro_batch in (None, 10):
         torch.manual_seed(0)
-        trainer = Trainer(SmallMemory(create_model("lenet-modern"), fitting), recipe, data, seed=0)
+        trainer = Trainer(create_model("lenet-modern"), recipe, data, seed=0, micro_batch=micro_batch)
         losses.append(trainer.run_epoch().train_loss)
 
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
@@ -148,7 +129,7 @@ def test_a_network_is_measured_in_smaller_batches_where_memory_is_short(data: La
     evaluation = evaluate(model.train(), data)
 
     assert model.training
-    assert max(model.attempts[-5:]) <= 30
+    assert max(model.passes[-5:]) <= 30
     torch.testing.assert_close(evaluation.logits, expected.detach())
 
 

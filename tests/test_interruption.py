@@ -58,7 +58,7 @@ def weights(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("batch", [2, BATCHES + 2])
 def test_the_command_advised_after_a_stop_ends_with_the_weights_of_an_unbroken_run(tmp_path: Path, batch: int) -> None:
     asked = ["train", "lenet", "--recipe", "d2l", "--epochs", "2", "--seed", "7", "--lr", "0.5", "-b", "128"]
-    asked += ["--precision", "fp32", "--step", "eager", "--val-split", "--device", "cpu"]
+    asked += ["--precision", "fp32", "--no-compile", "--micro-batch", "64", "--val-split", "--device", "cpu"]
     assert CliRunner().invoke(zoo, [*asked, "-o", str(tmp_path / "unbroken")]).exit_code == 0
     broken = tmp_path / "it's a run 1"
     stopped = stopped_in_batch(batch, [*asked, "-o", str(broken)])

@@ -269,10 +269,10 @@ def test_a_checkpoint_that_lacks_something_is_refused_in_a_sentence_and_left_as_
         assert path.read_bytes() == before
 
 
-def test_a_step_that_the_device_does_not_have_sets_no_older_run_aside(tmp_path: Path) -> None:
+def test_a_run_that_cannot_begin_sets_no_older_run_aside(tmp_path: Path) -> None:
     train(tmp_path, RECIPE.override(epochs=1))
-    with pytest.raises(UsageError, match="need a CUDA device"):
-        run.train("lenet-modern", Settings(RECIPE, step="graph"), device=CPU, folder=tmp_path)
+    with pytest.raises(UsageError, match="is larger than the 1000 training images"):
+        run.train("lenet-modern", Settings(RECIPE.override(batch_size=1001)), device=CPU, folder=tmp_path)
 
     assert checkpoint_in(tmp_path).exists()
     assert not list(tmp_path.glob("before-*"))

@@ -56,17 +56,6 @@ class Draw:
     boxes: Tensor | None = None
     mix: Mix | None = None
 
-    def replace_by(self, other: "Draw") -> None:
-        """Overwrite these tensors by those of another epoch of the same recipe, in place."""
-        for mine, theirs in zip(self.tensors(), other.tensors(), strict=True):
-            mine.copy_(theirs)
-
-    def tensors(self) -> list[Tensor]:
-        """Return all of these tensors, in one order."""
-        found = [self.order, self.begins, self.columns, self.boxes]
-        found += [self.mix.shares, self.mix.boxes] if self.mix else []
-        return [each for each in found if each is not None]
-
 
 def draw_epoch(recipe: Recipe, count: int, padded: int, generator: Generator, device: torch.device) -> Draw:
     """Draw for `count` images that stand in squares of `padded` pixels a side; on the CPU, then move to the device."""

@@ -9,8 +9,8 @@ from torch import nn
 class Average:
     """Keeps beside a model another whose weights are the average of its own.
 
-    PyTorch's `AveragedModel` does the same, but reads its count of updates back from a tensor at each of them, which no
-    CUDA graph can hold. Statistics of batch norm belong to the weights they were measured with: they are averaged too.
+    PyTorch's `AveragedModel` does the same, but waits for the device at each update to read its count from a tensor.
+    Statistics of batch norm belong to the weights they were measured with, so they are averaged too.
 
     Args:
         model: the model that is trained; it stays where it is, and its tensors stay the same ones.
@@ -27,16 +27,8 @@ class Average:
 
     def update(self) -> None:
         """Take in the model's present weights; the first ones are the average."""
-        if self.updates:
-            self.blend()
-        else:
-            for mine, theirs in self._averaged + self._copied:
-                mine.copy_(theirs)
-        self.updates += 1
-
-    def blend(self) -> None:
-        """Do what every update but the first one does to the weights, and count nothing."""
+        averages, weights = zip(*self._averaged, strict=True)
+        torch._foreach_lerp_(averages, weights, 1 - self._decay if self.updates else 1.0)
         for mine, theirs in self._copied:
             mine.copy_(theirs)
-        averages, weights = zip(*self._averaged, strict=True)
-        torch._foreach_lerp_(averages, weights, 1 - self._decay)
+        self.updates += 1

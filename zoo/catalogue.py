@@ -2,12 +2,10 @@
 
 from typing import Any
 
-import torch
-
-from export.artifact import count_flops
 from runtime.home import known_home
 from runtime.store import folders, read_index, read_rebuildable, repository_weights, user_weights
-from zoo.models import ARCHITECTURES, create_model
+from zoo.models import ARCHITECTURES
+from zoo.summary import size_of
 
 
 def catalogue() -> list[dict[str, Any]]:
@@ -35,11 +33,3 @@ def catalogue() -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def size_of(name: str) -> tuple[int, int]:
-    """Return the parameters of a network, and the operations of one image."""
-    with torch.device("meta"):  # shapes without numbers: nothing to allocate, initialise or multiply
-        network = create_model(name)
-        flops = count_flops(network)
-    return sum(parameter.numel() for parameter in network.parameters()), flops

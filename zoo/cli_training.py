@@ -29,9 +29,16 @@ if TYPE_CHECKING:
     help="[default: bf16 on CUDA, and of a large network on a CPU that has it; else fp32]",
 )
 @click.option(
-    "--step",
-    type=click.Choice(["eager", "graph", "compile"]),
-    help="Kernel by kernel; as one CUDA graph; as one of fused kernels.  [default: graph on one GPU, eager elsewhere]",
+    "--compile/--no-compile",
+    "compile_step",
+    default=None,
+    help="Compile the network by torch.compile.  [default: on one GPU]",
+)
+@click.option("--step", type=click.Choice(["eager", "graph", "compile"]), hidden=True, help="Use --compile.")
+@click.option(
+    "--micro-batch",
+    type=click.IntRange(min=1),
+    help="Most images in one pass, where memory is short; gradients add up to those of the batch.",
 )
 @click.option("--val-split", is_flag=True, help="Hold out 10,000 training images and leave the test images alone.")
 @click.option("--resume", is_flag=True, help="Go on where an earlier run stopped.")
@@ -49,7 +56,9 @@ def train(
     seed: int | None,
     seeds: int | None,
     precision: str | None,
+    compile_step: bool | None,
     step: str | None,
+    micro_batch: int | None,
     val_split: bool,
     resume: bool,
     output: Path | None,
@@ -73,6 +82,9 @@ def train(
     from zoo.settings import Settings, settle
 
     model = canonical_name(model)
+    if step is not None:
+        compile_step = step != "eager"
+        note(f"--step {step} is deprecated: use {'--compile' if compile_step else '--no-compile'}")
     chosen = choose_device(own_device(device))
     with joined(chosen) as world:
         folder = output or run.default_folder(model)
@@ -83,12 +95,15 @@ def train(
         if world.is_main:  # what is asked for is judged, and refused, once
             changes = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
             resumed = places[0] if resume else None
-            wanted = settle(model, resumed, recipe_name, changes, seed, val_split, precision, chosen, step)
+            wanted = settle(
+                model, resumed, recipe_name, changes, seed, val_split, precision, chosen, compile_step, micro_batch
+            )
             content = json.dumps(wanted.as_dict()).encode()
             fetch_with_bar()
             where = f"{world.size} processes, each on " if world.size > 1 else ""
+            compiled = ", compiled" if wanted.compile else ""
             note(
-                f"training {model} on {where}{describe(chosen)}, {wanted.precision}, {wanted.step} steps, "
+                f"training {model} on {where}{describe(chosen)}, {wanted.precision}{compiled}, "
                 f"recipe {wanted.recipe.name}, seed {wanted.seed}, into {folder}"
             )
         settings = Settings.from_dict(json.loads(world.from_main(content, chosen)))

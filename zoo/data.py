@@ -82,11 +82,10 @@ class Epochs:
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
         return draw_epoch(self._recipe, len(self._labels), self._padded.shape[-1], generator, self._labels.device)
 
-    def batch(self, draw: Draw, chosen: slice | Tensor) -> tuple[Tensor, Tensor]:
+    def batch(self, draw: Draw, chosen: slice) -> tuple[Tensor, Tensor]:
         """Return the images and labels at these places of an epoch: uint8 (B, 1, 28, 28), and int64 (B,).
 
-        Where the recipe mixes images, labels are the shares of each class, float32 (B, K). With places on the device,
-        int64 (B,), nothing here waits for it, so that a CUDA graph can hold this too.
+        Where the recipe mixes images, labels are the shares of each class, float32 (B, K).
         """
         images, labels = self._show(draw, chosen)
         if draw.mix is not None:  # with the image at the next place: in a shuffled epoch, any other one

@@ -1,17 +1,17 @@
 """One run over several processes, as torchrun starts them: who each is, its share of a batch, and what they exchange.
 
-Each process computes its share of every batch, and the gradients are those of the whole batch, batch norm included: so
-the learning curve is that of one process. Only dropout draws other masks, one sequence a process.
+Each process computes its share of every batch, and the gradients are those of the whole batch, so the learning curve is
+that of one process, but for two things: dropout draws other masks, one sequence a process, and on the CPU, for which
+PyTorch has no synchronised batch norm, batch norm uses the statistics of each process's share.
 """
 
 import contextlib
-import inspect
 import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -72,18 +72,11 @@ class World:
         """Return what to call in place of `model`, so that backward leaves every process with averaged gradients."""
         if self.size == 1:
             return model
-        share_batch_norm(model)
         device = next(model.parameters()).device
-        # Statistics are computed from the whole batch, so they are the same everywhere and need no broadcast.
-        wrapper = nn.parallel.DistributedDataParallel
-        newer = "forward_sync_buffers" in inspect.signature(wrapper).parameters  # the older name is deprecated since
-        no_broadcast: dict[str, Any] = {"forward_sync_buffers" if newer else "broadcast_buffers": False}
-        return wrapper(
-            model,
-            device_ids=[device] if device.type == "cuda" else None,
-            gradient_as_bucket_view=True,
-            **no_broadcast,
-        )
+        if device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        devices = [device] if device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
 
 
 ALONE = World()
@@ -151,54 +144,3 @@ def leave(status: int) -> NoReturn:
 
 def _is_lost_connection(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "Gloo"))
-
-
-def share_batch_norm(model: nn.Module) -> None:
-    """Make every batch norm of `model`, in place, measure the whole batch and not this process's share of it."""
-    for module in model.modules():
-        for name, child in module.named_children():
-            if type(child) is nn.BatchNorm2d:
-                if next(model.parameters()).device.type == "cuda":
-                    setattr(module, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))  # type: ignore[no-untyped-call]
-                else:
-                    child.__class__ = WholeBatchNorm  # same parameters and statistics; only `forward` differs
-
-
-class WholeBatchNorm(nn.BatchNorm2d):
-    """Batch norm over the batches of all processes, for the CPU, which PyTorch's SyncBatchNorm refuses."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(input)
-        pixels = input.new_full((1,), input.numel() // input.shape[1])
-        totals: Tensor = _Sum.apply(torch.cat([input.sum((0, 2, 3)), pixels]))
-        count = totals[-1].detach()
-        mean = totals[:-1] / count
-        centred = input - mean[:, None, None]
-        variance: Tensor = _Sum.apply(centred.square().sum((0, 2, 3))) / count
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        assert self.momentum is not None
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        return centred * scale[:, None, None] + self.bias[:, None, None]
-
-
-class _Sum(torch.autograd.Function):
-    """A sum over all processes. Each adds its loss to the total, so gradients are summed as well."""
-
-    @staticmethod
-    def forward(_context: Any, tensor: Tensor) -> Tensor:
-        total = tensor.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(_context: Any, gradient: Tensor) -> Tensor:
-        total = gradient.clone()
-        dist.all_reduce(total)
-        return total

@@ -1,18 +1,14 @@
-"""Forward and backward of one batch: in one piece or, where memory is short, in several with the same sum."""
+"""Forward and backward of one batch: whole, or in micro-batches whose gradients add up to those of the batch."""
 
 import contextlib
-from collections.abc import Callable
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from runtime.errors import FashionZooError
 from zoo.distributed import ALONE, World
-from zoo.shares import Shares, divisible
 
 Precision = Literal["fp32", "bf16"]
 
@@ -21,21 +17,23 @@ class OutOfMemory(FashionZooError):
     """The device's memory does not hold what training needs."""
 
 
-class Gradients:
-    """Computes the gradients of whole batches, whatever part of one fits into memory or belongs to this process.
+class CompilationFailed(FashionZooError):
+    """torch.compile cannot compile the network on this machine."""
 
-    An out-of-memory error is answered by pieces of half the size, from the same random numbers and statistics, so that
-    it leaves no trace in the run. The pieces' gradients add up to those of the batch. Batch norm is the exception: it
-    measures each piece by itself, as no piece can know the others.
+
+class Gradients:
+    """Computes the gradients of the mean loss over batches.
+
+    Batch norm computes its statistics per micro-batch; everything else is the same however a batch is divided.
 
     Args:
         model: uint8 (N, 1, 28, 28) -> logits (N, K).
         label_smoothing: of the loss.
         precision: `bf16` runs matrix products and convolutions in bfloat16; weights and gradients stay float32.
         world: the processes that share each batch.
-        compile_for: the number of images for which forward and backward go through `torch.compile`; 0 for none. Other
-            numbers, as of an epoch's last batch, would each be compiled anew.
-        notice: told, as a sentence, when the pieces become smaller.
+        micro_batch: the most images in one forward and backward pass; None for no limit.
+        compile_for: the number of images for which forward and loss are compiled; 0 for none. Other numbers, as of an
+            epoch's last batch, run uncompiled: each would be compiled anew.
     """
 
     def __init__(
@@ -45,124 +43,70 @@ class Gradients:
         *,
         precision: Precision = "fp32",
         world: World = ALONE,
+        micro_batch: int | None = None,
         compile_for: int = 0,
-        notice: Callable[[str], None] | None = None,
     ) -> None:
         self._model = world.join_model(model)
-        self._compile_for = compile_for
-        self._compiled = self._measure
-        if compile_for:
-            # PyTorch keeps eight versions of one piece of code, and compiles no ninth, without a word.
-            torch.compiler.reset()
-            self._compiled = torch.compile(self._measure, dynamic=False)
         self._parameters = list(model.parameters())
+        self._device = self._parameters[0].device
         self._label_smoothing = label_smoothing
-        self._device = next(model.parameters()).device
         self._bf16 = precision == "bf16"
         self._world = world
-        self._notice = notice
-        self._piece: int | None = None
-        alone_on_cpu = self._device.type == "cpu" and world.size == 1 and not compile_for
-        self._shares = Shares() if alone_on_cpu and torch.get_num_threads() > 1 and divisible(model) else None
-        norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-        self._statistics = [buffer for norm in norms for buffer in norm.buffers()]
-        self._kept = [buffer.clone() for buffer in self._statistics]
-
-    @property
-    def at_work(self) -> contextlib.AbstractContextManager[None]:
-        """A context for many calls of `compute`, in which the calling thread keeps to the cores that these leave it."""
-        return self._shares.at_work() if self._shares is not None else contextlib.nullcontext()
+        self._micro_batch = micro_batch
+        self._compile_for = min(compile_for, micro_batch or compile_for)
+        self._compiled = self._measure
+        if compile_for:
+            # On CUDA, "reduce-overhead" replays the kernels of a pass as a CUDA graph.
+            mode = "reduce-overhead" if self._device.type == "cuda" else None
+            self._compiled = torch.compile(self._measure, mode=mode, dynamic=False)
 
     def compute(self, images: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Set the gradients of the mean loss over a batch of `count` images, of which this process has these.
 
+        Args:
+            images: uint8 (N, 1, 28, 28).
+            labels: int64 (N,), or class probabilities float32 (N, K).
+            count: images of the batch over all processes.
+
         Returns:
-            The sum of the losses of these images, and how many were right: scalars on the device.
+            The sum of the losses of these images, and the number of right answers: scalars on the device.
 
         Raises:
-            OutOfMemory: not even one image fits, or the run has several processes.
+            OutOfMemory: a pass does not fit into memory; the message names a smaller --micro-batch.
+            CompilationFailed: the pass cannot be compiled.
         """
-        if self._shares is not None:
-            loss, right, gradients = self._shares.compute(partial(self._differentiate, count=count), images, labels)
-            for parameter, gradient in zip(self._parameters, gradients, strict=True):
-                parameter.grad = gradient
-            return loss, right
-        while True:
-            before = self._remember()
-            with contextlib.suppress(torch.OutOfMemoryError):
-                return self._accumulate(images, labels, count, self._piece or max(1, len(labels)))
-            # Only here, outside the handler, are the failed attempt's tensors free.
-            self._shrink(len(labels))
-            self._recall(before)
-
-    def compute_whole(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """As `compute` for a whole batch in one piece, but with no answer to a lack of memory: for a CUDA graph.
-
-        Raises:
-            torch.OutOfMemoryError: it does not fit.
-        """
-        return self._accumulate(images, labels, len(labels), len(labels))
-
-    def _accumulate(self, images: Tensor, labels: Tensor, count: int, piece: int) -> tuple[Tensor, Tensor]:
         for parameter in self._parameters:
             parameter.grad = None
         # DistributedDataParallel divides the sum over processes by their number.
         weight = self._world.size / count
-        losses, right = [], []
-        for some_images, some_labels in zip(torch.split(images, piece), torch.split(labels, piece), strict=True):
-            measure = self._compiled if len(some_labels) == self._compile_for else self._measure
-            loss, correct = measure(some_images, some_labels)
-            (loss * weight).backward()  # type: ignore[no-untyped-call]
-            losses.append(loss.detach())
-            right.append(correct)
-        if len(losses) == 1:
-            return losses[0], right[0]
-        return torch.stack(losses).sum(), torch.stack(right).sum()
-
-    def _differentiate(self, images: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor, list[Tensor]]:
-        loss, correct = self._measure(images, labels)
-        return loss.detach(), correct, list(torch.autograd.grad(loss / count, self._parameters))
+        size = self._micro_batch or max(1, len(labels))
+        total_loss = torch.zeros((), device=self._device)
+        total_correct = torch.zeros((), dtype=torch.int64, device=self._device)
+        try:
+            for some_images, some_labels in zip(torch.split(images, size), torch.split(labels, size), strict=True):
+                measure = self._compiled if len(some_labels) == self._compile_for else self._measure
+                loss, correct = measure(some_images, some_labels)
+                (loss * weight).backward()  # type: ignore[no-untyped-call]
+                total_loss += loss.detach()
+                total_correct += correct
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemory(
+                f"the memory of {self._device} does not hold a pass of {min(size, len(labels))} images: "
+                + (f"try --micro-batch {size // 2}" if size > 1 else "train on another device")
+            ) from error
+        except RuntimeError as error:
+            if self._compile_for and isinstance(error, torch._dynamo.exc.TorchDynamoException):
+                reason = " ".join(str(error).split())[:300]
+                raise CompilationFailed(f"torch.compile failed ({reason}): use --no-compile") from error
+            raise
+        return total_loss, total_correct
 
     def _measure(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sum of the losses, and how many answers are right."""
         # Each weight is cast once a pass, so autocast's cache saves nothing; in a CUDA graph it would go stale.
-        rough = torch.autocast(self._device.type, torch.bfloat16, cache_enabled=False)
-        with rough if self._bf16 else contextlib.nullcontext():
+        autocast = torch.autocast(self._device.type, torch.bfloat16, cache_enabled=False)
+        with autocast if self._bf16 else contextlib.nullcontext():
             logits = self._model(images)
             loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=self._label_smoothing)
-        truth = labels if labels.dim() == 1 else labels.argmax(1)  # of mixed images, the one that is shown most
+        truth = labels if labels.dim() == 1 else labels.argmax(1)  # of mixed images, the class with the larger part
         return loss, (logits.detach().argmax(1) == truth).sum()
-
-    def _shrink(self, batch: int) -> None:
-        if self._world.size > 1:  # the others are in the middle of this batch: it cannot be begun again
-            raise OutOfMemory(
-                f"process {self._world.rank} ran out of memory with {batch} images a step: use more processes, "
-                "or a smaller --batch-size"
-            )
-        fitted = min(self._piece or batch, batch)
-        if fitted == 1:
-            raise OutOfMemory(f"the memory of {self._device} does not hold the training of one image")
-        self._piece = (fitted + 1) // 2
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        if self._notice is not None:
-            caveat = "; batch norm measures each piece by itself" if self._statistics else ""
-            self._notice(
-                f"out of memory with {fitted} images at once: going on with pieces of {self._piece}, "
-                f"whose gradients add up to those of the batch{caveat}"
-            )
-
-    def _remember(self) -> tuple[Tensor, Tensor | None]:
-        """Keep what a failed attempt would change: the statistics of batch norm, and the random generators."""
-        if self._statistics:
-            torch._foreach_copy_(self._kept, self._statistics)
-        on_cuda = self._device.type == "cuda"
-        return torch.get_rng_state(), torch.cuda.get_rng_state(self._device) if on_cuda else None
-
-    def _recall(self, generators: tuple[Tensor, Any]) -> None:
-        if self._statistics:
-            torch._foreach_copy_(self._statistics, self._kept)
-        on_cpu, on_cuda = generators
-        torch.set_rng_state(on_cpu)
-        if on_cuda is not None:
-            torch.cuda.set_rng_state(on_cuda, self._device)

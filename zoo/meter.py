@@ -14,12 +14,6 @@ class Meter:
         self._loss = torch.zeros((), device=device)
         self._correct = torch.zeros((), device=device, dtype=torch.int64)
 
-    def clear(self) -> None:
-        """Count from nothing, in the same tensors."""
-        self.images = 0
-        self._loss.zero_()
-        self._correct.zero_()
-
     def add(self, images: int, loss: Tensor, correct: Tensor) -> None:
         """Count so many images, the sum of their losses, and how many were right."""
         self.images += images

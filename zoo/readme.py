@@ -10,8 +10,8 @@ from typing import Any
 
 from runtime.atomic import write_bytes
 from runtime.store import read_index, read_rebuildable
-from zoo.catalogue import size_of
 from zoo.models import list_models
+from zoo.summary import size_of
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "<!-- {}: made by `python -m zoo.readme` -->"

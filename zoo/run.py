@@ -30,7 +30,7 @@ from zoo.meter import Meter
 from zoo.models import canonical_name, create_model
 from zoo.recipes import Recipe
 from zoo.settings import Settings
-from zoo.training import EpochMetrics, Trainer, refuse_step
+from zoo.training import EpochMetrics, Trainer
 
 SECONDS_BETWEEN_DRAWINGS = 30  # a picture takes as long as a small network's epoch
 
@@ -46,11 +46,7 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a finished run amounts to.
-
-    Accuracies are fractions, `seconds` is training time over all its sittings, `step` how the steps of the last were
-    run, which is not what was asked for where memory was short.
-    """
+    """What a finished run amounts to. Accuracies are fractions, `seconds` is training time over all its sittings."""
 
     model: str
     recipe: Recipe
@@ -60,7 +56,6 @@ class RunResult:
     seconds: float
     images_per_second: float
     precision: str
-    step: str
     checkpoint: Path
 
     @property
@@ -82,7 +77,6 @@ class RunResult:
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.images_per_second, 1),
             "precision": self.precision,
-            "step": self.step,
             "checkpoint": str(self.checkpoint),
         }
 
@@ -120,8 +114,7 @@ def train(
         world: the processes that train together; each calls this, and the main one writes.
 
     Raises:
-        UsageError: unknown model, a batch larger than the data, steps that the device does not have, or a run of other
-            settings to be resumed.
+        UsageError: unknown model, a batch larger than the data, or a run of other settings to be resumed.
         CheckpointError: the run to be resumed is damaged.
         DatasetError: the data is missing or not the clean release.
         RunFolderBusy: another process is training into the folder.
@@ -148,7 +141,6 @@ def train(
             raise UsageError(f"a batch of {recipe.batch_size} is larger than the {len(data)} training images")
         if recipe.batch_size < world.size:
             raise UsageError(f"a batch of {recipe.batch_size} cannot be shared by {world.size} processes")
-        refuse_step(settings.step, device, world)
         validation = load_split("validation", device) if settings.val_split else None
         torch.manual_seed(settings.seed)
         trainer = Trainer(
@@ -158,9 +150,9 @@ def train(
             settings.seed,
             validation,
             precision=settings.precision,
-            step=settings.step,
+            micro_batch=settings.micro_batch,
+            compile=settings.compile,
             world=world,
-            notice=listener.notice if listener else None,
         )
         history: list[dict[str, Any]] = []
         if previous is not None:
@@ -177,7 +169,7 @@ def train(
             finished = trainer.epoch == recipe.epochs
             header = {"model": model} | settings.as_dict() | {"epoch": trainer.epoch, "history": history}
             header |= {"val_accuracy": metrics.val_accuracy, "test_accuracy": None}
-            header["trained_on"] = _trained_on(device, world, history) | {"step": trainer.step}
+            header["trained_on"] = _trained_on(device, world, history)
             if finished and validation is None:  # the only time the test images are touched
                 asked = load_split("test", device)
                 answers = evaluate(trainer.trained, asked)
@@ -244,6 +236,5 @@ def _result(header: dict[str, Any], place: RunFolder) -> RunResult:
         seconds=seconds,
         images_per_second=images / seconds,
         precision=header.get("precision", "fp32"),
-        step=header["trained_on"].get("step", "eager"),
         checkpoint=place.checkpoint,
     )

@@ -8,12 +8,11 @@ import torch
 
 from runtime.errors import UsageError
 from zoo import checkpoint
-from zoo.capture import StepKind
-from zoo.catalogue import size_of
 from zoo.device import computes_bf16
 from zoo.distributed import launched
 from zoo.gradients import Precision
 from zoo.recipes import Recipe, recipe_for
+from zoo.summary import size_of
 
 # Multiply-adds of one image from which on bfloat16 is the default of a CPU that has it. On one core with AMX, a step of
 # the LeNets (0.4 million) gains 5 to 15 %, which is not worth the digits; ResNeXt (76 million) is 1.8 times as fast,
@@ -30,32 +29,33 @@ class Settings:
         seed: decides the first weights, the order and the augmentation.
         val_split: train on the first 50,000 training images and measure on the other 10,000, not on the test images.
         precision: `fp32`, or `bf16` for mixed precision. No part of the recipe, since it follows from the hardware.
-        step: `eager`, `graph` or `compile`: see `zoo.capture`. As little a part of it.
+        compile: whether forward and loss are compiled by `torch.compile`. Likewise no part of the recipe.
+        micro_batch: the most images in one forward and backward pass; None for whole batches.
     """
 
     recipe: Recipe
     seed: int = 0
     val_split: bool = False
     precision: Precision = "fp32"
-    step: StepKind = "eager"
+    compile: bool = False
+    micro_batch: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"the seed must be from 0 to 2**32 - 1, not {self.seed}")
         if self.precision not in get_args(Precision):
             raise UsageError(f"the precision must be fp32 or bf16, not {self.precision!r}")
-        if self.step not in get_args(StepKind):
-            raise UsageError(f"the step must be {', '.join(get_args(StepKind))}, not {self.step!r}")
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise UsageError(f"a micro-batch must have at least one image, not {self.micro_batch}")
 
     def as_dict(self) -> dict[str, Any]:
         return {"recipe": self.recipe.as_dict()} | {
-            field: getattr(self, field) for field in ("seed", "val_split", "precision", "step")
+            field: getattr(self, field) for field in ("seed", "val_split", "precision", "compile", "micro_batch")
         }
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
-        """Rebuild settings from `as_dict`, or from a checkpoint's header; early ones had no precision but fp32
-        and no steps but eager ones.
+        """Rebuild settings from `as_dict`, or from a checkpoint's header, in which an early version left some out.
 
         Raises:
             UsageError: a field is missing or out of range, as in a checkpoint of another version.
@@ -66,7 +66,8 @@ class Settings:
             raise UsageError(
                 f"these settings are not those of this version of fashion-zoo: {error} is missing"
             ) from error
-        return cls(recipe, seed, val_split, fields.get("precision", "fp32"), fields.get("step", "eager"))
+        compiled = fields.get("compile", fields.get("step", "eager") != "eager")  # "step" was the name in version 0.1
+        return cls(recipe, seed, val_split, fields.get("precision", "fp32"), compiled, fields.get("micro_batch"))
 
 
 def default_precision(model: str, device: torch.device | None) -> Precision:
@@ -87,11 +88,12 @@ def settle(
     val_split: bool,
     precision: str | None = None,
     device: torch.device | None = None,
-    step: str | None = None,
+    compile: bool | None = None,
+    micro_batch: int | None = None,
 ) -> Settings:
     """Return the settings that a command line asks for; what it leaves open is the recipe's, or the resumed run's.
 
-    Left open, the precision is that of `default_precision`, and the step a graph on CUDA where one process trains.
+    Left open, the precision is that of `default_precision`; a single process on CUDA compiles its steps.
 
     Raises:
         UsageError: no such recipe, a value out of range, or something else than the run in `resumed` was started with.
@@ -102,11 +104,12 @@ def settle(
         on_cuda = device is not None and device.type == "cuda"
         # Any other word is refused by name.
         chosen = cast("Precision", precision or default_precision(model, device))
-        way = cast("StepKind", step or ("graph" if on_cuda and not launched() else "eager"))
-        return Settings(recipe_for(model, recipe or "best").override(**changes), seed or 0, val_split, chosen, way)
+        compiled = on_cuda and not launched() if compile is None else compile
+        resolved = recipe_for(model, recipe or "best").override(**changes)
+        return Settings(resolved, seed or 0, val_split, chosen, compiled, micro_batch)
     started = Settings.from_dict(checkpoint.read_header(path, model=model))
     asked = {"recipe": recipe, "seed": seed, "val_split": val_split or None, "precision": precision}
-    asked |= {"step": step} | changes
+    asked |= {"compile": compile, "micro_batch": micro_batch} | changes
     before = started.as_dict() | started.recipe.as_dict() | {"recipe": started.recipe.name}
     for name, wanted in asked.items():
         if wanted is not None and wanted != before[name]:

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from export.artifact import count_flops
 from export.gates.shapes import closed_formula
 from runtime import contract
 from runtime.errors import FashionZooError
@@ -214,3 +215,11 @@ def _side(value: object) -> int:
         (value,) = set(value)
     assert isinstance(value, int)
     return value
+
+
+def size_of(name: str) -> tuple[int, int]:
+    """Return the parameters of a network, and the operations of one image."""
+    with torch.device("meta"):  # shapes without numbers: nothing to allocate, initialise or multiply
+        network = create_model(name)
+        flops = count_flops(network)
+    return sum(parameter.numel() for parameter in network.parameters()), flops

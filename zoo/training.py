@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtime.errors import FashionZooError, UsageError
+from runtime.errors import FashionZooError
 from zoo.average import Average
-from zoo.capture import StepKind, WholeStep
 from zoo.data import Epochs, LabelledImages
 from zoo.distributed import ALONE, World
 from zoo.evaluation import evaluate
@@ -59,9 +58,9 @@ class Trainer:
         seed: decides the order, the augmentation and the dropout; the model's first weights are the caller's.
         validation: held-out images to measure after every epoch, or None.
         precision: `fp32`, or `bf16` for mixed precision.
-        step: how full batches are run; all but `eager` need CUDA and a single process.
+        micro_batch: the most images in one forward and backward pass; None for whole batches.
+        compile: compile forward and loss by `torch.compile`; for a single process.
         world: the processes that share the work; each has all of the data and makes its own trainer.
-        notice: told, as a sentence, what the owner of the run should know.
     """
 
     def __init__(
@@ -73,12 +72,11 @@ class Trainer:
         validation: LabelledImages | None = None,
         *,
         precision: Precision = "fp32",
-        step: StepKind = "eager",
+        micro_batch: int | None = None,
+        compile: bool = False,
         world: World = ALONE,
-        notice: Callable[[str], None] | None = None,
     ) -> None:
         device = data.labels.device
-        refuse_step(step, device, world)
         self.recipe = recipe
         self.seed = seed
         self.epoch = 0
@@ -89,8 +87,8 @@ class Trainer:
             recipe.label_smoothing,
             precision=precision,
             world=world,
-            compile_for=recipe.batch_size if step == "compile" else 0,
-            notice=notice,
+            micro_batch=micro_batch,
+            compile_for=recipe.batch_size if compile else 0,
         )
         self.average = Average(self.model, recipe.ema) if recipe.ema else None
         self.optimizer = make_optimizer(self.model, recipe)
@@ -100,10 +98,6 @@ class Trainer:
         self._world = world
         self._device = device
         self._validation = validation
-        self._notice = notice
-        self.step = step
-        self._whole: WholeStep | None = None
-        self._recorded_side: int | None = None
 
     @property
     def trained(self) -> nn.Module:
@@ -115,7 +109,7 @@ class Trainer:
 
         Raises:
             TrainingDiverged: the loss is not finite; the sentence names the epoch and the rate.
-            OutOfMemory: not even a piece of a batch fits.
+            OutOfMemory: a step does not fit into the device's memory.
         """
         with self._sides.shown(self.epoch):
             metrics = self._train_one(on_batch)
@@ -130,68 +124,31 @@ class Trainer:
         return replace(metrics, val_accuracy=evaluate(self.trained, self._validation).accuracy)
 
     def _train_one(self, on_batch: OnBatch | None) -> EpochMetrics:
-        """Train for one epoch, and return its metrics, of which the accuracy on held-out images is yet to come."""
+        """Train for one epoch, and return its metrics without the accuracy on held-out images."""
         self.model.train()
-        self._record()
         # Dropout draws from the global generator: seeded here, an epoch is the same whatever ran before it.
         # Processes draw different masks, since they have different images.
         torch.manual_seed(self.seed * 1_000_003 + self.epoch + (self._world.rank << 53))
         before, steps = self._steps_per_epoch * self.epoch, self._steps_per_epoch * self.recipe.epochs
         size, lr = self.recipe.batch_size, 0.0
-        meter = Meter(self._device) if self._whole is None else self._whole.meter
+        meter = Meter(self._device)
         started = time.perf_counter()
         draw = self._epochs.draw(self.epoch)
-        rates = [self.recipe.lr_at(step, steps) for step in range(before, before + self._steps_per_epoch)]
-        # A run's very first step is not the graph's: it begins the average, and every other one goes on with it.
-        recorded = range(0 if before else 1, self._images // size if self._whole else 0)
-        if self._whole is not None:
-            self._whole.begin(draw, rates, recorded.start)
-        with self._gradients.at_work:
-            for number, lr in enumerate(rates):
-                start, stop = number * size, min((number + 1) * size, self._images)
-                if self._whole is not None and number in recorded:
-                    self._whole.run()
-                else:
-                    images, labels = self._epochs.batch(draw, self._world.share(start, stop))
-                    self._take_step(images, labels, stop - start, lr, meter)
-                if on_batch is not None:
-                    on_batch(stop - start, meter)
+        for number in range(self._steps_per_epoch):
+            lr = self.recipe.lr_at(before + number, steps)
+            start, stop = number * size, min((number + 1) * size, self._images)
+            images, labels = self._epochs.batch(draw, self._world.share(start, stop))
+            self._take_step(images, labels, stop - start, lr, meter)
+            if on_batch is not None:
+                on_batch(stop - start, meter)
         meter.reduce(self._world)
         loss = meter.loss  # waits for the device, so it comes before the clock is read
         seconds = time.perf_counter() - started
         return EpochMetrics(self.epoch + 1, lr, loss, meter.accuracy, None, seconds, meter.images / seconds)
 
-    def _record(self) -> None:
-        """Record the step as a CUDA graph, where there is none for images of this side; without memory, say so."""
-        if self._sides.at(self.epoch) != self._recorded_side:
-            self._whole = None  # its memory is free before the next one needs its own
-        if self.step == "eager" or self._whole is not None or self._images < self.recipe.batch_size:
-            return
-        self._recorded_side = self._sides.at(self.epoch)
-        try:
-            self._whole = WholeStep(
-                self._epochs,
-                self._gradients,
-                self.optimizer,
-                self.average,
-                self._epochs.draw(self.epoch),
-                self.recipe.batch_size,
-                list(self.model.state_dict().values()),
-            )
-        except torch.OutOfMemoryError:
-            self.step = "eager"
-        if self._whole is None and self._notice is not None:
-            self._notice(
-                f"the memory of {self._device} does not hold a CUDA graph of a step of {self.recipe.batch_size} "
-                "images: going on without one"
-            )
-
     def _take_step(self, images: Tensor, labels: Tensor, count: int, lr: float, meter: Meter) -> None:
         for group in self.optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(lr)
-            else:
-                group["lr"] = lr
+            group["lr"] = lr
         loss, correct = self._gradients.compute(images, labels, count)
         try:
             self.optimizer.step()
@@ -238,15 +195,3 @@ class Trainer:
             self.model.load_state_dict(
                 {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
             )
-
-
-def refuse_step(step: StepKind, device: torch.device, world: World) -> None:
-    """Refuse a way to run steps that this device or these processes do not have.
-
-    Raises:
-        UsageError: always with one.
-    """
-    if step != "eager" and device.type != "cuda":
-        raise UsageError(f"steps as a {step} need a CUDA device, and this run is on {device.type}: use --step eager")
-    if step != "eager" and world.size > 1:
-        raise UsageError(f"{world.size} processes take each step together, kernel by kernel: use --step eager")
