@@ -57,7 +57,7 @@ RUN = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-import test_run as t
+import small_runs as t
 from runtime.errors import FashionZooError
 from zoo.distributed import joined, leave
 
