@@ -31,14 +31,14 @@ from zoo.training import Trainer
 
 torch.set_num_threads(1)
 cpu = torch.device("cpu")
-# Behind a batch norm rounding errors grow fast: in float64 they stay below what a mistake would cause.
+# From step to step rounding errors grow: in float64 they stay below what a mistake would cause.
 # The seventh batch of an epoch is a single image: one process has nothing to do.
 recipe = Recipe(name="best", epochs=3, batch_size=32, lr=0.02, momentum=0.9, flip=True, shift=1, ema=0.9)
 found = {{}}
 with joined(cpu) as world:
     for name in ("lenet", "normed"):
         torch.manual_seed(0)
-        model = create_model("lenet-modern") if name == "lenet" else Normed(dropout=0.0).double()
+        model = (create_model("lenet-modern") if name == "lenet" else Normed(dropout=0.0)).double()
         trainer = Trainer(model, recipe, load_split("train")[slice(0, 193)], seed=0, world=world)
         losses = []
 
