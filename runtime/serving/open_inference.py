@@ -10,23 +10,26 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
-from runtime.contract import INPUT, LOGITS, PROBABILITIES, SIDE
+from runtime import __version__
+from runtime.contract import INPUT, LOGITS, PROBABILITIES, SIDE, TensorSpec, input_specs, output_specs
 from runtime.plain_text import quoted
-from runtime.serving.refusal import Refusal
-from runtime.serving.reply import Reply
+from runtime.serving.models import Outputs, Pixels, ServedModel
 from runtime.strict_json import to_json
 
-HEADER_LENGTH = b"inference-header-content-length"
+HEADER_LENGTH = "inference-header-content-length"
 EXTENSIONS = ("binary_tensor_data", "classification")
 VERSION = "1"  # every name has one version: the file that it means
+PLATFORM = "onnx_onnxv1"  # the protocol's word
 _IMAGE_BYTES = SIDE * SIDE
 _IMAGE_VALUES = 1 + 1 + SIDE + _IMAGE_BYTES  # JSON values of an image that is nested as its shape: lists and numbers
 _OTHER_VALUES = 10_000  # JSON values of a request beside its images
@@ -42,45 +45,69 @@ class WantedOutput:
     classes: int
 
 
-@dataclass(slots=True, eq=False)
-class TensorJob:
-    """One infer request on its way through a batch: pixels: uint8 (N, 1, 28, 28)."""
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    """A request that has been read: uint8 (N, 1, 28, 28), the outputs it wants, and its id."""
 
-    pixels: npt.NDArray[np.uint8]
-    wanted: list[WantedOutput]
+    pixels: Pixels
+    outputs: list[WantedOutput]
     identity: str | None
-    model: str
-    labels: tuple[str, ...]
-    gone: Callable[[], bool]
-
-    @property
-    def rows(self) -> int:
-        return len(self.pixels)
-
-    def images(self) -> npt.NDArray[np.uint8]:
-        return self.pixels
-
-    def answer(self, logits: npt.NDArray[np.float32], probabilities: npt.NDArray[np.float32]) -> Reply:
-        """Return the reply; each array float32 (N, K)."""
-        tensors = {LOGITS: logits, PROBABILITIES: probabilities}
-        outputs, buffers = [], []
-        for want in self.wanted:
-            description, buffer = _output(want, tensors[want.name], self.labels)
-            outputs.append(description)
-            buffers.append(buffer)
-        document: dict[str, Any] = {"model_name": self.model, "model_version": VERSION}
-        if self.identity is not None:
-            document["id"] = self.identity
-        header = to_json(document | {"outputs": outputs}).encode()
-        if not any(want.binary for want in self.wanted):
-            return Reply(header)
-        lengths = [(HEADER_LENGTH, b"%d" % len(header))]
-        return Reply(b"".join([header, *buffers]), content_type=b"application/octet-stream", headers=lengths)
 
 
-def _output(
-    want: WantedOutput, tensor: npt.NDArray[np.float32], labels: tuple[str, ...]
-) -> tuple[dict[str, Any], bytes]:
+def server_metadata() -> dict[str, Any]:
+    """Return the server's metadata."""
+    return {"name": "fashion-zoo", "version": __version__, "extensions": list(EXTENSIONS)}
+
+
+def model_metadata(model: ServedModel) -> dict[str, Any]:
+    """Return a model's metadata; the dimension that may vary is -1."""
+    return {
+        "name": model.name,
+        "versions": [VERSION],
+        "platform": PLATFORM,
+        "inputs": [_tensor(spec) for spec in input_specs()],
+        "outputs": [_tensor(spec) for spec in output_specs(len(model.classifier.labels))],
+    }
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    return spec.as_dict() | {"shape": [-1 if isinstance(size, str) else size for size in spec.shape]}
+
+
+def index_entry(model: ServedModel) -> dict[str, str]:
+    """Return a model's line of the repository index."""
+    return {"name": model.name, "version": VERSION, "state": "READY", "reason": ""}
+
+
+def infer_response(request: InferRequest, outputs: Outputs, model: str, labels: Sequence[str]) -> Response:
+    """Return the response to a request.
+
+    Args:
+        request: what was asked.
+        outputs: logits and probabilities, each float32 (N, K).
+        model: its name.
+        labels: the K classes.
+    """
+    tensors = dict(zip((LOGITS, PROBABILITIES), outputs, strict=True))
+    descriptions, buffers = [], []
+    for want in request.outputs:
+        description, buffer = _output(want, tensors[want.name], labels)
+        descriptions.append(description)
+        buffers.append(buffer)
+    document: dict[str, Any] = {"model_name": model, "model_version": VERSION}
+    if request.identity is not None:
+        document["id"] = request.identity
+    header = to_json(document | {"outputs": descriptions}).encode()
+    if not any(want.binary for want in request.outputs):
+        return Response(header, media_type="application/json")
+    return Response(
+        b"".join([header, *buffers]),
+        headers={HEADER_LENGTH: str(len(header))},
+        media_type="application/octet-stream",
+    )
+
+
+def _output(want: WantedOutput, tensor: npt.NDArray[np.float32], labels: Sequence[str]) -> tuple[dict[str, Any], bytes]:
     if want.classes:
         highest = np.argsort(-tensor, axis=1, kind="stable")[:, : want.classes]
         named = [f"{tensor[row, k]:f}:{k}:{labels[k]}" for row, ks in enumerate(highest) for k in ks]
@@ -96,10 +123,8 @@ def _output(
     return description | {"data": data}, b""
 
 
-def read_inference(
-    body: bytes, header_length: str | None, max_images: int
-) -> tuple[npt.NDArray[np.uint8], list[WantedOutput], str | None]:
-    """Return a request's pixels, uint8 (N, 1, 28, 28), the outputs it wants, and its id.
+def read_request(body: bytes, header_length: str | None, max_images: int) -> InferRequest:
+    """Read a request.
 
     Args:
         body: the whole body.
@@ -107,21 +132,21 @@ def read_inference(
         max_images: the largest N.
 
     Raises:
-        Refusal: 400, and what is wrong with it; 413, its JSON holds more values than the largest request needs.
+        HTTPException: 400, and what is wrong with it; 413, its JSON holds more values than the largest request needs.
     """
     document, behind = _split(body, header_length, max_images)
     if not isinstance(document, dict):
-        raise Refusal(400, f"the request should be a JSON object, not {_kind(document)}")
+        raise HTTPException(400, f"the request should be a JSON object, not {_kind(document)}")
     identity = document.get("id")
     if identity is not None and not isinstance(identity, str):
-        raise Refusal(400, f"the id should be a string, not {_kind(identity)}")
+        raise HTTPException(400, f"the id should be a string, not {_kind(identity)}")
     if identity is not None and len(identity) > _MAX_ID:
-        raise Refusal(400, f"the id should be of at most {_MAX_ID} characters, not {len(identity)}")
+        raise HTTPException(400, f"the id should be of at most {_MAX_ID} characters, not {len(identity)}")
     binary_default = _parameters(document, "the request").get("binary_data_output", False)
     if not isinstance(binary_default, bool):
-        raise Refusal(400, f"binary_data_output should be true or false, not {_kind(binary_default)}")
+        raise HTTPException(400, f"binary_data_output should be true or false, not {_kind(binary_default)}")
     pixels = _image(document.get("inputs"), behind, max_images)
-    return pixels, _wanted(document.get("outputs"), binary_default), identity
+    return InferRequest(pixels, _wanted(document.get("outputs"), binary_default), identity)
 
 
 def _split(body: bytes, header_length: str | None, max_images: int) -> tuple[Any, bytes]:
@@ -130,20 +155,22 @@ def _split(body: bytes, header_length: str | None, max_images: int) -> tuple[Any
     else:
         # Not int() alone, which also takes signs, spaces and underscores.
         if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 10):
-            raise Refusal(400, f"{HEADER_LENGTH.decode()} should be a number of bytes, not {quoted(header_length)}")
+            raise HTTPException(400, f"{HEADER_LENGTH} should be a number of bytes, not {quoted(header_length)}")
         length = int(header_length)
         if not 0 < length <= len(body):
-            raise Refusal(400, f"{HEADER_LENGTH.decode()} says {length} bytes of JSON, in a body of {len(body)}")
+            raise HTTPException(400, f"{HEADER_LENGTH} says {length} bytes of JSON, in a body of {len(body)}")
         header, behind = body[:length], body[length:]
     _check_values(header, max_images)
     try:
         return json.loads(header, object_pairs_hook=_without_twins, parse_constant=_no_constant), behind
     except RecursionError:
-        raise Refusal(400, "the request is not JSON that can be read: it is nested too deeply") from None
+        raise HTTPException(400, "the request is not JSON that can be read: it is nested too deeply") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise Refusal(400, f"the request is not JSON: {error}") from error
+        raise HTTPException(400, f"the request is not JSON: {error}") from error
     except ValueError:  # what Python then says is meant for programmers
-        raise Refusal(400, "the request is not JSON that can be read: a number in it has too many digits") from None
+        raise HTTPException(
+            400, "the request is not JSON that can be read: a number in it has too many digits"
+        ) from None
 
 
 def _check_values(text: bytes, max_images: int) -> None:
@@ -153,7 +180,7 @@ def _check_values(text: bytes, max_images: int) -> None:
     """
     most = max_images * _IMAGE_VALUES + _OTHER_VALUES
     if text.count(b",") + text.count(b"[") + text.count(b"{") > most:
-        raise Refusal(
+        raise HTTPException(
             413, f"the JSON holds more than {most} values, which {max_images} images need at most; send it in parts"
         )
 
@@ -164,25 +191,25 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         twin = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise Refusal(
+        raise HTTPException(
             400, f"the request is not JSON that can be read: an object in it has the key {quoted(twin)} twice"
         )
     return found
 
 
 def _no_constant(word: str) -> NoReturn:
-    raise Refusal(400, f"the request is not JSON: {word} is no number there")
+    raise HTTPException(400, f"the request is not JSON: {word} is no number there")
 
 
 def _image(inputs: Any, behind: bytes, max_images: int) -> npt.NDArray[np.uint8]:
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         found = f"{len(inputs)} of them" if isinstance(inputs, list) else _kind(inputs)
-        raise Refusal(400, f"inputs should be a list of one object, the tensor {INPUT!r}; found {found}")
+        raise HTTPException(400, f"inputs should be a list of one object, the tensor {INPUT!r}; found {found}")
     tensor = inputs[0]
     if tensor.get("name") != INPUT:
-        raise Refusal(400, f"there is no input {quoted(tensor.get('name'))}; expected {INPUT!r}")
+        raise HTTPException(400, f"there is no input {quoted(tensor.get('name'))}; expected {INPUT!r}")
     if tensor.get("datatype") != "UINT8":
-        raise Refusal(400, f"the datatype of {INPUT} is UINT8, not {quoted(tensor.get('datatype'))}")
+        raise HTTPException(400, f"the datatype of {INPUT} is UINT8, not {quoted(tensor.get('datatype'))}")
     shape = tensor.get("shape")
     if not (
         isinstance(shape, list)
@@ -190,20 +217,22 @@ def _image(inputs: Any, behind: bytes, max_images: int) -> npt.NDArray[np.uint8]
         and shape[1:] == [1, SIDE, SIDE]
         and shape[0] >= 1
     ):
-        raise Refusal(400, f"the shape of {INPUT} is [N, 1, {SIDE}, {SIDE}] with N from 1, not {quoted(shape)}")
+        raise HTTPException(400, f"the shape of {INPUT} is [N, 1, {SIDE}, {SIDE}] with N from 1, not {quoted(shape)}")
     if shape[0] > max_images:
-        raise Refusal(400, f"at most {max_images} images are taken at once, not {quoted(shape[0])}; send them in parts")
+        raise HTTPException(
+            400, f"at most {max_images} images are taken at once, not {quoted(shape[0])}; send them in parts"
+        )
     expected = shape[0] * _IMAGE_BYTES
     parameters = _parameters(tensor, INPUT)
     size = parameters.get("binary_data_size")
     if size is None:
         if behind:
-            raise Refusal(400, f"{len(behind)} bytes follow the JSON, but {INPUT} states no binary_data_size")
+            raise HTTPException(400, f"{len(behind)} bytes follow the JSON, but {INPUT} states no binary_data_size")
         return _from_json(tensor.get("data"), shape, expected)
     if "data" in tensor:
-        raise Refusal(400, f"{INPUT} has both data and binary_data_size; expected one of them")
+        raise HTTPException(400, f"{INPUT} has both data and binary_data_size; expected one of them")
     if type(size) is not int or size != expected or len(behind) != expected:
-        raise Refusal(
+        raise HTTPException(
             400,
             f"{INPUT} of shape {shape} takes {expected} bytes; binary_data_size says {quoted(size)}, "
             f"and {len(behind)} bytes follow the JSON",
@@ -215,7 +244,7 @@ def _from_json(data: Any, shape: list[int], expected: int) -> npt.NDArray[np.uin
     levels = _flat(data, shape)
     # All is checked here: of lists of other things NumPy makes arrays that may be thousands of times as large.
     if levels is None or set(map(type, levels)) != {int} or min(levels) < 0 or max(levels) > 255:
-        raise Refusal(
+        raise HTTPException(
             400,
             f"the data of {INPUT} should be {expected} whole numbers from 0 to 255, in one list or nested as {shape}",
         )
@@ -238,19 +267,21 @@ def _wanted(outputs: Any, binary_default: bool) -> list[WantedOutput]:
     if outputs is None or outputs == []:
         return [WantedOutput(name, binary_default, 0) for name in (LOGITS, PROBABILITIES)]
     if not isinstance(outputs, list):
-        raise Refusal(400, f"outputs should be a list of objects, not {_kind(outputs)}")
+        raise HTTPException(400, f"outputs should be a list of objects, not {_kind(outputs)}")
     wanted: dict[str, WantedOutput] = {}
     for output in outputs:
         name = output.get("name") if isinstance(output, dict) else None
         if name not in (LOGITS, PROBABILITIES) or name in wanted:
-            raise Refusal(400, f"outputs may name {LOGITS!r} and {PROBABILITIES!r}, each once; found {quoted(output)}")
+            raise HTTPException(
+                400, f"outputs may name {LOGITS!r} and {PROBABILITIES!r}, each once; found {quoted(output)}"
+            )
         parameters = _parameters(output, name)
         binary = parameters.get("binary_data", binary_default)
         classes = parameters.get("classification", 0)
         if not isinstance(binary, bool):
-            raise Refusal(400, f"binary_data of {name} should be true or false, not {_kind(binary)}")
+            raise HTTPException(400, f"binary_data of {name} should be true or false, not {_kind(binary)}")
         if type(classes) is not int or not 0 <= classes < 2**31:
-            raise Refusal(400, f"classification of {name} should be a number of classes, not {quoted(classes)}")
+            raise HTTPException(400, f"classification of {name} should be a number of classes, not {quoted(classes)}")
         wanted[name] = WantedOutput(name, binary, classes)
     return list(wanted.values())
 
@@ -258,9 +289,11 @@ def _wanted(outputs: Any, binary_default: bool) -> list[WantedOutput]:
 def _parameters(holder: dict[str, Any], what: str) -> dict[str, Any]:
     parameters = holder.get("parameters", {})
     if not isinstance(parameters, dict):
-        raise Refusal(400, f"the parameters of {what} should be an object, not {_kind(parameters)}")
+        raise HTTPException(400, f"the parameters of {what} should be an object, not {_kind(parameters)}")
     if "shared_memory_region" in parameters:
-        raise Refusal(400, f"{what} names a shared memory region, which this server does not offer; send the data")
+        raise HTTPException(
+            400, f"{what} names a shared memory region, which this server does not offer; send the data"
+        )
     return parameters
 
 
