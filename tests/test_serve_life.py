@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
