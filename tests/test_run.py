@@ -397,15 +397,3 @@ def test_a_resumed_run_reads_its_checkpoint_once(tmp_path: Path, monkeypatch: py
 
     assert read
     assert len(read) == len(set(read))
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("model", ["lenet-modern", "resnet18"])
-def test_a_seed_gives_the_same_weights_twice_on_cuda(tmp_path: Path, model: str, precision: str) -> None:
-    settings = Settings(RECIPE.override(epochs=2), precision=precision)  # type: ignore[arg-type]
-    for name in ("a", "b"):
-        run.train(model, settings, device=torch.device("cuda", 0), folder=tmp_path / name)
-
-    assert weights(tmp_path / "a") == weights(tmp_path / "b")

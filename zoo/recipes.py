@@ -152,8 +152,8 @@ _LENET_BEST = Recipe(
 # With ReLU the network fits the training images far better than new ones: it is held back.
 _LENET_RELU_BEST = _LENET_BEST.override(lr=5e-3, weight_decay=0.15)
 
-# The large networks are trained on a GPU, in batches that fill one. `benchmarks/gpu_train.py` searches around these
-# values on the validation split; until it has, they are what is usual for such networks.
+# The large networks are trained on a GPU, in batches that fill one. These values are what is usual for such networks:
+# they have not been searched for.
 _AUGMENTED = Recipe(
     name="best",
     epochs=60,
