@@ -58,7 +58,7 @@ class Origins:
         unread: those that it does not read; a graph may do without them.
         reads: how many operations read each of `tensors`, or a view of it; to take a view is not one.
         constants: other tensors that the code brings in; scalars: plain numbers it computes with.
-        operations: PyTorch's names of what ran, as `relu`; calls: how often, for what is no view.
+        operations: PyTorch's names of what ran, as `relu`.
         limits: numbers at which one of them cuts off.
         folds: the batch norm, by its name, that takes the result of a convolution or linear layer, by its name.
     """
@@ -69,7 +69,6 @@ class Origins:
     constants: list[Array] = field(default_factory=list)
     scalars: set[float] = field(default_factory=set)
     operations: set[str] = field(default_factory=set)
-    calls: Counter[str] = field(default_factory=Counter)
     limits: set[float] = field(default_factory=set)
     folds: dict[str, str] = field(default_factory=dict)
 
@@ -83,7 +82,6 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.reads: Counter[int] = Counter()
         self.written: set[int] = set()
         self.operations: set[str] = set()
-        self.calls: Counter[str] = Counter()
         self.numbers: set[float] = set()
         self.limits: set[float] = set()
         self._alive: list[Any] = []  # an address must not be used again while we watch
@@ -93,8 +91,6 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         name = function._schema.name.rpartition("::")[2].rstrip("_")
         self.operations.add(name)
-        if not function.is_view:
-            self.calls[name] += 1
         numbers = _numbers_passed(function._schema, args, kwargs or {})
         self.numbers |= numbers | _NUMBERS_WITHIN.get(name, set())
         if name in _LIMITS_WITHIN:
@@ -163,7 +159,7 @@ def origins_of(network: nn.Module) -> Origins:
     for address, tensor in watcher.read.items():
         if address not in known and address not in watcher.written:
             found.constants.append(tensor.detach().float().numpy())
-    found.operations, found.calls, found.limits = watcher.operations, watcher.calls, watcher.limits
+    found.operations, found.limits = watcher.operations, watcher.limits
     found.scalars = watcher.numbers | {1 / number for number in watcher.numbers if number}
     return found
 

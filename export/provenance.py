@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 from torch import nn
 
-from export.bends import bend_problems
 from export.constants import Constants, resize_problems
 from export.origins import Origins, fold, origins_of, scale_and_shift
 from export.precision import Precision
@@ -203,7 +202,6 @@ class _Matching:
                     "it is no parameter, no constant of the network's code and no fold of them"
                 )
         self.result.problems += constants.problems(self.model)
-        self.result.problems += bend_problems(self.model.graph, self.origins.calls)
         self.result.problems += resize_problems(self.model.graph, self.shapes, self.origins.scalars)
 
     def _read_more(self, stored: Stored) -> str | None:

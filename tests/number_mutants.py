@@ -220,27 +220,6 @@ def steadied_by_the_batch(model: Model) -> None:
     )
 
 
-def one_pixel(*op_types: str) -> Mutation:
-    """Something is added where one certain pixel outshines all others together, as on no picture at hand."""
-
-    def mutate(model: Model) -> None:
-        value = node(model, "Cast").output[0]
-        steps = [
-            make_node("Slice", [value, "from", "to", "axes"], ["pixel"], name="pixel"),
-            reduced(model, "ReduceSum", value, "all", [1, 2, 3]),
-            make_node("Add", ["pixel", "pixel"], ["twice"], name="twice"),
-            make_node("Sub", ["twice", "all"], ["step_0"], name="step_0"),
-        ]
-        for number, op_type in enumerate(op_types):
-            inputs = [f"step_{number}", *(["step_0"] if op_type in ("Add", "Mul") else [])]
-            steps.append(make_node(op_type, inputs, [f"step_{number + 1}"], name=f"step_{number + 1}"))
-        steps.append(make_node("Add", [value, steps[-1].output[0]], ["more"], name="more"))
-        where = {"from": np.array([5, 5]), "to": np.array([6, 6]), "axes": np.array([2, 3])}
-        put_behind(model, value, *steps, **where)
-
-    return mutate
-
-
 def scales_as_factor(model: Model) -> None:
     """What a Resize scales by is read by a product, too."""
     resize = node(model, "Resize")
@@ -291,10 +270,6 @@ NUMBER_MUTANTS: list[tuple[str, str, tuple[str, ...], Mutation]] = [
     ("the darkest pixel of the batch subtracted", "batch", ALL, darkest_subtracted(neighbours=False)),
     ("the darkest pixel of neighbours subtracted", "batch", ALL, darkest_subtracted(neighbours=True)),
     ("a softmax steadied by the batch", "batch", ALL, steadied_by_the_batch),
-    ("one pixel waited for by Relu", "weights", ALL, one_pixel("Relu")),
-    ("one pixel waited for by Sigmoid", "weights", ALL, one_pixel("Sigmoid", "Mul")),
-    ("one pixel waited for by Abs", "weights", ALL, one_pixel("Abs", "Add")),
-    ("one pixel waited for by Exp", "weights", ALL, one_pixel("Exp")),
     ("the channels said to be the batch", "structure", ALL, said_of_axis(1)),
     ("the width said to be the batch", "structure", ALL, said_of_axis(3)),
     ("a shape said twice", "structure", ALL, said_once_more),

@@ -227,34 +227,6 @@ def test_a_block_of_layers_in_a_file_of_the_older_exporter_is_not_taken_for_anot
     assert report.passed, report.failures
 
 
-def clipped_where_the_network_is_not(model: onnx.ModelProto) -> None:
-    """A Relu becomes the Clip that stands elsewhere: these values do not reach 6."""
-    limited = next(node for node in model.graph.node if node.op_type == "Clip")
-    free = next(node for node in model.graph.node if node.op_type == "Relu")
-    free.op_type = "Clip"
-    free.input.extend(limited.input[1:])
-
-
-def not_clipped_where_the_network_is(model: onnx.ModelProto) -> None:
-    limited = next(node for node in model.graph.node if node.op_type == "Clip")
-    limited.op_type, unread = "Relu", set(limited.input[1:])
-    del limited.input[1:]
-    for tensor in [tensor for tensor in model.graph.initializer if tensor.name in unread]:
-        model.graph.initializer.remove(tensor)
-
-
-@pytest.mark.parametrize("mutate", [clipped_where_the_network_is_not, not_clipped_where_the_network_is])
-def test_a_limit_that_no_picture_reaches_is_counted(
-    mutate: Callable[[onnx.ModelProto], None], pictures: dict[str, Any]
-) -> None:
-    network = made("blocks")
-    model = onnx.load_from_string(build_graph(network, DESCRIPTION.metadata(None)))
-    mutate(model)
-    subject = Subject(network, model.SerializeToString(), pictures["images"], pictures["labels"], {})
-    with pytest.raises(GateFailure, match="cut off above, where the network does so 2 times"):
-        weights_gate(subject)
-
-
 def test_a_fold_into_a_transposed_convolution_is_recomputed_group_by_group(pictures: dict[str, Any]) -> None:
     network = made("transposed convolution in groups")
     model = onnx.load_from_string(build_graph(network, DESCRIPTION.metadata(None)))
