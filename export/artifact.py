@@ -66,14 +66,15 @@ def export_network(
         device: where the graph is run to be verified.
         dtype: what the file computes in, fp32 or fp16; inputs and outputs are the same.
         storage: what it keeps kernels and matrices in, fp32 or fp16; see `export.precision`.
-        opset: what it states; by default the lowest that carries the graph.
+        opset: what it states; by default the exporter's own, `export.graph.OPSET`.
 
     Returns:
         The report, in which every gate has passed.
 
     Raises:
         VerificationFailed: a gate failed; nothing was written.
-        UsageError: there is no such dtype, storage or opset, or the network is beyond it.
+        UsageError: there is no such dtype or storage, the exporter does not write this opset, or the network is beyond
+            one of them.
         ModelInvalid: the index that is there is damaged; it is left as it is.
         FolderBusy: another process is writing there.
         OSError: nothing can be written; an older artifact is whole.

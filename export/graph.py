@@ -1,7 +1,7 @@
 """From an `nn.Module` to ONNX bytes that keep the contract of `runtime.contract`.
 
 PyTorch's exporter does the translation. What it leaves is then made fit to travel: one file, no path of this machine,
-names that say which layer a node came from, and the lowest opset and IR version that carry the graph.
+and names that say which layer a node came from.
 """
 
 import ast
@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from export.admission import require_contract
 from export.halving import compute_in_half, store_in_half
-from export.opset import require_opset, settle_opset
 from export.precision import Precision
 from runtime import contract
-from runtime.errors import FashionZooError
+from runtime.errors import FashionZooError, UsageError
 
-EXPORT_OPSET = 18  # what the exporter is written for; lowered afterwards
+OPSET = 20  # torch.onnx.export's own default
+OPSETS = range(18, 24)  # those that it writes by itself
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _WRAPPED = "classifier"
 _NO_SCOPE = "_empty_nn_module_stack_from_metadata_hook"  # what the exporter calls it if it has lost the module
@@ -52,17 +52,22 @@ def build_graph(network: nn.Module, metadata: dict[str, Any], opset: int | None 
     Args:
         network: images: uint8 (N, 1, 28, 28) -> logits: float32 (N, K), in any mode; it is left as it was.
         metadata: the description that goes inside, see `Description.metadata`; it says in which precision.
-        opset: what the file states; by default the lowest that carries the graph.
+        opset: what the file states; by default the exporter's own.
 
     Returns:
         A serialised ModelProto. It has not been verified.
 
     Raises:
         UsageError: the network does not keep the contract, a weight is beyond the range of the precision asked for,
-            or the opset does not carry the graph.
+            or the exporter does not write this opset.
         NotTranslatable: PyTorch's exporter cannot follow its code.
     """
-    require_opset(opset)
+    opset = OPSET if opset is None else opset
+    if opset not in OPSETS:
+        raise UsageError(
+            f"the opset should be from {OPSETS.start} to {OPSETS.stop - 1}, as PyTorch's exporter writes, not {opset}; "
+            f"where none is asked for, the file states {OPSET}"
+        )
     precision = Precision.of(metadata)
     # Two images: with one, the exporter would take the batch for a constant.
     example = torch.zeros(2, 1, contract.SIDE, contract.SIDE, dtype=torch.uint8)
@@ -82,7 +87,7 @@ def build_graph(network: nn.Module, metadata: dict[str, Any], opset: int | None 
                 input_names=[contract.INPUT],
                 output_names=[contract.LOGITS, contract.PROBABILITIES],
                 dynamic_shapes={"image": {0: torch.export.Dim(contract.BATCH)}},
-                opset_version=EXPORT_OPSET,
+                opset_version=opset,
                 dynamo=True,
                 external_data=False,
                 optimize=True,
@@ -101,15 +106,15 @@ def build_graph(network: nn.Module, metadata: dict[str, Any], opset: int | None 
     _name_nodes(model.graph)
     _name_weights(model.graph)
     _fix_resize_scales(model.graph)
-    _drop_allowzero(model.graph)
-    _use_global_average_pool(model.graph)
     _drop_unused(model.graph)
     _strip(model)
     if precision.dtype == "fp16":
         compute_in_half(model)
     elif precision.rounds:
         store_in_half(model)
-    settle_opset(model, opset)
+    del model.opset_import[:]  # the barriers' domain too
+    model.opset_import.append(onnx.helper.make_opsetid("", opset))
+    model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))  # the oldest loaders read it
     onnx.helper.set_model_props(model, contract.encode_metadata(metadata))
     content: bytes = model.SerializeToString(deterministic=True)
     return content
@@ -181,29 +186,6 @@ def _fix_resize_scales(graph: onnx.GraphProto) -> None:
         name = f"{node.name}/scales"
         graph.initializer.append(onnx.helper.make_tensor(name, onnx.TensorProto.FLOAT, [4], scales))
         node.input[:] = [node.input[0], "", name]
-
-
-def _drop_allowzero(graph: onnx.GraphProto) -> None:
-    """Remove `allowzero` where the new shape is constant and has no zero: it says nothing there, but needs opset 14."""
-    shapes = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.data_type == 7}
-    for node in graph.node:
-        if node.op_type == "Reshape" and node.input[1] in shapes and 0 not in shapes[node.input[1]]:
-            del node.attribute[:]
-
-
-def _use_global_average_pool(graph: onnx.GraphProto) -> None:
-    """Write a mean over height and width as the operator made for it, which every opset and engine has."""
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    ranks = {info.name: len(info.type.tensor_type.shape.dim) for info in graph.value_info}
-    for node in graph.node:
-        if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in constants:
-            continue
-        axes = onnx.numpy_helper.to_array(constants[node.input[1]]) % 4
-        keeps = all(attribute.i == 1 for attribute in node.attribute if attribute.name == "keepdims")
-        if ranks.get(node.input[0]) == 4 and sorted(axes.tolist()) == [2, 3] and keeps:
-            node.op_type = "GlobalAveragePool"
-            node.name = node.name.replace("ReduceMean", node.op_type)
-            del node.input[1:], node.attribute[:]
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:

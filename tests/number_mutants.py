@@ -12,7 +12,7 @@ import onnx
 import onnx.numpy_helper as nph
 from mutants import ALL, LENETS, SMALL_RESNET, Model, Mutation, attribute, metadata, node, tensor
 from onnx import TensorProto
-from onnx.helper import make_attribute, make_node
+from onnx.helper import make_node
 
 MODERN = ("lenet-modern",)
 
@@ -324,9 +324,9 @@ def trade_names(model: Model) -> None:
 
 def mean_without_the_sizes(model: Model) -> None:
     """The mean over height and width as one operator, which leaves no 1 x 1 for a Reshape to take away."""
-    pool, reshape = node(model, "GlobalAveragePool"), node(model, "Reshape")
-    pool.op_type, between = "ReduceMean", pool.output[0]
-    pool.attribute.extend([make_attribute("axes", [2, 3]), make_attribute("keepdims", 0)])
+    pool, reshape = node(model, "ReduceMean"), node(model, "Reshape")
+    between = pool.output[0]
+    attribute("ReduceMean", keepdims=0)(model)
     model.graph.initializer.remove(tensor(model, reshape.input[1]))
     pool.output[0] = reshape.output[0]
     model.graph.node.remove(reshape)

@@ -5,10 +5,9 @@ from typing import Any
 import onnx
 import onnx.numpy_helper
 
-from export.opset import OPSETS
 from export.subject import Finding, GateFailure, Subject
 
-IR_VERSIONS = range(7, 12)
+OPSETS, IR_VERSIONS = range(13, 24), range(7, 12)
 
 
 def structure(subject: Subject) -> Finding:
