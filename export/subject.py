@@ -82,6 +82,9 @@ class Subject:
 
     @functools.cached_property
     def model(self) -> onnx.ModelProto:
+        """The file, parsed; only once the process of its own has survived that."""
+        if self.examination.unsafe:
+            raise GateFailure(self.examination.unsafe, fatal=True)
         return onnx.load_from_string(self.content)
 
     @functools.cached_property

@@ -285,9 +285,10 @@ MUTANTS: list[tuple[str, str, tuple[str, ...], Mutation]] = [
     ("custom domain", "closed world", ALL, custom_domain),
     ("subgraph", "closed world", ALL, graph_attribute),
     ("function", "closed world", ("lenet",), lambda m: m.functions.add(name="f", domain="")),
-    ("unlisted operator", "closed world", ("lenet",), become("Sigmoid", "NonZero")),
-    ("tensor stored twice", "closed world", ALL, stored_twice),
-    ("cycle", "closed world", ALL, cycle),
+    ("a random operator", "closed world", ("lenet",), become("Sigmoid", "RandomUniformLike")),
+    ("an operator of whole numbers", "structure", ("lenet",), become("Sigmoid", "NonZero")),
+    ("tensor stored twice", "structure", ALL, stored_twice),
+    ("cycle", "structure", ALL, cycle),
     ("zero stride", "closed world", ALL, attribute("Conv", strides=[0, 0])),
     # the form
     ("dead branch", "structure", ALL, lambda m: m.graph.node.append(onnx.helper.make_node("Relu", ["logits"], ["x"]))),

@@ -273,7 +273,6 @@ NUMBER_MUTANTS: list[tuple[str, str, tuple[str, ...], Mutation]] = [
     ("the channels said to be the batch", "structure", ALL, said_of_axis(1)),
     ("the width said to be the batch", "structure", ALL, said_of_axis(3)),
     ("a shape said twice", "structure", ALL, said_once_more),
-    ("an attribute that no operator has", "closed world", LENETS, attribute("Conv", __note="x" * 1000)),
     ("another license", "signature", ("lenet",), metadata("license", '"GPL-3.0"')),
 ]
 
