@@ -20,13 +20,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from export.card import model_card
 from export.description import Description
+from export.evidence import Pixels
 from export.golden import golden_tensors
-from export.graph import build_graph
+from export.graph import translate, with_metadata
 from export.index import index_with
 from export.movement import Movement
 from export.precision import Precision
 from export.report import Report
-from export.subject import Pixels, Subject
+from export.subject import Subject
 from export.verifier import verify
 from runtime import contract
 from runtime.atomic import sync_folder, write_bytes, write_synced
@@ -111,8 +112,9 @@ def _frozen(
     device: str,
     opset: int | None,
 ) -> tuple[bytes, Subject]:
-    """Build the graph with the accuracy that it itself reaches: measured on a first build, declared in a second."""
-    draft = Subject(network, build_graph(network, description.metadata(None), opset), images, labels, {}, device)
+    """Translate the network, and declare in the file the accuracy that it itself reaches."""
+    model = translate(network, description.precision, opset)
+    draft = Subject(network, with_metadata(model, description.metadata(None)), images, labels, {}, device)
     try:
         correct = int((draft.graph_logits.argmax(1) == labels).sum())
     except DeviceUnavailable:
@@ -120,7 +122,7 @@ def _frozen(
     except Exception:  # it cannot be run at all: the gates say why
         return draft.content, draft
     accuracy = {"n": len(labels), "correct": correct, "top1": correct / len(labels)}
-    return build_graph(network, description.metadata(accuracy), opset), draft
+    return with_metadata(model, description.metadata(accuracy)), draft
 
 
 def index_entry(network: nn.Module, content: bytes, description: Description, report: Report) -> dict[str, Any]:

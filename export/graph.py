@@ -10,6 +10,7 @@ import logging
 import warnings
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx.helper
 import onnx.numpy_helper
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from export.admission import require_contract
 from export.halving import compute_in_half, store_in_half
 from export.precision import Precision
+from export.trace import NotTraceable, export_program
 from runtime import contract
 from runtime.errors import FashionZooError, UsageError
 
@@ -47,7 +49,7 @@ class _WithProbabilities(nn.Module):
 
 
 def build_graph(network: nn.Module, metadata: dict[str, Any], opset: int | None = None) -> bytes:
-    """Translate a network; the same network, metadata and library versions give the same bytes.
+    """Return the file of a network; the same network, metadata and library versions give the same bytes.
 
     Args:
         network: images: uint8 (N, 1, 28, 28) -> logits: float32 (N, K), in any mode; it is left as it was.
@@ -62,16 +64,26 @@ def build_graph(network: nn.Module, metadata: dict[str, Any], opset: int | None 
             or the exporter does not write this opset.
         NotTranslatable: PyTorch's exporter cannot follow its code.
     """
+    return with_metadata(translate(network, Precision.of(metadata), opset), metadata)
+
+
+def with_metadata(model: onnx.ModelProto, metadata: dict[str, Any]) -> bytes:
+    """Return a translated network as bytes that hold this description, see `Description.metadata`."""
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, contract.encode_metadata(metadata))
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def translate(network: nn.Module, precision: Precision, opset: int | None = None) -> onnx.ModelProto:
+    """Translate a network, in this precision and without a description; arguments and errors are `build_graph`'s."""
     opset = OPSET if opset is None else opset
     if opset not in OPSETS:
         raise UsageError(
             f"the opset should be from {OPSETS.start} to {OPSETS.stop - 1}, as PyTorch's exporter writes, not {opset}; "
             f"where none is asked for, the file states {OPSET}"
         )
-    precision = Precision.of(metadata)
-    # Two images: with one, the exporter would take the batch for a constant.
-    example = torch.zeros(2, 1, contract.SIDE, contract.SIDE, dtype=torch.uint8)
-    require_contract(network, example)
+    require_contract(network, torch.zeros(2, 1, contract.SIDE, contract.SIDE, dtype=torch.uint8))
     wrapped = _WithProbabilities(precision.rounded(copy.deepcopy(network).to("cpu"))).eval()
     if precision.rounds:
         _keep_batch_norms(wrapped)
@@ -82,19 +94,18 @@ def build_graph(network: nn.Module, metadata: dict[str, Any], opset: int | None 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecations inside the exporter, which no caller can act on
             program = torch.onnx.export(
-                wrapped,
-                (example,),
+                export_program(wrapped),
+                dynamic_shapes=({0: contract.BATCH},),
                 input_names=[contract.INPUT],
                 output_names=[contract.LOGITS, contract.PROBABILITIES],
-                dynamic_shapes={"image": {0: torch.export.Dim(contract.BATCH)}},
                 opset_version=opset,
                 dynamo=True,
                 external_data=False,
                 optimize=True,
                 verbose=False,
             )
-    except torch.onnx.OnnxExporterError as error:
-        cause = error.__cause__ or error
+    except (NotTraceable, torch.onnx.OnnxExporterError) as error:
+        cause = error if isinstance(error, NotTraceable) else error.__cause__ or error
         raise NotTranslatable(
             f"PyTorch's exporter cannot translate {type(network).__name__}: {' '.join(str(cause).split())[:300]}"
         ) from error
@@ -115,9 +126,7 @@ def build_graph(network: nn.Module, metadata: dict[str, Any], opset: int | None 
     del model.opset_import[:]  # the barriers' domain too
     model.opset_import.append(onnx.helper.make_opsetid("", opset))
     model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))  # the oldest loaders read it
-    onnx.helper.set_model_props(model, contract.encode_metadata(metadata))
-    content: bytes = model.SerializeToString(deterministic=True)
-    return content
+    return model
 
 
 def _keep_batch_norms(network: nn.Module) -> None:
@@ -181,8 +190,8 @@ def _fix_resize_scales(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         if node.op_type != "Resize":
             continue
-        ratios = (new / old for new, old in zip(sides[node.output[0]], sides[node.input[0]], strict=True))
-        scales = [1.0, 1.0, *ratios]
+        sizes = zip(sides[node.output[0]], sides[node.input[0]], strict=True)
+        scales = [1.0, 1.0, *(_scale(old, new) for new, old in sizes)]
         name = f"{node.name}/scales"
         graph.initializer.append(onnx.helper.make_tensor(name, onnx.TensorProto.FLOAT, [4], scales))
         node.input[:] = [node.input[0], "", name]
@@ -215,6 +224,12 @@ def _strip(model: onnx.ModelProto) -> None:
     for part in [*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]:
         del part.metadata_props[:]
         part.doc_string = ""
+
+
+def _scale(old: int, new: int) -> float:
+    """Return the factor by which float32 makes `new` of `old`, once the product is rounded down."""
+    scale = np.float32(new / old)
+    return float(scale if int(np.float32(old) * scale) == new else np.nextafter(scale, np.float32(np.inf)))
 
 
 def _sides(info: onnx.ValueInfoProto) -> list[int]:

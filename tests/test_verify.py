@@ -174,7 +174,7 @@ BREAKS: dict[str, tuple[str, Callable[[onnx.ModelProto], None]]] = {
     "stale seed": ("signature", set_metadata("seed", "7")),
     "another model's name": ("signature", set_metadata("model", '"lenet"')),
     "frozen batch": ("batch", frozen_batch),
-    "one activation's batch fixed": ("batch", fixed_activation),
+    "one activation's batch fixed": ("structure", fixed_activation),
     "another padding": ("shapes", set_attribute("Conv", pads=[1, 1, 1, 1])),
     "one-sided padding": ("shapes", set_attribute("Conv", pads=[0, 0, 2, 2])),
     "swapped layers": ("shapes", swapped_layers),
