@@ -111,7 +111,7 @@ def test_commands_that_need_no_session_do_not_load_onnxruntime(command: list[str
     ("command", "module"),
     [
         (["predict", "nowhere.png", "--device", "cpu"], "cli_predict"),
-        (["list"], "cli_models"),
+        (["list"], "cli_list"),
         (["predict", "--help"], "cli_predict"),
         (["prdict"], None),
         (["--version"], None),

@@ -1,11 +1,10 @@
-"""`runtime list` and `runtime info`: which models there are, and what one says of itself."""
+"""`runtime list`: which models there are."""
 
 from __future__ import annotations
 
 import click
 
-from runtime.console import Command, emit, emit_json, emit_table, json_option
-from runtime.options import device_option, model_option
+from runtime.console import Command, emit_json, emit_table, json_option
 
 
 @click.command("list", cls=Command)
@@ -38,27 +37,3 @@ def list_command(as_json: bool) -> None:
         ],
         right=["accuracy", "parameters", "bytes"],
     )
-
-
-@click.command(cls=Command)
-@model_option
-@device_option
-@json_option
-def info(model: str | None, device: str, as_json: bool) -> None:
-    """Show everything a model says of itself, which file it is, and where its nodes run.
-
-    \b
-    Example: runtime info -m lenet --json
-    """
-    from runtime.classifier import Classifier
-
-    document = Classifier(model, device=device).info()
-    if as_json:
-        emit_json(document)
-        return
-    for key, value in document.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{name} {part}" for name, part in value.items())
-        elif isinstance(value, list):
-            value = ", ".join(str(part) for part in value)
-        emit(f"{key:<14} {'-' if value is None else value}")

@@ -1,4 +1,4 @@
-"""`runtime accuracy` and `parity`: parse, make one library call, print."""
+"""`runtime accuracy`: parse, make one library call, print."""
 
 from __future__ import annotations
 
@@ -104,48 +104,3 @@ def taken_for(report: Any, index: int) -> str:
     mistakes = report.confusion[index].copy()
     mistakes[index] = 0
     return f"{report.labels[mistakes.argmax()]} ({mistakes.max()})" if mistakes.any() else "-"
-
-
-def emit_parity(report: Any, as_json: bool) -> None:
-    """Print a parity report, output by output."""
-    if as_json:
-        emit_json(report.as_dict())
-        return
-    emit_table(
-        ["output", "result", "largest difference", "allowed"],
-        [
-            [row.output, "right" if row.passed else "WRONG", f"{row.max_abs_diff:.2g}", f"{row.tolerance:.2g}"]
-            for row in report.outputs
-        ],
-        right=["largest difference", "allowed"],
-    )
-    verdict = "passed" if report.passed else "FAILED"
-    emit(f"{report.model} on {report.device}: {verdict}, {report.flips} of {report.images} pictures change class")
-
-
-@click.command(cls=Command)
-@model_option
-@click.option("--live", is_flag=True, hidden=True, help="Moved: zoo parity MODEL.")
-@device_option
-@tf32_option
-@threads_option
-@json_option
-def parity(model: str | None, live: bool, device: str, tf32: bool, threads: int | None, as_json: bool) -> None:
-    """Check that this machine's device gives the answers of the PyTorch network the model was made from.
-
-    The network's answers to 16 pictures travel with the model; how far a right device may be from them follows from
-    PyTorch's own float32 error, measured when the model was verified. Exits with 3 where the answers differ by more.
-
-    \b
-    Example: runtime parity -m lenet --device cuda --json
-    """
-    if live:
-        raise click.UsageError(f"--live is now a command of `zoo`: zoo parity {model or 'lenet'}")
-    from runtime.classifier import Classifier
-    from runtime.parity import measure_parity
-
-    classifier = Classifier(model, device=device, threads=threads, tf32=tf32)
-    say_device(classifier)
-    report = measure_parity(classifier)
-    emit_parity(report, as_json)
-    report.require()

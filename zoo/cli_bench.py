@@ -1,14 +1,12 @@
-"""`zoo bench` and `zoo parity`: what compares an exported model with PyTorch and other backends."""
+"""`zoo bench`: the runtime against other backends."""
 
 from typing import Any
 
 import click
 
 from runtime.console import Bar, Command, emit_json, emit_table, json_option, note
+from runtime.options import say_device, tf32_option, threads_option
 from zoo.options import device_option, model_argument
-
-tf32_option = click.option("--tf32", is_flag=True, help="On a GPU, multiply in TF32.")
-threads_option = click.option("--threads", type=click.IntRange(1, 4096), help="CPU threads.  [default: all allowed]")
 
 
 @click.command("bench", cls=Command)
@@ -55,7 +53,6 @@ def bench(
     Example: zoo bench lenet --compare torch,torch-compile,openvino -b 1 -b 256
     """
     from runtime.classifier import Classifier
-    from runtime.options import say_device
     from zoo.compare import check_backends
     from zoo.compare import compare as compare_backends
 
@@ -81,38 +78,6 @@ def bench(
         emit_json({"model": name, "device": chosen} | report)
     else:
         emit_compared(report)
-
-
-@click.command("parity", cls=Command)
-@model_argument
-@click.option(
-    "--images", type=click.IntRange(1, 10_000), default=512, show_default=True, help="Test images to compare."
-)
-@device_option
-@tf32_option
-@threads_option
-@json_option
-def parity(model: str, images: int, device: str, tf32: bool, threads: int | None, as_json: bool) -> None:
-    """Compare exported MODEL on a device with the PyTorch network, run on the CPU; exits with 3 where they differ.
-
-    `runtime parity` compares with stored answers of the network, without PyTorch.
-
-    \b
-    Example: zoo parity lenet --device cuda
-    """
-    from runtime import fashion_mnist
-    from runtime.classifier import Classifier
-    from runtime.cli_measure import emit_parity
-    from runtime.fetch import fetch_with_bar
-    from runtime.options import say_device
-    from zoo.parity import measure_live_parity
-
-    classifier = Classifier(model, device=device, threads=threads, tf32=tf32)
-    say_device(classifier)
-    fetch_with_bar("test")
-    report = measure_live_parity(classifier, fashion_mnist.load("test")[0][:images])
-    emit_parity(report, as_json)
-    report.require()
 
 
 def emit_compared(report: dict[str, Any]) -> None:
