@@ -164,6 +164,13 @@ def test_who_asks_before_sending_too_much_is_told_not_to(server: RunningServer, 
 CHUNKED = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
+@pytest.mark.parametrize("host", ["[", "[::1", "a:b:c", "x" * 5000, ""])
+@pytest.mark.parametrize("path", ["/nothing", "/predict", "/examples", "//x//y"])
+def test_a_strange_host_is_no_fault_of_the_server(server: RunningServer, host: str, path: str) -> None:
+    answer = talk(server, f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    refused(answer, 405 if path == "/predict" else 404)
+
+
 def test_a_body_in_chunks_of_one_byte_is_read(server: RunningServer, boot: bytes) -> None:
     sent = CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in boot) + b"0\r\n\r\n"
     assert talk(server, sent).json()["label"] == "Ankle boot"
@@ -221,6 +228,16 @@ def test_an_offer_of_another_protocol_is_passed_over(server: RunningServer) -> N
 def test_what_is_no_http_gets_400_and_the_server_lives(server: RunningServer, sent: bytes) -> None:
     """Lost otherwise: requests smuggled past a proxy, or the server."""
     assert talk(server, sent).status == 400
+    assert server.alive()
+
+
+@pytest.mark.parametrize("offer", ["Upgrade: h2c", "Upgrade: websocket"])
+def test_a_body_behind_an_offer_of_another_protocol_is_refused_with_the_cause(
+    server: RunningServer, boot: bytes, offer: str
+) -> None:
+    """Lost otherwise: an hour, for whose client offers HTTP/2 in passing, as Java's does: uvicorn drops the body."""
+    answer = talk(server, predict_request(boot, "/predict", "Connection: Upgrade", offer)[: -len(boot)])
+    refused(answer, 400, "send it as plain HTTP/1.1")
     assert server.alive()
 
 

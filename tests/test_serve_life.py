@@ -4,6 +4,8 @@ import asyncio
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -119,6 +121,57 @@ def test_a_server_that_is_being_stopped_is_no_longer_ready_and_closes_connection
 
     assert (ready, ready_headers[b"retry-after"]) == (503, b"1")
     assert (predicted, headers[b"connection"]) == (200, b"close")
+
+
+def test_a_fault_of_the_server_is_a_500_with_a_sentence_and_is_counted(
+    monkeypatch: pytest.MonkeyPatch, boot: bytes
+) -> None:
+    """Lost otherwise: the error's form, and the alarm of whoever watches the metrics."""
+    from runtime.serving.app import create_app
+    from runtime.serving.limits import Limits
+    from runtime.serving.metrics import Metrics
+    from runtime.serving.models import Models
+
+    metrics = Metrics()
+    models = Models([Classifier("lenet", device="cpu")], Limits(), metrics)
+    monkeypatch.setattr(models.get(None).classifier, "outputs", lambda *_: 1 / 0)
+    sent: list[Any] = []
+    bodies = [{"type": "http.request", "body": boot, "more_body": False}]
+
+    async def receive() -> Any:
+        return bodies.pop() if bodies else await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": [], "state": {}}
+    with pytest.raises(ZeroDivisionError):  # which the HTTP server logs
+        asyncio.run(create_app(models, Limits(), metrics)(scope, receive, send))
+    models.close()
+
+    assert sent[0]["status"] == 500
+    assert b"its log says why" in sent[1]["body"]
+    assert b'fashion_zoo_requests_total{endpoint="predict",status="500"} 1.0' in metrics.text()
+    assert b"fashion_zoo_queue_pictures 0.0" in metrics.text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_warm_up_ends_the_process(boot: bytes, number: signal.Signals) -> None:
+    """Lost otherwise: the stop of a server whose model takes long to prepare."""
+    program = (
+        "import os, time, runtime.serving.models as models; from runtime.cli import runtime; "
+        "models.ServedModel.warm_up = lambda _: (os.write(2, b'warm\\n'), time.sleep(60)); "
+        "runtime(['serve', '-m', 'lenet', '--device', 'cpu', '--port', '0'])"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        while process.stderr.readline() not in (b"warm\n", b""):
+            pass
+        process.send_signal(number)
+        try:
+            assert process.wait(20) != 0
+        finally:
+            process.kill()
 
 
 class Device:

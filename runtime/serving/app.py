@@ -267,7 +267,11 @@ class _Middleware:
             if status:
                 raise
             await _error(503, "the server has been stopped; try again", RETRY_AFTER)(scope, receive, noted)
-        self._metrics.answered(_endpoint(scope["path"]), status, time.perf_counter() - began)
+        except Exception:
+            status = 500  # which Starlette sends, further out
+            raise
+        finally:
+            self._metrics.answered(_endpoint(scope["path"]), status, time.perf_counter() - began)
 
 
 def _endpoint(path: str) -> str:
@@ -289,10 +293,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     sentence, headers = error.detail, dict(error.headers or {})
     if error.status_code == 404 and sentence == "Not Found":
-        sentence = f"there is nothing at {quoted(request.url.path)}; see / and /v2"
+        sentence = f"there is nothing at {quoted(request.scope['path'])}; see / and /v2"
     elif error.status_code == 405:
         headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
-        sentence = f"{request.method} is not what {quoted(request.url.path)} takes; expected {headers['Allow']}"
+        sentence = f"{request.method} is not what {quoted(request.scope['path'])} takes; expected {headers['Allow']}"
     return _error(error.status_code, sentence, headers)
 
 

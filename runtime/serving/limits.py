@@ -112,11 +112,12 @@ async def read_body(request: Request, limits: Limits, reservation: Reservation) 
     """Return the whole body, decompressed.
 
     Raises:
-        HTTPException: 413, it is too long; 408, it took too long; 503, the server holds too much already; or as
-            `decompressed`.
+        HTTPException: 413, it is too long; 408, it took too long; 503, the server holds too much already; 400, the
+            HTTP server gave only a part of it; or as `decompressed`.
     """
     too_long = HTTPException(413, f"the body is too long: at most {limits.max_body} bytes are taken")
-    if int(request.headers.get("content-length", 0)) > limits.max_body:
+    stated = int(request.headers.get("content-length", 0))
+    if stated > limits.max_body:
         raise too_long
     chunks: list[bytes] = []
     length = 0
@@ -132,6 +133,11 @@ async def read_body(request: Request, limits: Limits, reservation: Reservation) 
         raise HTTPException(
             408, f"the request's body took longer than {limits.read_seconds:g} seconds", {"Connection": "close"}
         ) from None
+    if length < stated:  # uvicorn takes the body of a request that offers another protocol for that protocol
+        raise HTTPException(
+            400,
+            "the body of a request with an Upgrade header is not read; send it as plain HTTP/1.1, without the header",
+        )
     body = b"".join(chunks)
     encoding = request.headers.get("content-encoding")
     if encoding is None:

@@ -108,24 +108,32 @@ def serve_until_stopped(
     )
     server = _Server(config, app, on_ready)
     metrics.connections.set_function(lambda: len(server.server_state.connections))
-    # uvicorn raises the signals it has taken once more when it is done; here they have had their effect.
-    taken = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: None) for number in taken]
     try:
         models.warm_up()
-        gc.collect()
         # What is here now stays: the collector need not go through it again and again. Nor through all requests under
         # way at every 700 new objects, Python's default.
+        gc.collect()
         gc.freeze()
         gc.set_threshold(COLLECT_AFTER)
         with _errors_of(*bound.getsockname()[:2]):
             bound.listen(BACKLOG)
-        server.run(sockets=[bound])
+        with _signals_had_their_effect():
+            server.run(sockets=[bound])
+    finally:
+        models.close()
+        bound.close()
+
+
+@contextlib.contextmanager
+def _signals_had_their_effect() -> Iterator[None]:
+    """Ignore the signals that uvicorn has stopped for, and raises once more at its end."""
+    taken = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: None) for number in taken]
+    try:
+        yield
     finally:
         for number, handler in zip(taken, before, strict=True):
             signal.signal(number, handler)
-        models.close()
-        bound.close()
 
 
 class _Server(uvicorn.Server):
