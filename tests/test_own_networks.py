@@ -1,4 +1,4 @@
-"""Networks that users write, of parts that no network of the zoo has: they pass every gate, or are refused in words."""
+"""Networks that users write, of parts that the zoo has not: they pass every check, or are refused in a sentence."""
 
 import io
 import warnings
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from export import Description, VerificationFailed, export_network, verify
-from export.gates.weights import weights as weights_gate
+from export.gates.weights import weights as weights_check
 from export.graph import NotTranslatable, build_graph
-from export.subject import GateFailure, Subject
+from export.subject import CheckFailed, VerificationContext
 from runtime.contract import encode_metadata
 from runtime.errors import UsageError
 from runtime.fashion_mnist import LABELS
@@ -276,7 +276,7 @@ def made(name: str) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_of_other_parts_passes_every_gate(name: str, pictures: dict[str, Any]) -> None:
+def test_a_network_of_other_parts_passes_every_check(name: str, pictures: dict[str, Any]) -> None:
     network = made(name)
     report = verify(network, build_graph(network, DESCRIPTION.metadata(None)), **pictures)
 
@@ -312,9 +312,9 @@ def test_a_fold_into_a_transposed_convolution_is_recomputed_group_by_group(pictu
     array = onnx.numpy_helper.to_array(stored)
     # The channels of the two groups, taken for each other.
     stored.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(array[:, ::-1]), stored.name))
-    subject = Subject(network, model.SerializeToString(), pictures["images"], pictures["labels"], {})
-    with pytest.raises(GateFailure, match=r"2\.(weight|bias)"):
-        weights_gate(subject)
+    context = VerificationContext(network, model.SerializeToString(), pictures["images"], pictures["labels"], {})
+    with pytest.raises(CheckFailed, match=r"2\.(weight|bias)"):
+        weights_check(context)
 
 
 def test_the_first_wrong_layer_is_named_though_activations_work_in_place(pictures: dict[str, Any]) -> None:

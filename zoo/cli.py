@@ -98,12 +98,12 @@ def export(
         return
     emit(
         f"{folder / 'model.onnx'}  {entry['bytes']:,} bytes, opset {entry['opset']}, "
-        f"test accuracy {entry['accuracy']['top1']:.4f}, {len(entry['verified']['checks'])} gates passed"
+        f"test accuracy {entry['accuracy']['top1']:.4f}, {len(entry['verified']['checks'])} checks passed"
     )
     if entry["rounding"]:
-        from export.movement import Movement
+        from export.movement import AccuracyChange
 
-        emit(f"rounded: {Movement(**entry['rounding'])}")
+        emit(f"rounded: {AccuracyChange(**entry['rounding'])}")
 
 
 def _export_layout(model: str, layout: str, output: Path, checkpoint: Path | None, as_json: bool) -> None:
@@ -145,7 +145,7 @@ def verify(
     device: str,
     as_json: bool,
 ) -> None:
-    """Prove that MODEL's ONNX file is its network: every gate is run and reported; one that fails exits with 3.
+    """Prove that MODEL's ONNX file is its network: every check is run and reported; one that fails exits with 3.
 
     \b
     Example: zoo verify lenet --onnx model.onnx --checkpoint checkpoint.safetensors
@@ -222,7 +222,7 @@ def publish(model: str, as_json: bool) -> None:
 def print_report(report: Any) -> None:
     """Print a verification as a table."""
     emit_table(
-        ["gate", "verdict", "finding", "seconds"],
+        ["check", "verdict", "finding", "seconds"],
         [
             [check.name, "passed" if check.passed else "FAILED", check.detail, f"{check.seconds:.2f}"]
             for check in report.checks
@@ -230,4 +230,4 @@ def print_report(report: Any) -> None:
         right=["seconds"],
     )
     failed = len(report.failures)
-    emit(f"{report.model}: " + ("every gate passed" if report.passed else f"{failed} of {len(report.checks)} failed"))
+    emit(f"{report.model}: " + ("every check passed" if report.passed else f"{failed} of {len(report.checks)} failed"))

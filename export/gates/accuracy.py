@@ -1,47 +1,47 @@
-"""Gate: the accuracy that the file declares is the one that the torch-free runtime measures.
+"""Check: the accuracy that the file declares is the one that the torch-free runtime measures.
 
-Given fewer pictures than it was declared over, the gate takes them for some of those: then the declared figure need not
-be so, but must be possible.
+Given fewer images than it was declared over, the check takes them for some of those: then the declared figure must be
+possible.
 """
 
 from typing import Any
 
-from export.subject import Finding, GateFailure, Subject
+from export.subject import CheckFailed, CheckResult, VerificationContext
 
 _ROUNDING = 1e-9  # of a quotient, as whoever wrote the file printed it
 
 
-def accuracy(subject: Subject) -> Finding:
-    declared = subject.metadata.fields["accuracy"]
+def accuracy(context: VerificationContext) -> CheckResult:
+    declared = context.metadata.fields["accuracy"]
     if declared is None:
-        return Finding("the file declares no accuracy")
+        return CheckResult("the file declares no accuracy")
     if problem := _malformed(declared):
-        raise GateFailure(problem)
+        raise CheckFailed(problem)
     total, claimed = declared["n"], declared["correct"]
-    correct = int((subject.graph_logits.argmax(1) == subject.labels).sum())
-    count = len(subject.labels)
+    correct = int((context.graph_logits.argmax(1) == context.labels).sum())
+    count = len(context.labels)
     measures = {"n": count, "correct": correct}
     if count > total:
-        raise GateFailure(
+        raise CheckFailed(
             f"the file declares its accuracy over {total:,} images, and {count:,} were given: verify it on those it "
             "was measured on, or export it again with these",
             measures,
         )
     if count == total and claimed != correct:
-        raise GateFailure(f"the file declares {claimed} of {total} right, but the runtime counts {correct}", measures)
+        raise CheckFailed(f"the file declares {claimed} of {total} right, but the runtime counts {correct}", measures)
     if correct > claimed or count - correct > total - claimed:
-        raise GateFailure(
+        raise CheckFailed(
             f"the file declares {claimed} of {total} right, which cannot be: of the {count} images given, which "
             f"should be among them, {correct} are right and {count - correct} wrong",
             measures,
         )
     if count < total:
-        return Finding(
+        return CheckResult(
             f"{correct / count:.4f} on the {count:,} images given; the declared {declared['top1']:.4f} is over "
             f"{total:,}: possible, but not measured here",
             measures,
         )
-    return Finding(f"{correct:,} of {count:,} right: {correct / count:.4f}, as declared", measures)
+    return CheckResult(f"{correct:,} of {count:,} right: {correct / count:.4f}, as declared", measures)
 
 
 def _malformed(declared: Any) -> str | None:
