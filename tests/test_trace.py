@@ -141,7 +141,7 @@ def test_it_says_what_a_network_reads() -> None:
     network.register_parameter("spare", nn.Parameter(torch.ones(3)))
     found = trace(network.eval())
 
-    assert found.folds == {"2": "1"}
+    assert [(norm.name, norm.layer, norm.layer_bias) for norm in found.norms] == [("2", "1.weight", "1.bias")]
     assert {"spare", "2.num_batches_tracked"} == set(found.unread)
     assert set(found.tensors) == set(network.state_dict()) - set(found.unread)
     assert 0.25 in found.scalars
