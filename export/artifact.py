@@ -1,4 +1,4 @@
-"""The artifact: a folder with the ONNX file and all that vouches for it, written only if every gate passes."""
+"""The artifact: a folder with the ONNX file, its report, card and test data, written only if every check passes."""
 
 import contextlib
 import dataclasses
@@ -22,10 +22,10 @@ from export.evidence import Pixels
 from export.golden import golden_tensors
 from export.graph import translate, with_metadata
 from export.index import index_with
-from export.movement import Movement
+from export.movement import AccuracyChange
 from export.precision import Precision
 from export.report import Report
-from export.subject import Subject
+from export.subject import VerificationContext
 from export.verifier import verify
 from runtime import contract
 from runtime.atomic import locked, new_folder_beside, sync_folder, write_bytes, write_synced
@@ -69,10 +69,10 @@ def export_network(
         opset: what it states; by default the exporter's own, `export.graph.OPSET`.
 
     Returns:
-        The report, in which every gate has passed.
+        The report, in which every check has passed.
 
     Raises:
-        VerificationFailed: a gate failed; nothing was written.
+        VerificationFailed: a check failed; nothing was written.
         UsageError: there is no such dtype or storage, the exporter does not write this opset, or the network is beyond
             one of them.
         ModelInvalid: the index that is there is damaged; it is left as it is.
@@ -86,11 +86,11 @@ def export_network(
     if weights_file is not None:
         digest = hashlib.sha256(weights_file).hexdigest()
         description = dataclasses.replace(description, checkpoint={"file": CHECKPOINT_FILE, "sha256": digest})
-    content, subject = _frozen(network, description, images, labels, device, opset)
+    content, context = _frozen(network, description, images, labels, device, opset)
     expected = expectations(description) | description.precision.as_dict()
     report = verify(network, content, images=images, labels=labels, expected=expected, device=device)
     report.require()
-    files = {MODEL_FILE: content, REPORT_FILE: _json(report.as_dict())} | golden_tensors(subject)
+    files = {MODEL_FILE: content, REPORT_FILE: _json(report.as_dict())} | golden_tensors(context)
     if weights_file is not None:
         files[CHECKPOINT_FILE] = weights_file
     write_artifact(weights, index_entry(network, content, description, report), files)
@@ -110,15 +110,15 @@ def _frozen(
     labels: npt.NDArray[Any],
     device: str,
     opset: int | None,
-) -> tuple[bytes, Subject]:
+) -> tuple[bytes, VerificationContext]:
     """Translate the network, and declare in the file the accuracy that it itself reaches."""
     model = translate(network, description.precision, opset)
-    draft = Subject(network, with_metadata(model, description.metadata(None)), images, labels, {}, device)
+    draft = VerificationContext(network, with_metadata(model, description.metadata(None)), images, labels, {}, device)
     try:
         correct = int((draft.graph_logits.argmax(1) == labels).sum())
     except DeviceUnavailable:
         raise
-    except Exception:  # it cannot be run at all: the gates say why
+    except Exception:  # it cannot be run at all: the checks say why
         return draft.content, draft
     accuracy = {"n": len(labels), "correct": correct, "top1": correct / len(labels)}
     return with_metadata(model, description.metadata(accuracy)), draft
@@ -149,15 +149,15 @@ def index_entry(network: nn.Module, content: bytes, description: Description, re
         "trained_on": description.trained_on,
         "checkpoint": description.checkpoint,
         "license": description.license,
-        "rounding": _movement(report).as_dict() if Precision.of(metadata.fields).rounds else None,
+        "rounding": _accuracy_change(report).as_dict() if Precision.of(metadata.fields).rounds else None,
         "verified": {"date": report.conditions["date"], "checks": [check.name for check in report.checks]},
     }
 
 
-def _movement(report: Report) -> Movement:
-    """Return what the decisions gate saw of the network's and the file's answers."""
+def _accuracy_change(report: Report) -> AccuracyChange:
+    """Return how many decisions of the network and of the file differ, as the decisions check counted them."""
     (measures,) = (check.measures for check in report.checks if check.name == "decisions")
-    return Movement(measures["images"], measures["flips"], measures["lost"], measures["gained"])
+    return AccuracyChange(measures["images"], measures["flips"], measures["lost"], measures["gained"])
 
 
 def count_flops(network: nn.Module) -> int:

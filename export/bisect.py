@@ -11,7 +11,7 @@ from torch import nn
 
 from export.evidence import Floats, Pixels
 from export.layers import in_order, values_of_modules
-from export.subject import Subject
+from export.subject import VerificationContext
 from runtime import contract
 from runtime.session import open_session
 
@@ -37,19 +37,19 @@ class Departure:
         )
 
 
-def first_departure(subject: Subject, images: Pixels, noise_multiple: float) -> Departure | None:
-    """Compare every layer that can be told in the file, read as float32, with the network's, on the same pictures.
+def first_departure(context: VerificationContext, images: Pixels, noise_multiple: float) -> Departure | None:
+    """Compare every layer that could be matched in the file, read as float32, with the network's, on the same pictures.
 
     The tolerance of a layer is derived as that of the outputs is: PyTorch's own float32 error in this very place.
     """
-    exact = _results(subject.double_rounded.network, subject.double_rounded, images)
-    own = _results(subject.rounded, subject.rounded, images)
-    ran = [(name, subject.network.get_submodule(name)) for name in exact]
-    values = values_of_modules(ran, subject.network, subject.plain.graph, subject.provenance.places)
-    merged = set(subject.provenance.folded.values())  # a layer that a batch norm was folded into has no result
-    order = in_order(subject.plain.graph)
+    exact = _results(context.double_rounded.network, context.double_rounded, images)
+    own = _results(context.rounded, context.rounded, images)
+    ran = [(name, context.network.get_submodule(name)) for name in exact]
+    values = values_of_modules(ran, context.network, context.plain.graph, context.provenance.places)
+    merged = set(context.provenance.folded.values())  # a layer that a batch norm was folded into has no result
+    order = in_order(context.plain.graph)
     told = sorted((order[value], name) for name, value in values.items() if name not in merged and value in order)
-    found = _values(subject, images, [values[name] for _, name in told])
+    found = _values(context, images, [values[name] for _, name in told])
     before, error_before = None, 0.0
     for position, name in told:
         reference, value = exact[name], found[values[name]]
@@ -57,7 +57,7 @@ def first_departure(subject: Subject, images: Pixels, noise_multiple: float) -> 
         tolerance = noise_multiple * max(float(np.abs(own[name] - reference).max()), rounding)
         error = float(np.abs(value - reference).max()) if value.shape == reference.shape else float("inf")
         if not error <= tolerance:
-            node = subject.plain.graph.node[position]
+            node = context.plain.graph.node[position]
             return Departure(name, node.name or values[name], error, tolerance, before, error_before)
         before, error_before = name, error
     return None
@@ -84,12 +84,12 @@ def _results(network: nn.Module, call: Callable[..., Any], images: Pixels) -> di
     return results
 
 
-def _values(subject: Subject, images: Pixels, names: list[str]) -> dict[str, Floats]:
+def _values(context: VerificationContext, images: Pixels, names: list[str]) -> dict[str, Floats]:
     """Run the file with these inner values as outputs too."""
     model = onnx.ModelProto()
-    model.CopyFrom(subject.plain)
+    model.CopyFrom(context.plain)
     known = {output.name for output in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in known)
-    session = open_session(model.SerializeToString(), subject.device, what="the file").session
+    session = open_session(model.SerializeToString(), context.device, what="the file").session
     wanted = list(dict.fromkeys(names))
     return dict(zip(wanted, session.run(wanted, {contract.INPUT: images}), strict=True)) if wanted else {}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from export.movement import Movement
+from export.movement import AccuracyChange
 from export.precision import FULL, Precision
 from runtime.store import MODEL_FILE
 
@@ -71,7 +71,7 @@ def _tensor(spec: dict[str, Any]) -> str:
 
 def _precision(entry: dict[str, Any]) -> str:
     precision, rounding = Precision.of(entry), entry.get("rounding")
-    return f"{precision}; {Movement(**rounding)}" if rounding else str(precision)
+    return f"{precision}; {AccuracyChange(**rounding)}" if rounding else str(precision)
 
 
 def _accuracy(accuracy: dict[str, Any] | None) -> str:

@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass
 class Difference:
-    """Sentences by subject; `outputs` holds the largest difference of each, None where it could not be compared."""
+    """Sentences by part; `outputs` holds the largest difference of each, None where it could not be compared."""
 
     nodes: list[str] = field(default_factory=list)
     weights: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Engines other than onnxruntime that the gates can be asked about: "runs anywhere", measured by the same tolerances.
+"""Engines other than onnxruntime that can run the file for the checks, by the same tolerances.
 
 Each has onnxruntime's `run`, and computes on the CPU. `reference` is onnx's own definition of the operators in numpy:
 slow, so give it few pictures.

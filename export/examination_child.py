@@ -182,7 +182,7 @@ def _values(model: Any, batch: int) -> dict[str, Any]:
 
 
 def _run(content: bytes, model: Any) -> None:
-    """Open a session and run one image. What onnxruntime raises is left to the gates, which say it in their words."""
+    """Open a session and run one image. What onnxruntime raises is left to the checks, which say it in their words."""
     import numpy as np
     import onnx.helper
     import onnxruntime

@@ -9,20 +9,20 @@ import onnx
 import onnx.numpy_helper
 
 from export.evidence import Pixels
-from export.subject import Subject, run_network
+from export.subject import VerificationContext, run_network
 from runtime import contract
 
 FOLDER = "test_data_set_0"
 IMAGES = 16
 
 
-def golden_tensors(subject: Subject) -> dict[str, bytes]:
+def golden_tensors(context: VerificationContext) -> dict[str, bytes]:
     """Return the files of `test_data_set_0` by name: one input, and PyTorch's float32 outputs for it.
 
     A file that computes in float32 from weights kept as float16 answers for these weights, as the checkpoint beside it.
     """
-    images: Pixels = subject.images[:IMAGES]
-    network = subject.rounded if subject.precision.dtype == "fp32" else subject.network
+    images: Pixels = context.images[:IMAGES]
+    network = context.rounded if context.precision.dtype == "fp32" else context.network
     logits, probabilities = run_network(network, images)
     arrays: dict[str, tuple[str, np.ndarray[Any, Any]]] = {
         "input_0.pb": (contract.INPUT, images),

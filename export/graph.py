@@ -144,14 +144,14 @@ def _keep_batch_norms(network: nn.Module) -> None:
     weights were rounded. Runtimes fold by themselves when they load.
     """
 
-    def barrier(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        value = inputs[0]
+    def barrier(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        (value,) = (*inputs, *keywords.values())
         passed = torch.onnx.ops.symbolic(_BARRIER, (value,), dtype=value.dtype, shape=value.shape, version=1)
-        return (passed, *inputs[1:])
+        return (passed,), {}
 
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.register_forward_pre_hook(barrier)
+            module.register_forward_pre_hook(barrier, with_kwargs=True)
 
 
 def _drop_barriers(graph: onnx.GraphProto) -> None:
@@ -180,6 +180,7 @@ def _name_nodes(graph: onnx.GraphProto) -> None:
 def _name_weights(graph: onnx.GraphProto) -> None:
     """Give initializers the names that the checkpoint has: without the wrapper's prefix, unless a value has them."""
     taken = {info.name for info in graph.input} | {name for node in graph.node for name in node.output}
+    taken |= {tensor.name for tensor in graph.initializer if not tensor.name.startswith(f"{_WRAPPED}.")}
     plain = {tensor.name: tensor.name.removeprefix(f"{_WRAPPED}.") for tensor in graph.initializer}
     plain = {name: name if new in taken else new for name, new in plain.items()}
     for tensor in graph.initializer:

@@ -24,7 +24,7 @@ _OPERATORS: dict[type[nn.Module], tuple[str, ...]] = {
 def values_of_modules(
     ran: list[tuple[str, nn.Module]], network: nn.Module, graph: onnx.GraphProto, places: dict[str, onnx.NodeProto]
 ) -> dict[str, str]:
-    """Return the name of the value that holds each module's result, for those that can be told.
+    """Return the name of the value that holds each module's result, where it can be found.
 
     Args:
         ran: leaf modules in the order they ran.

@@ -1,4 +1,4 @@
-"""Whether rounding moved a network's accuracy: the same pictures, before and after, compared one by one."""
+"""Whether rounding changed a network's accuracy: McNemar's test on the same images, before and after."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -8,7 +8,7 @@ SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True)
-class Movement:
+class AccuracyChange:
     """Among `n` labelled pictures `flips` got another class; `lost` of these were right before, `gained` are now."""
 
     n: int

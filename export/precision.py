@@ -4,8 +4,8 @@ Three forms are written. `fp32` is the network as it was trained. `--storage fp1
 kernels and matrices as float16, with a Cast that runtimes fold when they load: half the bytes, and to the bit the
 float32 network whose kernels and matrices were rounded. `--dtype fp16` computes in float16 too, all numbers rounded.
 
-A rounded file is the image of a network, not the network: so it declares its rounding, and the gates do it again. Let W
-be the trained weights, W' the rounded ones, N the network in float64, and M the multiple of `export.gates.parity`.
+A rounded file is not the network itself: it declares its rounding, and the checks round in the same way. Let W be the
+trained weights, W' the rounded ones, N the network in float64, and M the multiple of `export.gates.parity`.
 
 1. The file, read as float32 (`export.halving.read_as_float`: its weights as they were rounded, the numbers of the
    network's code as they stand there), must be N(W') within M times the error of PyTorch's float32 with W'. That is the

@@ -5,8 +5,7 @@ again in float64. What the file holds beside them and beside the numbers of the 
 """
 
 from collections import defaultdict
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -26,7 +25,7 @@ from export.stored import (
     stored_in,
     without_bias,
 )
-from export.trace import Trace
+from export.trace import Norm, Trace
 
 # Square root, division, product and two sums round six times, each by half a unit of 2**-23 of the largest term.
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)
@@ -80,11 +79,9 @@ class _Matching:
         self.result = Provenance(unread=unread)
 
     def run(self) -> Provenance:
-        for norm, layer in self.traced.folds.items():
-            self._match_fold(norm, layer)
-        for norm, module in self.network.named_modules():
-            if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) and norm not in self.result.folded:
-                self._match_scale_and_shift(norm, module)
+        for norm in self.traced.norms:
+            if norm.layer is None or not self._match_fold(norm, norm.layer):
+                self._match_scale_and_shift(norm)
         for name, array in self.traced.tensors.items():
             if name not in self.found:
                 self._match_parameter(name, array)
@@ -126,45 +123,55 @@ class _Matching:
                     return [stored.name]
         return []
 
-    def _match_fold(self, norm: str, layer: str) -> None:
-        inner = self.network.get_submodule(layer)
-        scale, shift, limit = scale_and_shift(self.network.get_submodule(norm))
-        weight = _double(inner.weight)
-        if isinstance(inner, nn.ConvTranspose2d):  # (in, out / groups, height, width), one group behind the other
-            factor = np.repeat(scale.reshape(inner.groups, -1), inner.in_channels // inner.groups, axis=0)
-            merged = weight * factor[:, :, None, None]
+    def _match_fold(self, norm: Norm, layer: str) -> bool:
+        """Compare the file with a layer and the batch norm behind it as one layer; return whether it holds that."""
+        scale, shift, limit = self._scale_and_shift(norm)
+        weight = self._double(layer)
+        if norm.transposed:  # (in, out / groups, height, width), one group behind the other
+            factor = np.repeat(scale.reshape(norm.transposed, -1), len(weight) // norm.transposed, axis=0)
+            merged = weight * factor.reshape(*factor.shape, *[1] * (weight.ndim - 2))
         else:
             merged = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
-        bias = _double(inner.bias) * scale if inner.bias is not None else np.zeros_like(scale)
-        limit = _ROUNDING * np.abs(bias) + limit
-        held = self._close(merged, _ROUNDING * np.abs(merged), f"{layer}.weight")
+        held = self._close(merged, _ROUNDING * np.abs(merged), layer)
         if held is None:
-            return
-        added = self._close(bias + shift, limit, f"{layer}.bias", beside=held)
-        words = f"{layer} with {norm} folded in"
+            return False
+        bias = self._double(norm.layer_bias) * scale if norm.layer_bias else np.zeros_like(scale)
+        limit = _ROUNDING * np.abs(bias) + limit
+        name = layer.removesuffix(".weight")
+        added = self._close(bias + shift, limit, f"{name}.bias", beside=held)
+        words = f"{name} with {norm.name} folded in"
         if added is None and not ((np.abs(bias + shift) <= limit).all() and without_bias(held)):
             self.result.problems.insert(0, f"{words}: no tensor is the bias that goes with its weights")
-        self.result.folded[norm] = layer
+        self.result.folded[norm.name] = name
         self._note_norm(norm, words, *filter(None, (held, added)))
-        for kind in ("weight", "bias"):
-            if f"{layer}.{kind}" in self.traced.tensors:
-                self.found[f"{layer}.{kind}"] = [stored.name for stored in (held, added) if stored]
+        return True
 
-    def _match_scale_and_shift(self, norm: str, module: Any) -> None:
+    def _match_scale_and_shift(self, norm: Norm) -> None:
         """A batch norm that no layer precedes may have become a product and a sum."""
-        variance = self.traced.tensors.get(f"{norm}.running_var")
-        if variance is None or f"{norm}.running_var" in self.stored or self.by_value.get(digest(variance)):
+        if norm.variance in self.stored or self.by_value.get(digest(self.traced.tensors[norm.variance])):
             return
-        scale, shift, limit = scale_and_shift(module)
+        scale, shift, limit = self._scale_and_shift(norm)
         product, total = self._close(scale, np.abs(scale) * 1e-6, ""), self._close(shift, limit, "")
         if product is not None and total is not None:
-            self._note_norm(norm, f"{norm} as a product and a sum", product, total)
+            self._note_norm(
+                replace(norm, layer=None, layer_bias=None), f"{norm.name} as a product and a sum", product, total
+            )
 
-    def _note_norm(self, norm: str, words: str, *held: Stored) -> None:
-        for kind in ("weight", "bias", "running_mean", "running_var"):
-            if f"{norm}.{kind}" in self.traced.tensors:
-                self.found[f"{norm}.{kind}"] = [stored.name for stored in held]
+    def _scale_and_shift(self, norm: Norm) -> tuple[Array, Array, Array]:
+        """Return a batch norm as x * scale + shift, in float64, and how far float32 may end from the shift."""
+        mean = self._double(norm.mean)
+        beta = self._double(norm.bias) if norm.bias else np.zeros_like(mean)
+        scale = (self._double(norm.weight) if norm.weight else 1) / np.sqrt(self._double(norm.variance) + norm.eps)
+        return scale, beta - mean * scale, _ROUNDING * (np.abs(mean * scale) + np.abs(beta)) + np.finfo(np.float32).tiny
+
+    def _note_norm(self, norm: Norm, words: str, *held: Stored) -> None:
+        for name in (norm.weight, norm.bias, norm.mean, norm.variance, norm.layer, norm.layer_bias):
+            if name:
+                self.found[name] = [stored.name for stored in held]
         self.result.sources |= {stored.name: words for stored in held}
+
+    def _double(self, name: str) -> Array:
+        return self.traced.tensors[name].astype(np.float64)
 
     def _close(self, wanted: Array, limit: Array, name: str, beside: Stored | None = None) -> Stored | None:
         """Return the tensor that is `wanted` within `limit`, if need be transposed, and read with the one `beside`."""
@@ -185,7 +192,9 @@ class _Matching:
         for name, stored in self.stored.items():
             if name in self.result.sources:
                 continue
-            if (exact := numbers.get(digest(stored.array))) is not None:
+            if stored.readers and all(node.op_type == "Resize" for node in stored.readers):
+                self.result.sources[name] = "scales of a resize"  # the sizes show whether they are right
+            elif (exact := numbers.get(digest(stored.array))) is not None:
                 self.result.sources[name] = f"a {'constant' if exact.ndim else 'number'} of the network's code"
                 self.result.exact[name] = exact.reshape(stored.array.shape)
             else:
@@ -231,18 +240,3 @@ class _Matching:
             return ""
         nearest = min(rivals, key=lambda stored: float(np.abs(stored.array.reshape(array.shape) - array).max()))
         return f"; the nearest is {nearest.name!r}: {difference(nearest, array)}"
-
-
-def scale_and_shift(norm: Any) -> tuple[Array, Array, Array]:
-    """Return a batch norm in evaluation mode as x * scale + shift, in float64, and how far float32 may end from the
-    shift."""
-    mean, variance = _double(norm.running_mean), _double(norm.running_var)
-    gamma = _double(norm.weight) if norm.weight is not None else np.ones_like(mean)
-    beta = _double(norm.bias) if norm.bias is not None else np.zeros_like(mean)
-    scale = gamma / np.sqrt(variance + norm.eps)
-    return scale, beta - mean * scale, _ROUNDING * (np.abs(mean * scale) + np.abs(beta)) + np.finfo(np.float32).tiny
-
-
-def _double(tensor: Any) -> Array:
-    array: Array = tensor.detach().double().numpy()
-    return array

@@ -1,4 +1,4 @@
-"""What a verification found: every gate's verdict, with what was expected, found and where."""
+"""What a verification found: every check's result, with what was expected, found and where."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ from runtime.errors import FashionZooError
 
 @dataclass(frozen=True)
 class Check:
-    """One gate's verdict; `detail` is a sentence for people, `measures` the figures behind it."""
+    """One check's result; `detail` is a sentence for people, `measures` the figures behind it."""
 
     name: str
     passed: bool
@@ -51,17 +51,17 @@ class Report:
         }
 
     def require(self) -> None:
-        """Raise VerificationFailed unless every gate passed."""
+        """Raise VerificationFailed unless every check passed."""
         if not self.passed:
             raise VerificationFailed(self)
 
 
 class VerificationFailed(FashionZooError):
-    """A gate failed; `.report` has all of them."""
+    """A check failed; `.report` has all of them."""
 
     exit_code = 3
 
     def __init__(self, report: Report) -> None:
         failures = "; ".join(f"{check.name}: {check.detail}" for check in report.failures)
-        super().__init__(f"{report.model} failed {len(report.failures)} of {len(report.checks)} gates: {failures}")
+        super().__init__(f"{report.model} failed {len(report.failures)} of {len(report.checks)} checks: {failures}")
         self.report = report

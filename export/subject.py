@@ -34,14 +34,14 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What a passed check found: a sentence for people and the figures behind it."""
 
     detail: str
     measures: dict[str, Any] = field(default_factory=dict)
 
 
-class GateFailure(Exception):
+class CheckFailed(Exception):
     """A check failed: the sentence says what was expected, what was found, and where.
 
     A `fatal` one says that the file is not safe to be run, so that no later check looks at it.
@@ -58,16 +58,16 @@ def evidence(check: str) -> Callable[[Callable[[Any], T]], "functools.cached_pro
 
     def decorate(function: Callable[[Any], T]) -> "functools.cached_property[T]":
         @functools.wraps(function)
-        def charged(subject: "Subject") -> T:
-            with subject.charged_to(check):
-                return function(subject)
+        def charged(context: "VerificationContext") -> T:
+            with context.charged_to(check):
+                return function(context)
 
         return functools.cached_property(charged)
 
     return decorate
 
 
-class Subject:
+class VerificationContext:
     """A network and the file that claims to be it.
 
     Args:
@@ -110,16 +110,16 @@ class Subject:
             self.seconds[check] += elapsed - self._within
             self._within = before + elapsed
 
-    @evidence("closed world")
+    @evidence("self-contained")
     def examination(self) -> Examination:
         """What the libraries say of the file, asked in a process of its own."""
         return examine(self.content)
 
-    @evidence("closed world")
+    @evidence("self-contained")
     def model(self) -> onnx.ModelProto:
         """The file, parsed; only once the process of its own has survived that."""
         if self.examination.unsafe:
-            raise GateFailure(self.examination.unsafe, fatal=True)
+            raise CheckFailed(self.examination.unsafe, fatal=True)
         return onnx.load_from_string(self.content)
 
     @evidence("signature")
@@ -132,7 +132,7 @@ class Subject:
         """What the file declares to compute in."""
         try:
             return Precision.of(self.metadata.fields)
-        except ModelInvalid:  # the check of the signature says so
+        except ModelInvalid:  # the signature check says so
             return FULL
 
     @evidence("shapes")

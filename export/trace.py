@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy.typing as npt
@@ -45,6 +45,29 @@ class Call:
     after: Shape
 
 
+@dataclass(frozen=True)
+class Norm:
+    """A batch norm with stored statistics: the names of what it reads, None for what it does without.
+
+    Attributes:
+        layer, layer_bias: weight and bias of the convolution or linear layer whose result it alone takes.
+        transposed: the groups of this layer if it is a transposed convolution.
+    """
+
+    mean: str
+    variance: str
+    weight: str | None
+    bias: str | None
+    eps: float
+    layer: str | None = None
+    layer_bias: str | None = None
+    transposed: int | None = None
+
+    @property
+    def name(self) -> str:
+        return self.mean.removesuffix(".running_mean")
+
+
 @dataclass
 class Trace:
     """What a network's program says.
@@ -56,7 +79,7 @@ class Trace:
         tensors: parameters and buffers of floats that the network reads, by their name in the state_dict.
         unread: those that it does not read; a file may do without them.
         constants: other tensors that the code brings in; scalars: plain numbers that it computes with.
-        folds: the batch norm, by its name, that takes the result of a convolution or linear layer, by its name.
+        norms: batch norms with stored statistics.
     """
 
     calls: tuple[Call, ...] = ()
@@ -65,7 +88,7 @@ class Trace:
     unread: list[str] = field(default_factory=list)
     constants: list[Array] = field(default_factory=list)
     scalars: set[float] = field(default_factory=set)
-    folds: dict[str, str] = field(default_factory=dict)
+    norms: list[Norm] = field(default_factory=list)
 
 
 def export_program(network: nn.Module) -> ExportedProgram:
@@ -108,21 +131,29 @@ def trace(network: nn.Module) -> Trace:
         if node.op == "call_function":
             numbers = {float(value) for value in tree_iter((node.args, node.kwargs)) if type(value) in (int, float)}
             found.scalars |= numbers | {1 / number for number in numbers if number}
-    found.folds = _folds(program, names)
+    found.norms = _norms(program, names)
     return found
 
 
-def _folds(program: ExportedProgram, names: dict[str, str]) -> dict[str, str]:
-    """Return the batch norms that take the result of a layer which nothing else takes."""
-    found = {}
-    for norm in program.graph.nodes:
-        if not str(norm.target).startswith("aten.batch_norm") or norm.args[3] is None:  # it takes the batch's own mean
+def _norms(program: ExportedProgram, names: dict[str, str]) -> list[Norm]:
+    def name(value: Any) -> str | None:
+        return names.get(value.name) if isinstance(value, torch.fx.Node) else None
+
+    found = []
+    for node in program.graph.nodes:
+        if not str(node.target).startswith("aten.batch_norm"):
             continue
-        layer = norm.args[0]
+        layer, weight, bias, mean, variance, training, _, eps, *_ = node.args
+        mean, variance = name(mean), name(variance)
+        if mean is None or variance is None or training:  # it takes those of the batch
+            continue
+        norm = Norm(mean, variance, name(weight), name(bias), eps)
         if str(layer.target).startswith(("aten.conv", "aten.linear")) and len(layer.users) == 1:
-            weight, mean = names.get(layer.args[1].name), names.get(norm.args[3].name)
-            if weight and mean:
-                found[mean.rpartition(".")[0]] = weight.rpartition(".")[0]
+            kernel, shift = layer.args[1], layer.args[2] if len(layer.args) > 2 else None
+            groups = layer.args[6] if len(layer.args) > 6 else 1
+            transposed = groups if "transpose" in str(layer.target) else None
+            norm = replace(norm, layer=name(kernel), layer_bias=name(shift), transposed=transposed)
+        found.append(norm)
     return found
 
 

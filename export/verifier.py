@@ -1,5 +1,5 @@
-"""Runs the gates on a file, in order, collects every verdict and raises none: what to do with a failure is the
-caller's choice, and `Report.require` is the usual one."""
+"""Run the checks on a file, in order, and report every result. A failed check raises nothing here: that is left to
+`Report.require`."""
 
 import dataclasses
 import hashlib
@@ -16,10 +16,10 @@ from export.admission import require_float32, require_stored_weights
 from export.description import library_versions
 from export.engines import version_of
 from export.evidence import Pixels
-from export.gates import GATES
+from export.gates import CHECKS
 from export.precision import Precision
 from export.report import Check, Report
-from export.subject import ONNXRUNTIME, GateFailure, Subject
+from export.subject import ONNXRUNTIME, CheckFailed, VerificationContext
 from runtime.errors import DeviceUnavailable, UsageError
 from runtime.plain_text import shown
 
@@ -48,7 +48,7 @@ def verify(
         engine: what runs the file: onnxruntime, or on the CPU openvino, tract or reference, see `export.engines`.
 
     Returns:
-        Every gate's verdict. A file that is not a closed world, or that breaks a library, is not run here.
+        The result of every check. A file that is not self-contained, or that breaks a library, is not run here.
 
     Raises:
         DeviceUnavailable: the device asked for cannot be used.
@@ -66,18 +66,20 @@ def verify(
         if device not in ("auto", "cpu"):
             raise UsageError(f"{engine} is asked on the CPU only, not on {device}")
         device = "cpu"
-    subject = Subject(network, model, np.ascontiguousarray(images), labels, asked | (expected or {}), device, engine)
+    context = VerificationContext(
+        network, model, np.ascontiguousarray(images), labels, asked | (expected or {}), device, engine
+    )
     checks: list[Check] = []
     unsafe = ""
-    for name, gate in GATES.items():
+    for name, check in CHECKS.items():
         if unsafe:
-            checks.append(Check(name, False, f"not run, because of the failed gate {unsafe!r}", {}, 0.0))
+            checks.append(Check(name, False, f"not run, because of the failed check {unsafe!r}", {}, 0.0))
             continue
         try:
-            with subject.charged_to(name):
-                finding = gate(subject)
-            passed, detail, measures = True, finding.detail, finding.measures
-        except GateFailure as failure:
+            with context.charged_to(name):
+                result = check(context)
+            passed, detail, measures = True, result.detail, result.measures
+        except CheckFailed as failure:
             passed, detail, measures = False, str(failure), failure.measures
             unsafe = name if failure.fatal else ""
         except DeviceUnavailable:  # says nothing about the file
@@ -85,36 +87,36 @@ def verify(
         except Exception as error:  # a damaged file may break a library anywhere: that is a verdict, not a crash
             passed, detail, measures = False, f"could not be run: {' '.join(str(error).split())}", {}
         checks.append(Check(name, passed, shown(detail), measures, 0.0))
-    checks = [dataclasses.replace(check, seconds=subject.seconds[check.name]) for check in checks]
-    return Report(_model_name(subject), tuple(checks), _conditions(subject))
+    checks = [dataclasses.replace(check, seconds=context.seconds[check.name]) for check in checks]
+    return Report(_model_name(context), tuple(checks), _conditions(context))
 
 
-def _model_name(subject: Subject) -> str:
+def _model_name(context: VerificationContext) -> str:
     try:
-        return shown(subject.metadata.model)
-    except Exception:  # the signature gate has said what is wrong
+        return shown(context.metadata.model)
+    except Exception:  # the signature check has said what is wrong
         return "the file"
 
 
-def _precision(subject: Subject) -> dict[str, str] | None:
+def _precision(context: VerificationContext) -> dict[str, str] | None:
     try:
-        return subject.precision.as_dict()
+        return context.precision.as_dict()
     except Exception:  # the file cannot even be parsed
         return None
 
 
-def _conditions(subject: Subject) -> dict[str, Any]:
-    other = version_of(subject.engine) if subject.engine != ONNXRUNTIME else {}
+def _conditions(context: VerificationContext) -> dict[str, Any]:
+    other = version_of(context.engine) if context.engine != ONNXRUNTIME else {}
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "onnx_sha256": hashlib.sha256(subject.content).hexdigest(),
-        "images_sha256": hashlib.sha256(subject.images.tobytes()).hexdigest(),
-        "images": len(subject.images),
-        "engine": subject.engine,
-        "device": subject.device,
-        "precision": _precision(subject),
+        "onnx_sha256": hashlib.sha256(context.content).hexdigest(),
+        "images_sha256": hashlib.sha256(context.images.tobytes()).hexdigest(),
+        "images": len(context.images),
+        "engine": context.engine,
+        "device": context.device,
+        "precision": _precision(context),
         # Nodes by execution provider, as the session itself recorded them; {} if none was opened.
-        "providers": subject.opened.placement if "opened" in vars(subject) else {},
+        "providers": context.opened.placement if "opened" in vars(context) else {},
         "tf32": False,
         "versions": library_versions() | {"onnxruntime": onnxruntime.__version__} | other,
         "reference": f"the network in float64, PyTorch {torch.__version__}, CPU",

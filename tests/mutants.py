@@ -1,4 +1,4 @@
-"""Files that are wrong in one thing, with the gate that should say so; and files that are rewritten but right."""
+"""Files that are wrong in one thing, with the check that should say so; and files that are rewritten but right."""
 
 from collections.abc import Callable
 from typing import Any
@@ -281,15 +281,15 @@ def rounded_pixels(model: Model) -> None:
 
 MUTANTS: list[tuple[str, str, tuple[str, ...], Mutation]] = [
     # the world outside
-    ("external data", "closed world", ALL, external),
-    ("custom domain", "closed world", ALL, custom_domain),
-    ("subgraph", "closed world", ALL, graph_attribute),
-    ("function", "closed world", ("lenet",), lambda m: m.functions.add(name="f", domain="")),
-    ("a random operator", "closed world", ("lenet",), become("Sigmoid", "RandomUniformLike")),
+    ("external data", "self-contained", ALL, external),
+    ("custom domain", "self-contained", ALL, custom_domain),
+    ("subgraph", "self-contained", ALL, graph_attribute),
+    ("function", "self-contained", ("lenet",), lambda m: m.functions.add(name="f", domain="")),
+    ("a random operator", "self-contained", ("lenet",), become("Sigmoid", "RandomUniformLike")),
     ("an operator of whole numbers", "structure", ("lenet",), become("Sigmoid", "NonZero")),
     ("tensor stored twice", "structure", ALL, stored_twice),
     ("cycle", "structure", ALL, cycle),
-    ("zero stride", "closed world", ALL, attribute("Conv", strides=[0, 0])),
+    ("zero stride", "self-contained", ALL, attribute("Conv", strides=[0, 0])),
     # the form
     ("dead branch", "structure", ALL, lambda m: m.graph.node.append(onnx.helper.make_node("Relu", ["logits"], ["x"]))),
     ("unused tensor", "structure", ("lenet",), lambda m: m.graph.initializer.append(nph.from_array(np.ones(3), "x"))),
@@ -409,8 +409,8 @@ NOT_HALF = {
     "float32 declared as half-size",
 }
 MUTANTS = [
-    (name, gate, (*networks, *HALF) if "small-resnet" in networks and name not in NOT_HALF else networks, mutate)
-    for name, gate, networks, mutate in MUTANTS
+    (name, check, (*networks, *HALF) if "small-resnet" in networks and name not in NOT_HALF else networks, mutate)
+    for name, check, networks, mutate in MUTANTS
 ]
 MUTANTS += [
     ("float16 that says nothing of it", "signature", HALF, undeclared),
@@ -430,8 +430,8 @@ MUTANTS += [
 ]
 # The same for a half-size file; its first nodes are the Casts of its weights.
 MUTANTS += [
-    (f"half-size: {name}", gate, HALF_SIZE, mutate)
-    for name, gate, mutate in (
+    (f"half-size: {name}", check, HALF_SIZE, mutate)
+    for name, check, mutate in (
         ("it says nothing of it", "signature", undeclared),
         ("it says float32", "signature", metadata("storage", '"fp32"')),
         ("it says float16", "signature", lambda m: m.metadata_props.add(key="dtype", value='"fp16"')),
@@ -504,10 +504,10 @@ MUTANTS += [
     ("shape of a value that is not there", "structure", LENETS, said_of_nothing),
     ("a value said to be a list", "structure", LENETS, said_to_be_a_list),
     ("a value said to be whole numbers", "structure", LENETS, said_to_be_whole),
-    ("a quantization", "closed world", LENETS, quantized),
-    ("devices", "closed world", ("lenet",), lambda m: m.configuration.add(name="x", num_devices=2)),
-    ("an overload", "closed world", LENETS, lambda m: setattr(node(m, "Conv"), "overload", "mine")),
-    ("an attribute of a function", "closed world", LENETS, attribute_of_a_function),
+    ("a quantization", "self-contained", LENETS, quantized),
+    ("devices", "self-contained", ("lenet",), lambda m: m.configuration.add(name="x", num_devices=2)),
+    ("an overload", "self-contained", LENETS, lambda m: setattr(node(m, "Conv"), "overload", "mine")),
+    ("an attribute of a function", "self-contained", LENETS, attribute_of_a_function),
     ("a bias in float64", "signature", LENETS, double_bias),
     ("a seed that is false", "signature", ("lenet",), metadata("seed", "false")),
     ("epochs that are true", "signature", ("lenet",), metadata("epochs", "true")),

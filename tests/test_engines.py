@@ -16,7 +16,7 @@ from export import Description, verify
 from export.engines import OTHERS, EngineMissing, Reference, open_engine
 from export.graph import build_graph
 from export.precision import Precision
-from export.subject import Subject, run_network
+from export.subject import VerificationContext, run_network
 from runtime import contract
 from runtime.errors import UsageError
 from runtime.fashion_mnist import LABELS
@@ -73,12 +73,12 @@ def test_an_engine_gives_what_a_resized_residual_network_does_in_every_precision
     network = make_network("small-resnet")
     content = build_graph(network, Description(name="m", labels=LABELS, precision=precision).metadata(None))
     (tmp_path / "model.onnx").write_bytes(content)
-    subject = Subject(network, content, images, test_labels[:16], {})
+    context = VerificationContext(network, content, images, test_labels[:16], {})
     found = answers(name, tmp_path / "model.onnx", images)
 
-    for output, exact in zip(OUTPUTS, run_network(subject.double, images), strict=True):
+    for output, exact in zip(OUTPUTS, run_network(context.double, images), strict=True):
         assert found[output].dtype == np.float32
-        assert np.abs(found[output] - exact).max() <= subject.parity[output]["tolerance"], output
+        assert np.abs(found[output] - exact).max() <= context.parity[output]["tolerance"], output
 
 
 def test_the_gates_are_asked_of_another_engine_and_the_report_names_it(
@@ -98,7 +98,7 @@ def test_the_gates_are_asked_of_another_engine_and_the_report_names_it(
         verify(network, content, engine="abacus", **pictures)
 
 
-def test_an_engine_that_answers_otherwise_fails_the_gates(
+def test_an_engine_that_answers_otherwise_fails_the_checks(
     test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Reference.run

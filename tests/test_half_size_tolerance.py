@@ -57,7 +57,7 @@ def test_parity_allows_a_half_size_file_what_it_allows_any_float32_file(folder: 
         path.write_bytes(golden)
 
 
-def test_a_half_size_file_with_inferred_shapes_passes_every_gate(
+def test_a_half_size_file_with_inferred_shapes_passes_every_check(
     folder: Path, trained: Trained, pictures: dict[str, Any]
 ) -> None:
     inferred = onnx.shape_inference.infer_shapes(onnx.load(folder / "model.onnx"))

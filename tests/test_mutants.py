@@ -15,16 +15,16 @@ from export import Description
 from export.artifact import expectations
 from export.examination import Examination, read_answer
 from export.examination_child import examine
-from export.gates import GATES
+from export.gates import CHECKS
 from export.graph import build_graph
 from export.precision import Precision
-from export.subject import GateFailure, Subject
+from export.subject import CheckFailed, VerificationContext
 from runtime.fashion_mnist import LABELS
 
 IMAGES = 64
 CASES = [
-    (name, gate, network, mutate)
-    for name, gate, networks, mutate in [*MUTANTS, *NUMBER_MUTANTS]
+    (name, check, network, mutate)
+    for name, check, networks, mutate in [*MUTANTS, *NUMBER_MUTANTS]
     for network in networks
 ]
 REWRITES = [
@@ -32,7 +32,7 @@ REWRITES = [
 ]
 
 
-class InProcess(Subject):
+class InProcess(VerificationContext):
     """These files are wrong, not hostile: asking the libraries right here saves a process for each."""
 
     @functools.cached_property
@@ -48,7 +48,9 @@ def good(name: str) -> tuple[nn.Module, bytes, Description]:
     return network, build_graph(network, description.metadata(None)), description
 
 
-def subject_of(name: str, mutate: Any, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> Subject:
+def context_of(
+    name: str, mutate: Any, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]
+) -> VerificationContext:
     network, content, description = good(name)
     model = onnx.load_from_string(content)
     mutate(model)
@@ -57,45 +59,45 @@ def subject_of(name: str, mutate: Any, images: npt.NDArray[np.uint8], labels: np
     )
 
 
-def verdict(gate: str, subject: Subject) -> str | None:
-    """Return why a gate refuses the subject, None if it does not."""
+def verdict(check: str, context: VerificationContext) -> str | None:
+    """Return why a check refuses the context, None if it does not."""
     try:
-        GATES[gate](subject)
-    except GateFailure as failure:
+        CHECKS[check](context)
+    except CheckFailed as failure:
         return str(failure)
     except Exception as error:
         return f"could not be run: {error}"
     return None
 
 
-def test_there_are_sixty_mutants_and_more_and_each_gate_has_some() -> None:
+def test_there_are_sixty_mutants_and_more_and_each_check_has_some() -> None:
     assert len(CASES) >= 60
-    assert {gate for _, gate, _, _ in CASES} == set(GATES)
+    assert {check for _, check, _, _ in CASES} == set(CHECKS)
 
 
-@pytest.mark.parametrize(("name", "gate", "network", "mutate"), CASES, ids=[f"{n}-{net}" for n, _, net, _ in CASES])
-def test_a_mutant_is_caught_by_the_gate_that_should_catch_it(
-    name: str, gate: str, network: str, mutate: Any, test_images: Any, test_labels: Any
+@pytest.mark.parametrize(("name", "check", "network", "mutate"), CASES, ids=[f"{n}-{net}" for n, _, net, _ in CASES])
+def test_a_mutant_is_caught_by_the_check_that_should_catch_it(
+    name: str, check: str, network: str, mutate: Any, test_images: Any, test_labels: Any
 ) -> None:
-    assert verdict(gate, subject_of(network, mutate, test_images, test_labels))
+    assert verdict(check, context_of(network, mutate, test_images, test_labels))
 
 
 @pytest.mark.parametrize(("name", "network", "mutate"), REWRITES)
-def test_a_rewrite_that_changes_nothing_passes_every_gate(
+def test_a_rewrite_that_changes_nothing_passes_every_check(
     name: str, network: str, mutate: Any, test_images: Any, test_labels: Any
 ) -> None:
-    subject = subject_of(network, mutate, test_images, test_labels)
+    context = context_of(network, mutate, test_images, test_labels)
 
-    assert {gate: reason for gate in GATES if (reason := verdict(gate, subject))} == {}
+    assert {check: reason for check in CHECKS if (reason := verdict(check, context))} == {}
 
 
 def test_a_failed_parity_names_the_layer_at_which_it_begins(test_images: Any, test_labels: Any) -> None:
-    subject = subject_of("lenet", become("Sigmoid", "Tanh", nth=1), test_images, test_labels)
+    context = context_of("lenet", become("Sigmoid", "Tanh", nth=1), test_images, test_labels)
 
     assert "first to leave the network is node 'network.4/Sigmoid', module 'network.4'" in (
-        verdict("parity", subject) or ""
+        verdict("parity", context) or ""
     )
-    assert "its input, from network.3, is off by" in (verdict("parity", subject) or "")
+    assert "its input, from network.3, is off by" in (verdict("parity", context) or "")
 
 
 def test_it_is_named_though_nothing_in_the_file_has_its_old_name(test_images: Any, test_labels: Any) -> None:
@@ -103,7 +105,7 @@ def test_it_is_named_though_nothing_in_the_file_has_its_old_name(test_images: An
         change("Conv", 1, lambda weights: weights * 1.01, nth=1)(model)
         unname_nodes(model)
 
-    reason = verdict("parity", subject_of("lenet", mutate, test_images, test_labels)) or ""
+    reason = verdict("parity", context_of("lenet", mutate, test_images, test_labels)) or ""
 
     assert "module 'network.3'" in reason
 
@@ -112,8 +114,8 @@ def test_a_number_that_is_not_the_networks_is_listed_and_a_parameter_that_it_sta
     test_images: Any, test_labels: Any
 ) -> None:
     """A user who wonders what an editor put into a file reads it in the report; only a changed weight is a failure."""
-    rewritten = subject_of("lenet", neutral("Mul", 1.5), test_images, test_labels)
-    changed = subject_of("lenet", change("Div", 1, lambda std: std * 1.5), test_images, test_labels)
+    rewritten = context_of("lenet", neutral("Mul", 1.5), test_images, test_labels)
+    changed = context_of("lenet", change("Div", 1, lambda std: std * 1.5), test_images, test_labels)
 
-    assert GATES["weights"](rewritten).measures["unexplained"] == ["inert [], 1.5, read by node 'same'"]
+    assert CHECKS["weights"](rewritten).measures["unexplained"] == ["inert [], 1.5, read by node 'same'"]
     assert "preprocess.std" in (verdict("weights", changed) or "")

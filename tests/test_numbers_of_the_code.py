@@ -47,7 +47,7 @@ def pictures(test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uin
     return {"images": test_images[:IMAGES, None].copy(), "labels": test_labels[:IMAGES]}
 
 
-def test_a_float16_file_of_a_network_with_such_numbers_passes_every_gate(
+def test_a_float16_file_of_a_network_with_such_numbers_passes_every_check(
     network: nn.Module, content: bytes, pictures: dict[str, Any]
 ) -> None:
     report = verify(network, content, **pictures)

@@ -1,4 +1,4 @@
-"""Networks that users write, of parts that no network of the zoo has: they pass every gate, or are refused in words."""
+"""Networks that users write, of parts that the zoo has not: they pass every check, or are refused in a sentence."""
 
 import io
 import warnings
@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from export import Description, VerificationFailed, export_network, verify
-from export.gates.weights import weights as weights_gate
+from export.gates.weights import weights as weights_check
 from export.graph import NotTranslatable, build_graph
-from export.subject import GateFailure, Subject
+from export.precision import Precision
+from export.subject import CheckFailed, VerificationContext
 from runtime.contract import encode_metadata
 from runtime.errors import UsageError
 from runtime.fashion_mnist import LABELS
@@ -74,6 +75,22 @@ class NamesOfTheContract(nn.Module):
         return torch.relu(hidden * self.image) * self.logits + self.probabilities
 
 
+class NamesOfTheExporter(nn.Module):
+    """Parameters called as PyTorch's exporter calls its values, and a batch norm called by keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.dense = nn.BatchNorm1d(784), nn.Linear(392, 10)
+        for number in range(4):
+            self.register_parameter(f"val_{number}", nn.Parameter(torch.randn(10, 10)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        values: Tensor = self.dense(self.norm(input=images.float().flatten(1) / 255)[:, ::2])
+        for number in range(4):
+            values = values @ self.get_parameter(f"val_{number}")
+        return values
+
+
 class WithoutModules(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -82,6 +99,20 @@ class WithoutModules(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return F.linear(images.float().flatten(1) / self.scale, self.weight)
+
+
+class FunctionalNorm(nn.Module):
+    """A batch norm without a module of it, behind a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.dense = nn.Conv2d(1, 4, 3, 4), nn.Linear(196, 10)
+        self.register_buffer("mean", torch.randn(4))
+        self.register_buffer("variance", torch.rand(4) + 0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        values = F.batch_norm(self.convolution(images.float() / 255), self.mean, self.variance)
+        return self.dense(values.flatten(1))  # type: ignore[no-any-return]
 
 
 class OneConvolutionTwoNorms(nn.Module):
@@ -243,8 +274,10 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     ),
     "the same layer twice": SameLayerTwice,
     "names of the contract": NamesOfTheContract,
+    "names of the exporter": NamesOfTheExporter,
     "without modules": WithoutModules,
     "one convolution, two norms": OneConvolutionTwoNorms,
+    "a batch norm by function": FunctionalNorm,
     "cut": Cut,
     "more activations": activations,
     "blocks": blocks,
@@ -276,9 +309,17 @@ def made(name: str) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_of_other_parts_passes_every_gate(name: str, pictures: dict[str, Any]) -> None:
+def test_a_network_of_other_parts_passes_every_check(name: str, pictures: dict[str, Any]) -> None:
     network = made(name)
     report = verify(network, build_graph(network, DESCRIPTION.metadata(None)), **pictures)
+
+    assert report.passed, report.failures
+
+
+def test_a_half_size_file_of_a_network_that_calls_a_batch_norm_by_keyword_passes(pictures: dict[str, Any]) -> None:
+    description = Description(name="own", labels=LABELS, precision=Precision("fp32", "fp16"))
+    network = made("names of the exporter")
+    report = verify(network, build_graph(network, description.metadata(None)), **pictures)
 
     assert report.passed, report.failures
 
@@ -312,9 +353,9 @@ def test_a_fold_into_a_transposed_convolution_is_recomputed_group_by_group(pictu
     array = onnx.numpy_helper.to_array(stored)
     # The channels of the two groups, taken for each other.
     stored.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(array[:, ::-1]), stored.name))
-    subject = Subject(network, model.SerializeToString(), pictures["images"], pictures["labels"], {})
-    with pytest.raises(GateFailure, match=r"2\.(weight|bias)"):
-        weights_gate(subject)
+    context = VerificationContext(network, model.SerializeToString(), pictures["images"], pictures["labels"], {})
+    with pytest.raises(CheckFailed, match=r"2\.(weight|bias)"):
+        weights_check(context)
 
 
 def test_the_first_wrong_layer_is_named_though_activations_work_in_place(pictures: dict[str, Any]) -> None:

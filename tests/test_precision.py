@@ -17,7 +17,7 @@ from torch import nn
 
 from export import Description, export_network, verify
 from export.graph import build_graph
-from export.movement import Movement
+from export.movement import AccuracyChange
 from export.precision import Precision, precision_in
 from export.references import InHalf
 from runtime import Classifier
@@ -221,11 +221,11 @@ def test_a_network_whose_activations_are_beyond_float16_is_refused(pictures: dic
     [(0, 0, False), (3, 1, False), (5, 0, False), (6, 0, True), (0, 9, False), (20, 5, True)],
 )
 def test_accuracy_has_moved_where_mcnemars_test_says_so(lost: int, gained: int, loss: bool) -> None:
-    assert Movement(10_000, lost + gained, lost, gained).is_loss is loss
+    assert AccuracyChange(10_000, lost + gained, lost, gained).is_loss is loss
 
 
 def test_mcnemars_test_is_a_coins() -> None:
-    assert Movement(100, 10, lost=8, gained=2).p_value == pytest.approx(2 * (1 + 10 + 45) / 1024)
+    assert AccuracyChange(100, 10, lost=8, gained=2).p_value == pytest.approx(2 * (1 + 10 + 45) / 1024)
 
 
 @pytest.fixture

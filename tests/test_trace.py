@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from export import Description
 from export.gates.shapes import shapes
 from export.graph import build_graph
-from export.subject import GateFailure, Subject
+from export.subject import CheckFailed, VerificationContext
 from export.trace import trace
 from runtime.fashion_mnist import LABELS
 from zoo.models import create_model
 
 
-def subject_of(network: nn.Module, content: bytes) -> Subject:
+def context_of(network: nn.Module, content: bytes) -> VerificationContext:
     images: npt.NDArray[np.uint8] = np.zeros((2, 1, 28, 28), np.uint8)
-    return Subject(network, content, images, np.zeros(2, np.uint8), {})
+    return VerificationContext(network, content, images, np.zeros(2, np.uint8), {})
 
 
 def exported(network: nn.Module) -> bytes:
@@ -87,7 +87,7 @@ def test_the_shapes_are_those_of_real_images() -> None:
 
 def test_the_table_has_the_symbol_in_all_three_sources() -> None:
     network = create_model("lenet").eval()
-    table = shapes(subject_of(network, exported(network))).measures["table"]
+    table = shapes(context_of(network, exported(network))).measures["table"]
     row = next(row for row in table if row["module"] == "network.3")
 
     assert row["torch"] == row["formula"] == row["onnx"] == ("batch", 16, 10, 10)
@@ -104,12 +104,12 @@ def test_the_table_has_the_symbol_in_all_three_sources() -> None:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
-def test_a_network_that_freezes_or_reshapes_the_batch_fails_the_gate(
+def test_a_network_that_freezes_or_reshapes_the_batch_fails_the_check(
     network: nn.Module, reason: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     content = exported(nn.Sequential(nn.Flatten(), ToFloat(), nn.Linear(784, 10)))
-    with pytest.raises(GateFailure, match=reason):
-        shapes(subject_of(network, content))
+    with pytest.raises(CheckFailed, match=reason):
+        shapes(context_of(network, content))
 
     assert capfd.readouterr().err == ""
 
@@ -141,7 +141,7 @@ def test_it_says_what_a_network_reads() -> None:
     network.register_parameter("spare", nn.Parameter(torch.ones(3)))
     found = trace(network.eval())
 
-    assert found.folds == {"2": "1"}
+    assert [(norm.name, norm.layer, norm.layer_bias) for norm in found.norms] == [("2", "1.weight", "1.bias")]
     assert {"spare", "2.num_batches_tracked"} == set(found.unread)
     assert set(found.tensors) == set(network.state_dict()) - set(found.unread)
     assert 0.25 in found.scalars
@@ -153,8 +153,8 @@ def test_a_reshape_in_the_file_that_freezes_the_batch_is_shown_in_its_column() -
     reshape = next(node for node in model.graph.node if node.op_type == "Reshape")
     sizes = next(tensor for tensor in model.graph.initializer if tensor.name == reshape.input[1])
     sizes.CopyFrom(onnx.numpy_helper.from_array(np.array([3, 400]), sizes.name))
-    with pytest.raises(GateFailure, match=r"PyTorch gives \(batch, 400\), the file computes \(3, 400\)") as failure:
-        shapes(subject_of(network, model.SerializeToString()))
+    with pytest.raises(CheckFailed, match=r"PyTorch gives \(batch, 400\), the file computes \(3, 400\)") as failure:
+        shapes(context_of(network, model.SerializeToString()))
     row: dict[str, Any] = next(row for row in failure.value.measures["table"] if row["kind"] == "Flatten")
 
     assert (row["torch"], row["onnx"]) == (("batch", 400), (3, 400))

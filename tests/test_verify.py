@@ -1,4 +1,4 @@
-"""The gates: each one catches the break that is its own, and lets a good file through."""
+"""The checks: each one catches the break that is its own, and lets a good file through."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from torch import nn
 
 from export import Description, Report, verify
 from export.artifact import expectations
-from export.gates import GATES
+from export.gates import CHECKS
 from export.graph import build_graph
 from runtime import contract
 from runtime.fashion_mnist import LABELS
@@ -155,13 +155,13 @@ def swapped_layers(model: onnx.ModelProto) -> None:
     relu.attribute.extend(attributes)
 
 
-# Each break, and the gate that has to catch it (others may, too).
+# Each break, and the check that has to catch it (others may, too).
 BREAKS: dict[str, tuple[str, Callable[[onnx.ModelProto], None]]] = {
-    "custom domain": ("closed world", custom_domain),
-    "external data": ("closed world", external_data),
-    "subgraph": ("closed world", subgraph),
-    "function": ("closed world", function),
-    "random operator": ("closed world", random_operator),
+    "custom domain": ("self-contained", custom_domain),
+    "external data": ("self-contained", external_data),
+    "subgraph": ("self-contained", subgraph),
+    "function": ("self-contained", function),
+    "random operator": ("self-contained", random_operator),
     "dead branch": ("structure", dead_branch),
     "unused tensor": ("structure", unused_tensor),
     "doubled node name": ("structure", doubled_name),
@@ -200,28 +200,30 @@ BREAKS: dict[str, tuple[str, Callable[[onnx.ModelProto], None]]] = {
 }
 
 
-def test_a_good_export_passes_every_gate_in_order(network: nn.Module, content: bytes, pictures: dict[str, Any]) -> None:
+def test_a_good_export_passes_every_check_in_order(
+    network: nn.Module, content: bytes, pictures: dict[str, Any]
+) -> None:
     report = report_on(network, content, pictures)
 
-    assert [check.name for check in report.checks] == list(GATES)
+    assert [check.name for check in report.checks] == list(CHECKS)
     assert report.passed, report.failures
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_a_broken_file_is_caught_by_the_gate_that_should_catch_it(
+def test_a_broken_file_is_caught_by_the_check_that_should_catch_it(
     network: nn.Module, content: bytes, pictures: dict[str, Any], name: str
 ) -> None:
-    gate, mutate = BREAKS[name]
+    check, mutate = BREAKS[name]
     model = onnx.load_from_string(content)
     mutate(model)
     report = report_on(network, model.SerializeToString(), pictures)
     verdicts = {check.name: check.passed for check in report.checks}
 
-    assert verdicts[gate] is False, report.as_dict()
+    assert verdicts[check] is False, report.as_dict()
 
 
-def test_every_gate_has_a_break_that_it_catches() -> None:
-    assert {gate for gate, _ in BREAKS.values()} == set(GATES)
+def test_every_check_has_a_break_that_it_catches() -> None:
+    assert {check for check, _ in BREAKS.values()} == set(CHECKS)
 
 
 def test_another_activation_is_caught(network: nn.Module, content: bytes, pictures: dict[str, Any]) -> None:
@@ -232,16 +234,16 @@ def test_another_activation_is_caught(network: nn.Module, content: bytes, pictur
 
 
 @pytest.mark.parametrize("length", [0, 1, 10, 1000, -1])
-def test_a_truncated_file_fails_every_gate_it_reaches_and_crashes_none(
+def test_a_truncated_file_fails_every_check_it_reaches_and_crashes_none(
     network: nn.Module, content: bytes, pictures: dict[str, Any], length: int
 ) -> None:
     report = report_on(network, content[:length], pictures)
 
     assert not report.passed
-    assert len(report.checks) == len(GATES)
+    assert len(report.checks) == len(CHECKS)
 
 
-def test_a_file_that_is_no_closed_world_is_never_run(
+def test_a_file_that_is_not_self_contained_is_never_run(
     network: nn.Module, content: bytes, pictures: dict[str, Any]
 ) -> None:
     model = onnx.load_from_string(content)

@@ -31,8 +31,10 @@ def main() -> None:
         raise SystemExit(1)
     try:
         from zoo.cli import zoo
+        from zoo.memory import keep_freed_memory
     except KeyboardInterrupt:  # later ones are Click's, which ends alike
         raise SystemExit("Aborted!") from None
+    keep_freed_memory()
     try:
         zoo(prog_name="zoo")
     except SystemExit as end:

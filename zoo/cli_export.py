@@ -83,12 +83,12 @@ def export(
         return
     emit(
         f"{folder / 'model.onnx'}  {entry['bytes']:,} bytes, opset {entry['opset']}, "
-        f"test accuracy {entry['accuracy']['top1']:.4f}, {len(entry['verified']['checks'])} gates passed"
+        f"test accuracy {entry['accuracy']['top1']:.4f}, {len(entry['verified']['checks'])} checks passed"
     )
     if entry["rounding"]:
-        from export.movement import Movement
+        from export.movement import AccuracyChange
 
-        emit(f"rounded: {Movement(**entry['rounding'])}")
+        emit(f"rounded: {AccuracyChange(**entry['rounding'])}")
 
 
 def _export_layout(model: str, layout: str, output: Path, checkpoint: Path | None, as_json: bool) -> None:

@@ -47,7 +47,7 @@ def verify(
     device: str,
     as_json: bool,
 ) -> None:
-    """Prove that MODEL's ONNX file is its network: every gate is run and reported; one that fails exits with 3.
+    """Prove that MODEL's ONNX file is its network: every check is run and reported; one that fails exits with 3.
 
     \b
     Example: zoo verify lenet --onnx model.onnx --checkpoint checkpoint.safetensors
@@ -82,7 +82,7 @@ def verify(
 def print_report(report: Any) -> None:
     """Print a verification as a table."""
     emit_table(
-        ["gate", "verdict", "finding", "seconds"],
+        ["check", "verdict", "finding", "seconds"],
         [
             [check.name, "passed" if check.passed else "FAILED", check.detail, f"{check.seconds:.2f}"]
             for check in report.checks
@@ -90,4 +90,4 @@ def print_report(report: Any) -> None:
         right=["seconds"],
     )
     failed = len(report.failures)
-    emit(f"{report.model}: " + ("every gate passed" if report.passed else f"{failed} of {len(report.checks)} failed"))
+    emit(f"{report.model}: " + ("every check passed" if report.passed else f"{failed} of {len(report.checks)} failed"))

@@ -47,7 +47,7 @@ def export_layout(model: str, layout: str, folder: Path, checkpoint: Path | None
     Raises:
         UsageError: no such model, or several runs that the weights may be of.
         LayoutRefused: something the layout needs is missing, or something else is in its place.
-        VerificationFailed: a gate failed; nothing was written.
+        VerificationFailed: a check failed; nothing was written.
         CheckpointError: there are no such weights, or they are damaged.
     """
     name = canonical_name(model)
@@ -67,7 +67,7 @@ def exported(model: str, checkpoint: Path | None = None) -> StoredModel:
     Raises:
         CheckpointMissing: there are no weights here, and no file of the name either.
         CheckpointError: there are, and they are damaged; another file of the name would be another model.
-        VerificationFailed: a gate failed.
+        VerificationFailed: a check failed.
     """
     name = canonical_name(model)
     try:

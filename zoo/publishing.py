@@ -9,7 +9,7 @@ from typing import Any
 from export.artifact import CHECKPOINT_FILE, REPORT_FILE, export_network, index_entry, write_artifact
 from export.golden import FOLDER
 from export.graph import default_opset
-from export.movement import Movement
+from export.movement import AccuracyChange
 from export.precision import Precision
 from runtime import fashion_mnist
 from runtime.errors import FashionZooError, ModelNotFound, UsageError
@@ -45,7 +45,7 @@ def export_trained(
         opset: what the file states; by default the exporter's own.
 
     Raises:
-        VerificationFailed: a gate failed; nothing was written.
+        VerificationFailed: a check failed; nothing was written.
         CheckpointError: the weights are of an unfinished run, or rounded themselves.
         UsageError: there is no such dtype or storage, they do not go together, or a weight is beyond them;
             or the exporter does not write this opset.
@@ -91,7 +91,7 @@ def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
         NotPublishable: nothing was exported, this is no checkout of the repository, rounding cost accuracy, rounding
             would make the file small enough for a repository, or the repository has no room for it.
         ModelNotFound: the export has lost its file.
-        VerificationFailed: a gate failed; the repository is as it was.
+        VerificationFailed: a check failed; the repository is as it was.
     """
     name = canonical_name(model)
     weights, source = repository_weights(), user_weights()
@@ -105,9 +105,9 @@ def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
         raise ModelNotFound(f"the export of {name} in {source} has lost its file: run `zoo export {name}` again")
     folder = stored.path.parent
     rounding = exported.get("rounding")
-    if rounding and Movement(**rounding).is_loss:
+    if rounding and AccuracyChange(**rounding).is_loss:
         raise NotPublishable(
-            f"{name} loses accuracy as {Precision.of(exported)}: {Movement(**rounding)}, which chance does not "
+            f"{name} loses accuracy as {Precision.of(exported)}: {AccuracyChange(**rounding)}, which chance does not "
             "explain; publish it as fp32"
         )
     precision = Precision.of(exported)

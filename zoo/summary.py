@@ -26,7 +26,7 @@ Shape = tuple[int, ...]
 
 
 class ShapeError(FashionZooError):
-    """PyTorch and the closed formula disagree about a layer; like a failed gate, it exits with 3."""
+    """PyTorch and the closed formula disagree about a layer; like a failed check, it exits with 3."""
 
     exit_code = 3
 

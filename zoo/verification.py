@@ -57,7 +57,7 @@ def verify_stored(
 ) -> Report:
     """Verify a stored file against its weights, on the test images or the first `images` of them.
 
-    Where an index has an entry of the file and another checksum, that is a failure before the gates, which are all run.
+    Where the index has another checksum for the file, that is reported as a failed check before the others.
 
     Raises:
         DeviceUnavailable: the device cannot be used. EngineMissing: the engine is not installed.
@@ -95,7 +95,7 @@ def _exported(name: str) -> StoredModel:
 
 
 def _content(path: Path) -> bytes:
-    """Return the bytes of a file, whatever they are: to judge them is the gates' part."""
+    """Return the bytes of a file, whatever they are: the checks judge them."""
     if not path.is_file():
         raise ModelNotFound(f"there is no model file at {path}")
     if (size := path.stat().st_size) > MAX_MODEL_BYTES:

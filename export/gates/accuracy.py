@@ -1,7 +1,7 @@
-"""Gate: the accuracy that the file declares is the one that the torch-free runtime measures.
+"""Check: the accuracy that the file declares is the one that the torch-free runtime measures.
 
-Given fewer pictures than it was declared over, the gate takes them for some of those: then the declared figure need not
-be so, but must be possible.
+Given fewer images than it was declared over, the check takes them for some of those: then the declared figure must be
+possible.
 
 An app names an answer by the file's labels. So where the network's labels are known, answers are compared by name.
 """
@@ -11,56 +11,56 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.subject import Finding, GateFailure, Subject
+from export.subject import CheckFailed, CheckResult, VerificationContext
 from runtime.errors import UsageError
 from runtime.labels import class_indices
 
 _ROUNDING = 1e-9  # of a quotient, as whoever wrote the file printed it
 
 
-def accuracy(subject: Subject) -> Finding:
-    declared = subject.metadata.fields["accuracy"]
+def accuracy(context: VerificationContext) -> CheckResult:
+    declared = context.metadata.fields["accuracy"]
     if declared is None:
-        return Finding("the file declares no accuracy")
+        return CheckResult("the file declares no accuracy")
     if problem := _malformed(declared):
-        raise GateFailure(problem)
+        raise CheckFailed(problem)
     total, claimed = declared["n"], declared["correct"]
-    correct = int((subject.graph_logits.argmax(1) == _true_classes(subject)).sum())
-    count = len(subject.labels)
+    correct = int((context.graph_logits.argmax(1) == _true_classes(context)).sum())
+    count = len(context.labels)
     measures = {"n": count, "correct": correct}
     if count > total:
-        raise GateFailure(
+        raise CheckFailed(
             f"the file declares its accuracy over {total:,} images, and {count:,} were given: verify it on those it "
             "was measured on, or export it again with these",
             measures,
         )
     if count == total and claimed != correct:
-        raise GateFailure(f"the file declares {claimed} of {total} right, but the runtime counts {correct}", measures)
+        raise CheckFailed(f"the file declares {claimed} of {total} right, but the runtime counts {correct}", measures)
     if correct > claimed or count - correct > total - claimed:
-        raise GateFailure(
+        raise CheckFailed(
             f"the file declares {claimed} of {total} right, which cannot be: of the {count} images given, which "
             f"should be among them, {correct} are right and {count - correct} wrong",
             measures,
         )
     if count < total:
-        return Finding(
+        return CheckResult(
             f"{correct / count:.4f} on the {count:,} images given; the declared {declared['top1']:.4f} is over "
             f"{total:,}: possible, but not measured here",
             measures,
         )
-    return Finding(f"{correct:,} of {count:,} right: {correct / count:.4f}, as declared", measures)
+    return CheckResult(f"{correct:,} of {count:,} right: {correct / count:.4f}, as declared", measures)
 
 
-def _true_classes(subject: Subject) -> npt.NDArray[Any]:
-    """Return the class of each picture as an index into the file's labels; `subject.labels` are the network's."""
-    names = subject.expected.get("labels")
+def _true_classes(context: VerificationContext) -> npt.NDArray[Any]:
+    """Return the class of each picture as an index into the file's labels; `context.labels` are the network's."""
+    names = context.expected.get("labels")
     if names is None:
-        return np.asarray(subject.labels)
+        return np.asarray(context.labels)
     try:
-        places = class_indices(names, subject.metadata.labels, data="the network", model="the file")
+        places = class_indices(names, context.metadata.labels, data="the network", model="the file")
     except UsageError as error:
-        raise GateFailure(str(error)) from error
-    return np.asarray(places[subject.labels])
+        raise CheckFailed(str(error)) from error
+    return np.asarray(places[context.labels])
 
 
 def _malformed(declared: Any) -> str | None:

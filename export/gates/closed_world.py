@@ -6,15 +6,15 @@ outside, custom operators, functions, control flow, randomness. Who serves netwo
 a proxy or a sandbox around the whole service.
 """
 
-from export.subject import Finding, GateFailure, Subject
+from export.subject import CheckFailed, CheckResult, VerificationContext
 
 
-def closed_world(subject: Subject) -> Finding:
-    if reason := subject.examination.unsafe:
-        raise GateFailure(reason, fatal=True)
-    graph = subject.model.graph
-    return Finding(
+def self_contained(context: VerificationContext) -> CheckResult:
+    if reason := context.examination.unsafe:
+        raise CheckFailed(reason, fatal=True)
+    graph = context.model.graph
+    return CheckResult(
         f"{len(graph.node)} nodes of {len({node.op_type for node in graph.node})} operators, "
-        f"{len(graph.initializer)} tensors, all inside {len(subject.content):,} bytes",
-        {"nodes": len(graph.node), "bytes": len(subject.content)},
+        f"{len(graph.initializer)} tensors, all inside {len(context.content):,} bytes",
+        {"nodes": len(graph.node), "bytes": len(context.content)},
     )

@@ -1,16 +1,16 @@
-"""Gate: the graph calls every image what the network calls it."""
+"""Check: the graph calls every image what the network calls it."""
 
 import numpy as np
 
-from export.subject import Finding, GateFailure, Subject
+from export.subject import CheckFailed, CheckResult, VerificationContext
 from runtime import contract
 
 LISTED = 20
 
 
-def decisions(subject: Subject) -> Finding:
-    ours, theirs = subject.network_logits, subject.graph_logits
-    tolerance = subject.parity[contract.LOGITS]["tolerance_on_real_images"]
+def decisions(context: VerificationContext) -> CheckResult:
+    ours, theirs = context.network_logits, context.graph_logits
+    tolerance = context.parity[contract.LOGITS]["tolerance_on_real_images"]
     expected, found = ours.argmax(1), theirs.argmax(1)
     flips = [
         {
@@ -26,18 +26,18 @@ def decisions(subject: Subject) -> Finding:
     measures = {
         "images": len(expected),
         "flips": len(flips),
-        "lost": int(((expected == subject.labels) & (found != subject.labels)).sum()),
-        "gained": int(((expected != subject.labels) & (found == subject.labels)).sum()),
+        "lost": int(((expected == context.labels) & (found != context.labels)).sum()),
+        "gained": int(((expected != context.labels) & (found == context.labels)).sum()),
         "tolerance": 2 * tolerance,
         "listed": flips[:LISTED],
     }
     if wrong:
         first = wrong[0]
-        raise GateFailure(
+        raise CheckFailed(
             f"{len(wrong)} of {len(expected)} decisions differ beyond tolerance; the first is image {first['image']}: "
             f"class {first['network']} in the network, {first['graph']} in the graph, margin {first['margin']:.3g}",
             measures,
         )
     widest = max((flip["margin"] for flip in flips), default=0.0)
     words = f", by margins up to {widest:.2g}; {2 * tolerance:.2g} is allowed" if flips else ""
-    return Finding(f"{len(flips)} of {len(expected):,} decisions differ{words}", measures)
+    return CheckResult(f"{len(flips)} of {len(expected):,} decisions differ{words}", measures)

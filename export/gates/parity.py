@@ -1,4 +1,4 @@
-"""Gate: the graph's numbers are the network's, within a measured tolerance, see `export.evidence`.
+"""Check: the graph's numbers are the network's, within a measured tolerance, see `export.evidence`.
 
 A file that declares float16 is asked twice: read as float32 it must be the network with rounded weights as exactly as
 any other file, and as it is it must be within the multiple of what the same rounding costs PyTorch; `export.precision`
@@ -11,32 +11,32 @@ import numpy as np
 
 from export.bisect import first_departure
 from export.evidence import NOISE_MULTIPLE, OUTPUTS
-from export.subject import Finding, GateFailure, Subject
+from export.subject import CheckFailed, CheckResult, VerificationContext
 from runtime import contract
 from runtime.parity import READ_AS_FLOAT
 
 
-def parity(subject: Subject) -> Finding:
-    found = subject.parity
+def parity(context: VerificationContext) -> CheckResult:
+    found = context.parity
     plain = found.get(READ_AS_FLOAT, {})
     for output, row in plain.items():
         if not row["max_abs_diff"] <= row["tolerance"]:
-            raise GateFailure(
+            raise CheckFailed(
                 f"read as float32, {output} differ from the float64 network with rounded weights by up to "
-                f"{_excess(row)}{_where(subject, row['worst_image'])}",
+                f"{_excess(row)}{_where(context, row['worst_image'])}",
                 found,
             )
     for output in OUTPUTS:
         row = found[output]
         if not np.isfinite(row["noise_floor"]):
-            remedy = "export it as fp32" if subject.precision.rounds else "a weight is not finite, or a sum overflows"
-            raise GateFailure(f"{output} are beyond {subject.precision} already in PyTorch: {remedy}", found)
+            remedy = "export it as fp32" if context.precision.rounds else "a weight is not finite, or a sum overflows"
+            raise CheckFailed(f"{output} are beyond {context.precision} already in PyTorch: {remedy}", found)
         if not row["max_abs_diff"] <= row["tolerance"]:
-            where = "; read as float32 they are right" if plain else _where(subject, row["worst_image"])
-            raise GateFailure(f"{output} differ from the float64 network by up to {_excess(row)}{where}", found)
+            where = "; read as float32 they are right" if plain else _where(context, row["worst_image"])
+            raise CheckFailed(f"{output} differ from the float64 network by up to {_excess(row)}{where}", found)
     row = found[contract.LOGITS]
     told = f"; read as float32 within {plain[contract.LOGITS]['max_abs_diff']:.2g}" if plain else ""
-    return Finding(
+    return CheckResult(
         f"logits within {row['max_abs_diff']:.2g} of the float64 network on {row['images']} images{told}; "
         f"{row['floor_of']} is {row['noise_floor']:.2g}, allowed is {NOISE_MULTIPLE} x that",
         found,
@@ -50,11 +50,13 @@ def _excess(row: dict[str, Any]) -> str:
     )
 
 
-def _where(subject: Subject, worst: int) -> str:
+def _where(context: VerificationContext, worst: int) -> str:
     """Say at which layer it begins, on the picture that shows it best and a few more."""
-    images = np.concatenate(list(subject.parity_inputs.values()))[[worst, 0, 1, -1]]
+    images = np.concatenate(list(context.parity_inputs.values()))[[worst, 0, 1, -1]]
     try:
-        departure = first_departure(subject, images, NOISE_MULTIPLE)
+        departure = first_departure(context, images, NOISE_MULTIPLE)
     except Exception as error:  # the verdict stands without it
         return f"; where it begins could not be found: {' '.join(str(error).split())}"
-    return f"; {departure}" if departure else "; every layer that can be told in the file is within its own tolerance"
+    return (
+        f"; {departure}" if departure else "; every layer that could be matched in the file is within its own tolerance"
+    )

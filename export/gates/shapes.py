@@ -1,5 +1,5 @@
-"""Gate: layer by layer, the shape in the file is the shape in PyTorch, and the closed formula's where there is one; and
-`batch` stands at the front of each, for whatever number of images."""
+"""Check: layer by layer, the shape in the file is that in PyTorch, and that of the closed formula where there is one;
+`batch` stands at the front of each, for any number of images."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from export.layers import values_of_modules
-from export.subject import Finding, GateFailure, Subject
+from export.subject import CheckFailed, CheckResult, VerificationContext
 from export.trace import Call, Shape, Trace
 from runtime import contract
 
@@ -18,7 +18,7 @@ _KEEPS_SHAPE = (nn.ReLU, nn.Sigmoid, nn.Tanh, nn.Dropout, nn.BatchNorm2d, nn.Lea
 @dataclass(frozen=True)
 class LayerShape:
     """One layer's output, `batch` for the symbol: by PyTorch, by the closed formula (None where there is none), by the
-    file (None where no node of the file can be told to be this layer); `value` is its name in the file."""
+    file (None where no node of the file could be matched with it); `value` is its name in the file."""
 
     module: str
     kind: str
@@ -28,45 +28,45 @@ class LayerShape:
     value: str | None
 
 
-def shapes(subject: Subject) -> Finding:
-    traced = subject.trace
+def shapes(context: VerificationContext) -> CheckResult:
+    traced = context.trace
     if problem := _batch_problem(traced):
-        raise GateFailure(problem, {"calls": [[c.name, c.before, c.after] for c in traced.calls]})
-    rows = layer_shapes(subject)
-    folded = subject.provenance.folded
+        raise CheckFailed(problem, {"calls": [[c.name, c.before, c.after] for c in traced.calls]})
+    rows = layer_shapes(context)
+    folded = context.provenance.folded
     measures = {"table": [asdict(row) for row in rows], "folded": folded}
     for row in rows:
         if row.formula is not None and row.formula != row.torch:
-            raise GateFailure(
+            raise CheckFailed(
                 f"{row.module} ({row.kind}): PyTorch gives {shown(row.torch)}, the closed formula {shown(row.formula)}",
                 measures,
             )
         if row.onnx is not None and _contradicts(row.onnx, row.torch):
-            raise GateFailure(
+            raise CheckFailed(
                 f"{row.module} ({row.kind}): PyTorch gives {shown(row.torch)}, the file computes {shown(row.onnx)} in "
                 f"{row.value!r}",
                 measures,
             )
     matched = [row for row in rows if row.onnx is not None]
     if not matched:
-        raise GateFailure("no value of the file can be told to be a layer's result, so none is compared", measures)
+        raise CheckFailed("no value of the file could be matched with a layer's result, so none is compared", measures)
     merged = [row.module for row in rows if row.onnx is None]
     words = f"; folded: {', '.join(f'{norm} into {layer}' for norm, layer in folded.items())}" if folded else ""
-    words += f"; not told apart in the file: {', '.join(merged)}" if merged else ""
-    return Finding(
+    words += f"; not matched in the file: {', '.join(merged)}" if merged else ""
+    return CheckResult(
         f"{len(matched)} of {len(rows)} layers have the same shape in PyTorch and in the file, "
         f"{sum(row.formula is not None for row in rows)} also by formula, for any batch{words}",
         {"layers": len(rows), "matched": len(matched), "merged": merged} | measures,
     )
 
 
-def layer_shapes(subject: Subject) -> list[LayerShape]:
+def layer_shapes(context: VerificationContext) -> list[LayerShape]:
     """Return every leaf module of the network in the order it ran, its shape from three sources side by side."""
-    calls = subject.trace.calls
+    calls = context.trace.calls
     ran = [(call.name, call.module) for call in calls]
-    values = values_of_modules(ran, subject.network, subject.model.graph, subject.provenance.places)
+    values = values_of_modules(ran, context.network, context.model.graph, context.provenance.places)
     values[""] = contract.LOGITS
-    in_file = subject.examination.shapes
+    in_file = context.examination.shapes
     rows = []
     for call in calls:
         value = values.get(call.name)

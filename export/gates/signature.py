@@ -1,4 +1,4 @@
-"""Gate: inputs, outputs and metadata are those of the contract, and say what is known to be true."""
+"""Check: inputs, outputs and metadata are those of the contract, and say what is known to be true."""
 
 from collections import Counter
 from typing import Any
@@ -7,7 +7,7 @@ import onnx
 import onnx.helper
 
 from export.precision import other_float, precision_in
-from export.subject import Finding, GateFailure, Subject
+from export.subject import CheckFailed, CheckResult, VerificationContext
 from runtime import contract
 from runtime.contract import TensorSpec
 from runtime.errors import ModelInvalid
@@ -16,27 +16,27 @@ from runtime.plain_text import is_name
 _DATATYPES: dict[int, str] = {onnx.TensorProto.UINT8: "UINT8", onnx.TensorProto.FLOAT: "FP32"}
 
 
-def signature(subject: Subject) -> Finding:
-    graph = subject.model.graph
+def signature(context: VerificationContext) -> CheckResult:
+    graph = context.model.graph
     try:
-        metadata = subject.metadata
+        metadata = context.metadata
         contract.check_signature(_specs(graph.input), _specs(graph.output), len(metadata.labels), "the file")
     except ModelInvalid as error:
-        raise GateFailure(str(error)) from error
-    if twice := [key for key, count in Counter(prop.key for prop in subject.model.metadata_props).items() if count > 1]:
-        raise GateFailure(f"the metadata {twice[0]!r} stands twice: readers may disagree on which counts")
-    if problem := other_float(subject.model, subject.examination.types) or _unlikely(metadata.fields):
-        raise GateFailure(problem)
-    declared, real = subject.precision, precision_in(subject.model, subject.examination.types)
+        raise CheckFailed(str(error)) from error
+    if twice := [key for key, count in Counter(prop.key for prop in context.model.metadata_props).items() if count > 1]:
+        raise CheckFailed(f"the metadata {twice[0]!r} stands twice: readers may disagree on which counts")
+    if problem := other_float(context.model, context.examination.types) or _unlikely(metadata.fields):
+        raise CheckFailed(problem)
+    declared, real = context.precision, precision_in(context.model, context.examination.types)
     if declared != real:
-        raise GateFailure(f"the metadata declares {declared}, but the graph is {real}")
-    for field, expected in subject.expected.items():
+        raise CheckFailed(f"the metadata declares {declared}, but the graph is {real}")
+    for field, expected in context.expected.items():
         found = metadata.fields.get(field)
         if not contract.is_same_json(found, expected):
-            raise GateFailure(f"the metadata {field!r} should be {expected!r}, but is {found!r}")
+            raise CheckFailed(f"the metadata {field!r} should be {expected!r}, but is {found!r}")
     inputs = "; ".join(map(str, _specs(graph.input)))
     outputs = "; ".join(map(str, _specs(graph.output)))
-    return Finding(f"{inputs} -> {outputs}; {len(metadata.fields)} metadata fields")
+    return CheckResult(f"{inputs} -> {outputs}; {len(metadata.fields)} metadata fields")
 
 
 def _unlikely(fields: dict[str, Any]) -> str | None:

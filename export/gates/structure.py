@@ -1,36 +1,36 @@
-"""Gate: the file is valid ONNX, fully typed, with nothing left over, and what it says of its shapes is so."""
+"""Check: the file is valid ONNX, fully typed, with nothing left over, and what it says of its shapes is so."""
 
 from typing import Any
 
 import onnx
 import onnx.numpy_helper
 
-from export.subject import Finding, GateFailure, Subject
+from export.subject import CheckFailed, CheckResult, VerificationContext
 
 OPSETS, IR_VERSIONS = range(13, 24), range(7, 12)
 
 
-def structure(subject: Subject) -> Finding:
-    model = subject.model
-    examination = subject.examination
+def structure(context: VerificationContext) -> CheckResult:
+    model = context.model
+    examination = context.examination
     if examination.problem and not examination.shapes:
-        raise GateFailure(f"onnx refuses the file: {examination.problem}", fatal=True)
+        raise CheckFailed(f"onnx refuses the file: {examination.problem}", fatal=True)
     opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     if len(opsets) != 1:
-        raise GateFailure(f"the file should import one opset of ai.onnx, but imports {opsets}: readers may disagree")
+        raise CheckFailed(f"the file should import one opset of ai.onnx, but imports {opsets}: readers may disagree")
     (opset,) = opsets
     if opset not in OPSETS:
-        raise GateFailure(f"the opset should be from {OPSETS.start} to {OPSETS.stop - 1}, but is {opset}")
+        raise CheckFailed(f"the opset should be from {OPSETS.start} to {OPSETS.stop - 1}, but is {opset}")
     if model.ir_version not in IR_VERSIONS:
-        raise GateFailure(
+        raise CheckFailed(
             f"the IR version should be from {IR_VERSIONS.start} to {IR_VERSIONS.stop - 1}, but is {model.ir_version}"
         )
-    for problem in (_name_problem(model.graph), _random(model.graph), _leftover(model.graph), _stale_shape(subject)):
+    for problem in (_name_problem(model.graph), _random(model.graph), _leftover(model.graph), _stale_shape(context)):
         if problem:
-            raise GateFailure(problem)
+            raise CheckFailed(problem)
     if examination.problem:
-        raise GateFailure(f"onnx refuses the file: {examination.problem}")
-    return Finding(
+        raise CheckFailed(f"onnx refuses the file: {examination.problem}")
+    return CheckResult(
         f"valid ONNX, opset {opset}, IR version {model.ir_version}", {"opset": opset, "ir": model.ir_version}
     )
 
@@ -45,7 +45,7 @@ def _name_problem(graph: onnx.GraphProto) -> str | None:
 
 
 def _random(graph: onnx.GraphProto) -> str | None:
-    """A Dropout may be told to drop; onnxruntime removes it nevertheless, other engines need not."""
+    """A Dropout may be in training mode; onnxruntime removes it nevertheless, other engines need not."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     constants |= {node.output[0]: a.t for node in graph.node if node.op_type == "Constant" for a in node.attribute}
     for node in graph.node:
@@ -66,9 +66,9 @@ def _leftover(graph: onnx.GraphProto) -> str | None:
     return None
 
 
-def _stale_shape(subject: Subject) -> str | None:
+def _stale_shape(context: VerificationContext) -> str | None:
     """Compare the stored types and shapes with those that follow from the inputs and the weights."""
-    graph, examination = subject.model.graph, subject.examination
+    graph, examination = context.model.graph, context.examination
     shapes: dict[str, Any] = examination.shapes | {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     types = examination.types | {tensor.name: tensor.data_type for tensor in graph.initializer}
     known = shapes.keys() | {name for node in graph.node for name in node.output}
@@ -92,5 +92,5 @@ def _stale_shape(subject: Subject) -> str | None:
 
 def _contradicts(told: int | str, real: int | str) -> bool:
     """Whether a stored size is not the one that is computed; 0 is one that is not known. Which symbol stands for a size
-    that grows with the batch is for the gate of the batch."""
+    that grows with the batch is for the batch check."""
     return bool(told and real) and told != real and not (isinstance(told, str) and isinstance(real, str))
