@@ -8,11 +8,12 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep the memory that tensors free, up to a gigabyte; elsewhere, do nothing.
+    """Have glibc keep the memory that tensors free, up to two gigabytes; elsewhere, do nothing.
 
     By default it hands larger pieces back to the system, and the next step pays for fresh pages: 2,000 page faults a
-    step of LeNet with batches of 128, up to a quarter of the time. The setting is the process's, so it is for a program
-    that trains, not for a library to make.
+    step of LeNet with batches of 128, up to a quarter of the time, and 578,000 of VGG-11 at 224 pixels, whose single
+    tensors have hundreds of megabytes, two fifths of it. The setting is the process's, so it is for a program that
+    trains, not for a library to make.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -20,5 +21,6 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library
         return
-    for parameter, value in ((M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 1 << 30), (M_TOP_PAD, 64 << 20)):
+    largest = (1 << 31) - 1  # `mallopt` takes an int
+    for parameter, value in ((M_MMAP_THRESHOLD, largest), (M_TRIM_THRESHOLD, largest), (M_TOP_PAD, 64 << 20)):
         mallopt(parameter, value)
