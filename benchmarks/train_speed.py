@@ -27,6 +27,7 @@ import conditions
 from runtime.bench import same_package
 from runtime.errors import DeviceUnavailable
 from zoo.device import choose_device
+from zoo.settings import default_precision
 
 HERE = Path(__file__).parent
 
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=60_000, help="images of an epoch")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], help="of the zoo's side; by default `zoo train`'s")
     parser.add_argument("--output", type=Path, default=conditions.RESULTS, help="folder of the result")
     arguments = parser.parse_args()
     try:
@@ -55,14 +57,15 @@ def main() -> None:
     pipeline = ["--model", arguments.model, "--images", str(arguments.images), *same]
     if device.type == "cuda":
         pipeline += ["--epochs", "3"]
+    precision = ["--precision", arguments.precision] if arguments.precision else []
     rows = []
     for _ in range(arguments.rounds):
         d2l = last_json([str(HERE / "d2l_pipeline.py"), *pipeline])
         if device.type == "cuda" or arguments.images < 60_000:
-            zoo = last_json([str(HERE / "zoo_pipeline.py"), *pipeline])
+            zoo = last_json([str(HERE / "zoo_pipeline.py"), *pipeline, *precision])
         else:
             with tempfile.TemporaryDirectory() as folder:
-                options = ["--recipe", "d2l", "--epochs", "2", "-o", folder, "--json", *same]
+                options = ["--recipe", "d2l", "--epochs", "2", "-o", folder, "--json", *same, *precision]
                 zoo = last_json(["-m", "zoo", "train", arguments.model, *options])["images_per_second"]
         rows.append({"d2l": round(d2l, 1), "zoo": round(zoo, 1), "ratio": round(zoo / d2l, 3)})
         print(rows[-1], flush=True)
@@ -74,6 +77,7 @@ def main() -> None:
             "baseline": "torchvision FashionMNIST, ToTensor, DataLoader with 4 workers, eager SGD, batch 128",
             "model": arguments.model,
             "images": arguments.images,
+            "precision": arguments.precision or default_precision(arguments.model, device),
             "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
             "rounds": rows,
             "median_ratio": ratio,

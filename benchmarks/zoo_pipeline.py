@@ -12,6 +12,7 @@ import torch
 
 from zoo.data import load_split
 from zoo.device import choose_device, settle_arithmetic
+from zoo.memory import keep_freed_memory
 from zoo.models import create_model
 from zoo.recipes import recipe_for
 from zoo.settings import settle
@@ -24,10 +25,12 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--images", type=int, default=60_000, help="images of an epoch")
     parser.add_argument("--epochs", type=int, default=1, help="the last one is measured, the others warm up")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], help="by default what `zoo train` would take")
     arguments = parser.parse_args()
+    keep_freed_memory()
     device = choose_device(arguments.device)
     settle_arithmetic(device)
-    settings = settle(arguments.model, None, "d2l", {"epochs": arguments.epochs}, 0, False, device=device)
+    settings = settle(arguments.model, None, "d2l", {"epochs": arguments.epochs}, 0, False, arguments.precision, device)
     torch.manual_seed(settings.seed)
     trainer = Trainer(
         create_model(arguments.model, normalize=recipe_for(arguments.model, "d2l").normalize),
