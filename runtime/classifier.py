@@ -20,7 +20,7 @@ from runtime.images import Fit, Invert
 from runtime.live import LiveSession
 from runtime.prediction import Prediction
 from runtime.signature import checked_metadata
-from runtime.streaming import answers
+from runtime.streaming import predictions
 from runtime.tuning import Tuning
 
 DEFAULT_BATCH_SIZE = 256
@@ -198,8 +198,8 @@ class Classifier:
     ) -> Iterator[Prediction | ImageError]:
         """Classify pictures as they come, in order.
 
-        Where it gains, threads decode the next batch while the session runs this one: see `runtime.overlap`. At most
-        two batches are held; threads of a stream that is closed early may go on reading a few sources for a moment.
+        Threads decode the next batch while the session runs this one. At most two batches are held; threads of a stream
+        that is closed early may go on reading a few sources for a moment.
         With `return_errors`, a picture that cannot be read yields its ImageError in place of a prediction. Where
         `sources` itself raises, the pictures before are answered first.
 
@@ -215,7 +215,7 @@ class Classifier:
         except TypeError:
             found = type(sources).__name__
             raise UsageError(f"expected several pictures, found one {found}; use predict, or a list") from None
-        return answers(
+        return predictions(
             waiting,
             lambda pixels: self._run([contract.PROBABILITIES], pixels, batch_size)[0],
             self.labels,
@@ -225,7 +225,6 @@ class Classifier:
             fit=fit,
             return_errors=return_errors,
             decoders=self._live.decoders,
-            spare=self._live.spare,
         )
 
     def _run(self, outputs: list[str], pixels: npt.NDArray[np.uint8], batch_size: int) -> list[npt.NDArray[np.float32]]:

@@ -14,7 +14,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, BinaryIO, TypeAlias
 
@@ -24,18 +23,9 @@ from PIL import Image
 
 from runtime.errors import ImageError
 from runtime.measured import MeteredFile, check_scans, check_tiles
-from runtime.plain_png import plain_grey_png
 from runtime.plain_text import quoted
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A whole file that has been read, and what messages call it."""
-
-    data: bytes
-    name: str
 
 
 MAX_PIXELS = 2**26  # 8192 x 8192: at most 256 MiB decoded
@@ -68,24 +58,7 @@ TURNS = {
 _warnings_lock = threading.Lock()
 
 
-def read(source: Source | File) -> File | Image.Image | NDArray[Any]:
-    """Return a file whole, wherever it is, and what is a picture already as it is.
-
-    Raises:
-        ImageError: there is no such file, or it cannot be read.
-    """
-    if isinstance(source, File | Image.Image | np.ndarray):
-        return source
-    name = _name(source)
-    try:
-        return File(_whole_file(source, name), name)
-    except ImageError:
-        raise
-    except Exception as error:
-        raise _image_error(error, name) from error
-
-
-def decode_grey(source: Source | File, max_pixels: int | None = None) -> tuple[Image.Image, str]:
+def decode_grey(source: Source, max_pixels: int | None = None) -> tuple[Image.Image, str]:
     """Return the source as a Pillow picture of mode L, upright, and what messages call it.
 
     Args:
@@ -95,15 +68,12 @@ def decode_grey(source: Source | File, max_pixels: int | None = None) -> tuple[I
     Raises:
         ImageError: it cannot be read; every kind but `size`.
     """
-    held, limit = read(source), max_pixels or MAX_PIXELS
-    name = held.name if isinstance(held, File) else _name(held)
+    name, limit = _name(source), max_pixels or MAX_PIXELS
     try:
-        if isinstance(held, File):
-            if plain := plain_grey_png(held.data, limit):
-                return plain, name  # without all that is ready for what may be wrong with others
-            picture = _decoded(held.data, name, limit)
+        if isinstance(source, Image.Image | np.ndarray):
+            picture = _in_memory(source, name, limit)
         else:
-            picture = _in_memory(held, name, limit)
+            picture = _decoded(_whole_file(source, name), name, limit)
         return _upright(_grey(picture, name), picture.info.get("exif")), name
     except ImageError:
         raise

@@ -33,7 +33,6 @@ class LiveSession:
         device, placement, reason, tuning, notice: as in `runtime.session.OpenSession`.
         bound: what to run on a GPU in place of the session, once `bind` was called; None on the CPU.
         decoders: how many threads may decode pictures for it.
-        spare: whether the session leaves one of as many cores alone while it runs.
     """
 
     def __init__(
@@ -61,7 +60,6 @@ class LiveSession:
         self.notice = opened.notice
         self.bound: BoundSession | None = None
         self.decoders = available_cpus()
-        self.spare = self.device.kind != "cpu" or (threads or self.decoders) < self.decoders
         self._closed = False
         _open_sessions.add(self)
 

@@ -1,4 +1,4 @@
-"""Pictures of one batch: prepared one by one, decoded together, each answered as if it were alone."""
+"""Pictures and tensors of one batch: each is answered as if it were alone."""
 
 import io
 import json
@@ -57,26 +57,21 @@ def test_each_of_a_batch_of_every_kind_is_answered_as_if_alone(
         test_images[:3, None], [WantedOutput(LOGITS, False, 0)], None, "lenet", plain[0].labels, lambda: False
     )
 
-    for one in pictures:
-        one.prepare()
-    assert [one._plain is not None for one in pictures] == [one not in others for one in pictures]
     first, *answers = model._run([tensors, *pictures])
 
     assert isinstance(first, Reply)
     assert json.loads(first.body)["outputs"][0]["shape"] == [3, 10]
     alone = model.classifier.logits(np.stack([pixels.array for pixels in expected])[:, None]).argmax(axis=1)
-    for one, answer, pixels, index in zip(pictures, answers, expected, alone.tolist(), strict=True):
+    for answer, pixels, index in zip(answers, expected, alone.tolist(), strict=True):
         assert isinstance(answer, Reply)
         document = json.loads(answer.body)
         assert document["pixels"] == pixels.array.tolist()
         assert (document["inverted"], document["index"]) == (pixels.inverted, index)
-        assert one._plain is None
 
 
 def test_a_single_picture_is_answered_too(model: ServedModel, test_images: npt.NDArray[np.uint8]) -> None:
     for image in (test_images[0], 255 - test_images[1]):
         one = job(png(image))
-        one.prepare()
         (answer,) = model._run([one])
 
         assert isinstance(answer, Reply)
@@ -86,5 +81,4 @@ def test_a_single_picture_is_answered_too(model: ServedModel, test_images: npt.N
 def test_a_limit_below_a_picture_holds_before_it_is_inflated(test_images: npt.NDArray[np.uint8]) -> None:
     one = job(png(test_images[0]), max_pixels=783)
     with pytest.raises(ValueError, match="783 pixels"):
-        one.prepare()
-    assert one._plain is None
+        one.decode()

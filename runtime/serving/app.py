@@ -119,7 +119,7 @@ class App:
             )
             share.admit(1)
             if is_quick(body):
-                job.prepare() if limits.max_batch > 1 else job.decode()
+                job.decode()
             else:
                 await service.aside(_decode_unless_gone, job)
             return await model.ask(job)

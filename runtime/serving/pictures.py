@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 from urllib.parse import parse_qsl
@@ -15,9 +15,7 @@ import numpy.typing as npt
 import orjson
 
 from runtime import answers
-from runtime.contract import SIDE
-from runtime.images import Fit, Invert, Pixels, pixels_of_rows, rows_of_plain_png, to_pixels
-from runtime.plain_png import PNG_HEADER
+from runtime.images import Fit, Invert, Pixels, to_pixels
 from runtime.plain_text import quoted
 from runtime.prediction import ranked
 from runtime.serving.refusal import Refusal
@@ -84,10 +82,10 @@ def _one_of(value: str, words: tuple[str, ...]) -> Any:
 def is_quick(picture: bytes) -> bool:
     """Whether decoding takes less time than handing it to another thread: a PNG of at most 64x64, as its header has it.
 
-    It is then decoded, as far as it can be alone, in the event loop's own thread. The batch's thread would take
+    It is then decoded in the event loop's own thread. The batch's thread would take
     Python's lock from the loop at every picture: in pairs measured in turn, a tenth fewer requests were answered so.
     """
-    if len(picture) > _QUICK_BYTES or len(picture) < 24 or not picture.startswith(PNG_HEADER):
+    if len(picture) > _QUICK_BYTES or len(picture) < 24 or not picture.startswith(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"):
         return False
     width, height = struct.unpack_from(">II", picture, 16)
     return bool(width * height <= _QUICK_PIXELS)
@@ -118,14 +116,6 @@ class PictureJob:
     gone: Callable[[], bool]
     arrived: float
     rows: int = 1
-    _plain: bytes | None = None  # a plain PNG's rows, from `prepare` until they are decoded together with others
-
-    def prepare(self) -> None:
-        """Do as much of `decode` as cannot be done for many pictures at once. Raises ImageError."""
-        if isinstance(self.picture, bytes) and self.max_pixels >= SIDE * SIDE:
-            self._plain = rows_of_plain_png(self.picture, self.wish.invert, self.wish.fit)
-        if self._plain is None:
-            self.decode()
 
     def decode(self) -> Pixels:
         """Turn the file into pixels. Raises ImageError."""
@@ -133,14 +123,6 @@ class PictureJob:
             wish = self.wish
             self.picture = to_pixels(self.picture, invert=wish.invert, fit=wish.fit, max_pixels=self.max_pixels)
         return self.picture
-
-    @staticmethod
-    def decode_together(jobs: Sequence[PictureJob]) -> None:
-        """Finish what `prepare` began. A single one is left to `decode`, which is quicker for it."""
-        plain = [(job, job._plain) for job in jobs if job._plain is not None]
-        if len(plain) > 1:
-            for (job, _), pixels in zip(plain, pixels_of_rows([rows for _, rows in plain]), strict=True):
-                job.picture, job._plain = pixels, None
 
     def images(self) -> npt.NDArray[np.uint8]:
         """Return uint8 (1, 1, 28, 28). Raises ImageError."""

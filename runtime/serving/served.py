@@ -14,7 +14,6 @@ from runtime.contract import SIDE
 from runtime.errors import FashionZooError
 from runtime.serving.batcher import Batcher
 from runtime.serving.limits import Limits
-from runtime.serving.pictures import PictureJob
 from runtime.serving.reply import Reply
 
 WARM_UP_SECONDS = 0.25  # on a CPU, a batch size that takes longer is the last one tried
@@ -88,7 +87,6 @@ class ServedModel:
         """Run the network once and answer each job: in one thread, which is handed over to once a batch."""
         results: list[Reply | Exception] = []
         images: list[npt.NDArray[np.uint8]] = []
-        PictureJob.decode_together([job for job in jobs if isinstance(job, PictureJob)])
         for job in jobs:
             try:
                 images.append(job.images())
