@@ -9,7 +9,7 @@ from pathlib import Path
 import conditions
 
 from runtime.fetch import fetch_with_bar
-from runtime.home import home
+from runtime.storage import home
 from zoo.device import choose_device
 from zoo.progress import TrainingBar
 from zoo.seeds import train_seeds

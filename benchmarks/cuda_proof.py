@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cuda_steps import HERE, ROOT, Step, steps
 
-from runtime.atomic import write_bytes
+from runtime.storage import write_bytes
 from runtime.store import read_index
 
 STATE = "proof.json"  # everything, in one file

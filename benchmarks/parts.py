@@ -10,8 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-from runtime.atomic import write_bytes
 from runtime.errors import FashionZooError
+from runtime.storage import write_bytes
 from zoo import checkpoint
 from zoo.data import LabelledImages
 from zoo.evaluation import evaluate

@@ -18,8 +18,8 @@ import conditions
 import numpy as np
 
 from runtime import Classifier, fashion_mnist
-from runtime.atomic import write_bytes
 from runtime.gpus import memory_used
+from runtime.storage import write_bytes
 
 SIZES = (1, 2, 3, 7, 8, 9, 31, 32, 33, 64, 100, 128, 200, 256, 257, 500)
 WARM_UP = 0.2  # share of the time after which memory should have reached its level

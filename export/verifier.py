@@ -19,8 +19,7 @@ from export.gates import GATES
 from export.precision import Precision
 from export.report import Check, Report
 from export.subject import ONNXRUNTIME, GateFailure, Pixels, Subject
-from runtime.errors import DeviceUnavailable, UsageError
-from runtime.plain_text import shown
+from runtime.errors import DeviceUnavailable, UsageError, shown
 
 
 def verify(

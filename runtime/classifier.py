@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, SupportsIndex, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from runtime import contract
-from runtime.arguments import require_count
-from runtime.contract import SIDE, Metadata
+from runtime.contract import SIDE, Metadata, checked_metadata
 from runtime.decoding import Source
 from runtime.description import describe
 from runtime.errors import ImageError, ModelInvalid, UsageError
 from runtime.images import Fit, Invert
 from runtime.live import LiveSession
 from runtime.prediction import Prediction
-from runtime.signature import checked_metadata
 from runtime.streaming import predictions
 from runtime.tuning import Tuning
 
@@ -243,6 +242,20 @@ class Classifier:
             reason = " ".join(str(error).split())
             raise ModelInvalid(f"{self.path} failed on {len(pixels)} images: {reason}") from error
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+
+def require_count(name: str, value: SupportsIndex) -> None:
+    """See that `value` is a whole number of at least 1: Python's own, or NumPy's.
+
+    Raises:
+        UsageError: it is not; the sentence calls it `name`.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise UsageError(f"{name} must be a whole number, not {value!r}") from None
+    if number < 1:
+        raise UsageError(f"{name} must be at least 1, not {number}")
 
 
 def _reopened(

@@ -39,8 +39,8 @@ def accuracy(
     Example: runtime accuracy -m lenet --device cpu --json
              runtime accuracy photos/ -o confusion.png
     """
-    from runtime.atomic import require_writable
     from runtime.classifier import Classifier
+    from runtime.storage import require_writable
 
     if output is not None:
         require_writable(Path(output))

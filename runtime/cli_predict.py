@@ -65,10 +65,10 @@ def predict(
     if as_json + jsonl + as_csv > 1:
         raise click.UsageError("--json, --jsonl and --csv exclude each other")
     if show is not None:
-        from runtime.atomic import require_writable
+        from runtime.storage import require_writable
 
         require_writable(Path(show))
-    from runtime import answers
+    from runtime import prediction
     from runtime.classifier import Classifier
     from runtime.errors import ImageError
     from runtime.sources import STDIN, Nothing, expand, read_stdin
@@ -79,7 +79,7 @@ def predict(
     documents, failures = [], 0
     seen: list[Any] = []
     if as_csv:
-        emit(answers.as_csv(answers.CSV_COLUMNS))
+        emit(prediction.as_csv(prediction.CSV_COLUMNS))
     pictures: Any = (read_stdin() if name == STDIN else name for name in found if not isinstance(name, Nothing))
     if show is not None:
         from runtime.sheet import recorded
@@ -93,15 +93,15 @@ def predict(
             failed = isinstance(answer, ImageError)
             failures += failed
             if as_json:
-                documents.append(answers.as_dict(name, answer))
+                documents.append(prediction.as_dict(name, answer))
             elif jsonl:
-                emit_json(answers.as_dict(name, answer), indent=None)
+                emit_json(prediction.as_dict(name, answer), indent=None)
             elif as_csv:
-                emit(answers.as_csv(answers.csv_row(name, answer)))
+                emit(prediction.as_csv(prediction.csv_row(name, answer)))
             elif isinstance(answer, ImageError):
                 note(f"Error: {answer}")
             else:
-                emit(answers.as_line(name, answer))
+                emit(prediction.as_line(name, answer))
     if as_json:
         emit_json(documents)
     if show is not None:

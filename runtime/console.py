@@ -15,8 +15,7 @@ from typing import IO, Any, Self, TypeVar
 
 import click
 
-from runtime.errors import FashionZooError
-from runtime.plain_text import brief
+from runtime.errors import FashionZooError, brief
 from runtime.strict_json import to_json
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}

@@ -21,9 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.errors import ImageError
+from runtime.errors import ImageError, quoted
 from runtime.measured import MeteredFile, check_scans, check_tiles
-from runtime.plain_text import quoted
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
 

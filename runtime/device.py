@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from runtime.errors import DeviceUnavailable, UsageError
-from runtime.plain_text import quoted
+from runtime.errors import DeviceUnavailable, UsageError, quoted
 
 # What onnxruntime's CUDA provider is linked to, and the two parts of cuDNN 9 that every convolution opens: without
 # libcudnn_graph the process aborts, without libcudnn_ops the run fails. The provider itself loads without cuDNN.

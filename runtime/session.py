@@ -151,7 +151,7 @@ def _providers(device: Device, tf32: bool, tuning: Tuning) -> list[Any]:
         return [("CUDAExecutionProvider", cuda)]
     if device.kind == "tensorrt":
         from runtime.bound import BUCKETS
-        from runtime.home import home
+        from runtime.storage import home
 
         if not tf32:
             # onnxruntime has no option for it. NVIDIA's libraries read this when they are first loaded.

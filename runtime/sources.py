@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.decoding import MAX_FILE_BYTES
-from runtime.errors import ImageError, UsageError
-from runtime.plain_text import quoted
+from runtime.errors import ImageError, UsageError, quoted
 
 # A folder's files are chosen by name; a file named on the command line is always tried.
 SUFFIXES = frozenset(

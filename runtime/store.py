@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from runtime.errors import ModelInvalid, ModelNotFound, UsageError
-from runtime.home import home, known_home
-from runtime.plain_text import quoted
+from runtime.errors import ModelInvalid, ModelNotFound, UsageError, quoted
+from runtime.storage import home, known_home
 
 INDEX = "index.json"
 INDEX_SCHEMA = 1

@@ -12,8 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Mount, Route, Router
 from starlette.types import Receive, Scope, Send
 
-from runtime.errors import ImageError
-from runtime.plain_text import quoted
+from runtime.errors import ImageError, quoted
 from runtime.serving import describe
 from runtime.serving.admission import Share
 from runtime.serving.bodies import decompressed, header, read_body

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from starlette.types import Receive, Scope
 
-from runtime.plain_text import quoted
+from runtime.errors import quoted
 from runtime.serving.limits import Limits
 from runtime.serving.refusal import Disconnected, Refusal
 

@@ -7,7 +7,7 @@ from typing import Any
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from runtime.plain_text import quoted
+from runtime.errors import quoted
 from runtime.serving.refusal import Refusal
 
 FORM = "multipart/form-data"

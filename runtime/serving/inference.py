@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.contract import INPUT, LOGITS, PROBABILITIES, SIDE
-from runtime.plain_text import quoted
+from runtime.errors import quoted
 from runtime.serving.refusal import Refusal
 from runtime.serving.reply import Reply
 from runtime.strict_json import to_json

@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from runtime import answers
+from runtime.errors import quoted
 from runtime.images import Fit, Invert, Pixels, to_pixels
-from runtime.plain_text import quoted
-from runtime.prediction import ranked
+from runtime.prediction import as_dict, ranked
 from runtime.serving.refusal import Refusal
 from runtime.serving.reply import Reply
 
@@ -132,7 +131,7 @@ class PictureJob:
         """Return the reply; each array float32 (1, K)."""
         pixels = self.decode()
         prediction = ranked(self.labels, probabilities[0], pixels.inverted, self.wish.topk)
-        document = answers.as_dict(self.source, prediction) | self.extra
+        document = as_dict(self.source, prediction) | self.extra
         document["milliseconds"] = round(1000 * (time.perf_counter() - self.arrived), 3)
         if self.wish.pixels:
             document["pixels"] = pixels.array.tolist()

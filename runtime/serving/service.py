@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from runtime.classifier import Classifier
-from runtime.errors import UsageError
-from runtime.plain_text import quoted
+from runtime.errors import UsageError, quoted
 from runtime.serving.admission import Admission
 from runtime.serving.limits import Limits
 from runtime.serving.metrics import Metrics
