@@ -11,7 +11,7 @@ if (
 ):
     del sys.path[0]
 
-from runtime.standard_streams import open_closed_streams
+from runtime.console import open_closed_streams
 
 
 def main() -> None:

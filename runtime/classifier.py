@@ -14,13 +14,12 @@ import numpy.typing as npt
 from runtime import contract
 from runtime.contract import SIDE, Metadata, checked_metadata
 from runtime.decoding import Source
-from runtime.description import describe
 from runtime.errors import ImageError, ModelInvalid, UsageError
 from runtime.images import Fit, Invert
-from runtime.live import LiveSession
 from runtime.prediction import Prediction
+from runtime.session import LiveSession, Tuning
+from runtime.store import find_entry
 from runtime.streaming import predictions
-from runtime.tuning import Tuning
 
 DEFAULT_BATCH_SIZE = 256
 
@@ -110,7 +109,30 @@ class Classifier:
 
     def info(self) -> dict[str, Any]:
         """Return everything known of the model: the file, its metadata, its place in the index, and its placement."""
-        return describe(self, self._live)
+        described = {name: value for name, value in self.metadata.fields.items() if name not in ("format", "model")}
+        entry = self.entry or find_entry(self.sha256) or {}
+        bound = self._live.bound
+        gpu = None
+        if bound is not None:
+            gpu = {"tf32": self.tf32} | self._live.tuning.as_dict() | {"graphs": bound.graphs}
+            gpu |= {"batch_sizes": bound.captured, "notice": self._live.notice}
+        return {
+            "model": self.name,
+            "file": str(self.path),
+            "origin": self.origin,
+            "bytes": self.bytes,
+            "sha256": self.sha256,
+            "parameters": entry.get("parameters"),
+            "flops": entry.get("flops"),
+            "inputs": [str(spec) for spec in contract.input_specs()],
+            "outputs": [str(spec) for spec in contract.output_specs(len(self.labels))],
+            **described,
+            "verified": entry.get("verified"),
+            "device": self.device,
+            "device_reason": self.device_reason,
+            "placement": self.placement,
+            "gpu": gpu,
+        }
 
     def logits(self, pixels: npt.NDArray[np.uint8], batch_size: int = DEFAULT_BATCH_SIZE) -> npt.NDArray[np.float32]:
         """Return the raw scores: pixels: uint8 (N, 1, 28, 28), light garment on black -> float32 (N, K).

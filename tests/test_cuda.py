@@ -17,8 +17,8 @@ from runtime import Classifier, DeviceUnavailable
 from runtime.accuracy import measure_accuracy
 from runtime.gpus import memory_used
 from runtime.parity import measure_parity
+from runtime.session import ALGORITHMS, Tuning
 from runtime.store import read_index
-from runtime.tuning import ALGORITHMS, Tuning
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT / "weights"

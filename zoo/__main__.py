@@ -13,7 +13,7 @@ if (
 
 import importlib.util
 
-from runtime.standard_streams import open_closed_streams
+from runtime.console import open_closed_streams
 
 NEEDED = ("torch", "onnx", "onnxscript", "safetensors", "matplotlib")
 

@@ -55,7 +55,7 @@ def bench(
     Example: zoo bench lenet --compare torch,torch-compile,openvino -b 1 -b 256
     """
     from runtime.classifier import Classifier
-    from runtime.options import say_device
+    from runtime.console import say_device
     from zoo.compare import check_backends
     from zoo.compare import compare as compare_backends
 
@@ -103,8 +103,8 @@ def parity(model: str, images: int, device: str, tf32: bool, threads: int | None
     from runtime import fashion_mnist
     from runtime.classifier import Classifier
     from runtime.cli_measure import emit_parity
+    from runtime.console import say_device
     from runtime.fetch import fetch_with_bar
-    from runtime.options import say_device
     from zoo.parity import measure_live_parity
 
     classifier = Classifier(model, device=device, threads=threads, tf32=tf32)

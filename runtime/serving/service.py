@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from runtime.classifier import Classifier
+from runtime.device import available_cpus
 from runtime.errors import UsageError, quoted
 from runtime.serving.admission import Admission
 from runtime.serving.limits import Limits
 from runtime.serving.metrics import Metrics
 from runtime.serving.refusal import Refusal
 from runtime.serving.served import ServedModel
-from runtime.threads import available_cpus
 
 T = TypeVar("T")
 
