@@ -3,7 +3,7 @@
 #   make demo    train, export, verify and use LeNet
 #   make test    the tests
 #   make check   format, lint, types
-#   make gpu-train   on a machine with an NVIDIA GPU: search, train and measure everything, into .zoo/gpu
+#   make gpu     on a machine with an NVIDIA GPU: its tests, trainings and speeds, into .zoo/gpu
 #   make clean   remove what these made
 
 VENV ?= .venv
@@ -17,7 +17,7 @@ export GOMP_SPINCOUNT ?= 100000
 INSTALLED := $(VENV)/.installed
 BIN := $(VENV)/bin
 
-.PHONY: setup data demo test check format clean gpu-train
+.PHONY: setup data demo test check format clean gpu gpu-train
 
 setup: $(INSTALLED)
 
@@ -48,8 +48,11 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-gpu-train: data
-	$(BIN)/python benchmarks/gpu_train.py --output $(ZOO_HOME)/gpu
+gpu: data
+	$(BIN)/python benchmarks/gpu.py --output $(ZOO_HOME)/gpu
+
+# The name until version 0.2.
+gpu-train: gpu
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

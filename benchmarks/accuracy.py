@@ -4,10 +4,14 @@ python benchmarks/accuracy.py lenet lenet-modern --seeds 3
 """
 
 import argparse
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout that is not installed
 
 import conditions
 
+from runtime.errors import DeviceUnavailable
 from runtime.fetch import fetch_with_bar
 from runtime.storage import home
 from zoo.device import choose_device
@@ -23,8 +27,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--runs", type=Path, default=home() / "runs", help="folder of the runs")
+    parser.add_argument("--output", type=Path, default=conditions.RESULTS, help="folder of the results")
     arguments = parser.parse_args()
-    device = choose_device(arguments.device)
+    try:
+        device = choose_device(arguments.device)
+    except DeviceUnavailable as error:
+        print(f"Error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
     fetch_with_bar()
     suffix = "" if arguments.recipe == "best" else f"-{arguments.recipe}"
     for model in arguments.models:
@@ -53,6 +62,7 @@ def main() -> None:
                 "standard_deviation": round(several.standard_deviation or 0.0, 5),
                 "seconds": [round(result.seconds, 1) for result in several.results],
             },
+            arguments.output,
         )
         spread = several.standard_deviation or 0.0
         print(f"{model}, {arguments.recipe}: {several.mean:.4f} ± {spread:.4f} over {arguments.seeds} seeds: {path}")

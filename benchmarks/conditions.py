@@ -8,13 +8,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from runtime.gpus import find_driver, list_gpus
+
 RESULTS = Path(__file__).parent / "results"
 _LIBRARIES = ("torch", "torchvision", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "pillow", "click")
 
 
 def conditions() -> dict[str, Any]:
-    """Return date, processor, cores, GPU, Python and library versions."""
+    """Return date, processor, cores, the first GPU and its driver, Python and library versions."""
     versions = {}
+    gpus, driver = list_gpus(), find_driver()
     for name in _LIBRARIES:
         try:
             versions[name] = importlib.metadata.version(name)
@@ -24,7 +27,8 @@ def conditions() -> dict[str, Any]:
         "date": datetime.now(UTC).date().isoformat(),
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "gpu": _gpu(),
+        "gpu": gpus[0].name if gpus else None,
+        "driver": driver and driver.version,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": versions,
@@ -45,9 +49,3 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
-def _gpu() -> str | None:
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else None

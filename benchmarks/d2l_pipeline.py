@@ -1,4 +1,4 @@
-"""The book's training pipeline, as its text describes it: the baseline that the zoo's engine is measured against.
+"""D2L's training pipeline, as its text describes it: the baseline that the zoo's engine is measured against.
 
     python benchmarks/d2l_pipeline.py --model lenet
 
@@ -27,7 +27,7 @@ WORKERS = 4
 
 
 def loader(root: Path, size: int, images: int, batch_size: int) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Return the book's loader of the first `images` training images; `root` is as torchvision wants it."""
+    """Return D2L's loader of the first `images` training images; `root` is as torchvision wants it."""
     steps = [transforms.ToTensor()] if size == 28 else [transforms.Resize((size, size)), transforms.ToTensor()]
     data = datasets.FashionMNIST(root=str(root), train=True, transform=transforms.Compose(steps), download=False)
     return DataLoader(Subset(data, range(images)), batch_size, shuffle=True, num_workers=WORKERS)
@@ -51,8 +51,8 @@ def torchvision_root(folder: Path, scratch: Path) -> Path:
 def images_per_second(
     network: nn.Module, batches: DataLoader[tuple[Tensor, Tensor]], lr: float, device: torch.device
 ) -> float:
-    """Train one epoch the book's way and return images/s of the whole loop: starting the workers, as every epoch of the
-    book does, loading, and training."""
+    """Train one epoch as D2L does, and return images/s of the whole loop: starting the workers, as D2L does in
+    every epoch, loading, and training."""
     network = network.to(device).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=lr)
     loss_function = nn.CrossEntropyLoss()
@@ -64,7 +64,7 @@ def images_per_second(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        loss.item()  # the book adds up the loss of every batch
+        loss.item()  # D2L adds up the loss of every batch
         seen += len(labels)
     return seen / (time.perf_counter() - started)
 

@@ -1,12 +1,12 @@
-"""How many files that are wrong in one thing does the verifier catch, and with which gate? And does it cry wolf?
+"""How many files that are wrong in one thing does the verifier catch, by which check, and what sound file is refused?
 
     python benchmarks/mutation_score.py            # writes results/mutation_score.json; goes on where it stopped
-    python benchmarks/mutation_score.py --sweep    # 5 seeds of every model, random weights, through every gate
+    python benchmarks/mutation_score.py --sweep    # 5 seeds of every model, random weights, through every check
 
 The sweep takes hours for the large models: results/false_alarms.json is written after each, and it goes on from there.
 
-Each mutant goes through every gate, and counts as caught only if the gate that should catch it does. One that moves no
-output beyond the tolerance and breaks no promise of the contract would not count; there is none on the list.
+Each mutant goes through every check, and counts as caught only if the check that should catch it does. One that moves
+no output beyond the tolerance and breaks no promise of the contract would not count; there is none on the list.
 """
 
 import argparse
@@ -51,11 +51,11 @@ def main() -> None:
 
 
 def score() -> None:
-    """Ask every gate about every mutant and every rewrite; what a stopped run of the same code has done is kept."""
+    """Ask every check about every mutant and every rewrite; what a stopped run of the same code has done is kept."""
     images, labels = fashion_mnist.load("test")
     partial = RESULTS / "mutation_score.partial.json"
     mutants, rewrites = [*MUTANTS, *NUMBER_MUTANTS], [*EQUIVALENTS, *NUMBER_REWRITES]
-    cases = [("mutant", name, gate, network, mutate) for name, gate, nets, mutate in mutants for network in nets]
+    cases = [("mutant", name, check, network, mutate) for name, check, nets, mutate in mutants for network in nets]
     cases += [("rewrite", name, "", network, mutate) for name, nets, mutate in rewrites for network in nets]
     kept = json.loads(partial.read_text()) if partial.exists() else {}
     done: dict[str, Any] = kept["done"] if kept.get("code") == code() else {}
@@ -68,18 +68,24 @@ def score() -> None:
         done[key] = {"refusals": refusals, "seconds": time.perf_counter() - started}
         write_bytes(partial, json.dumps({"code": code(), "done": done}).encode())
     rows, alarms = [], []
-    for kind, name, gate, network, _ in cases:
+    for kind, name, check, network, _ in cases:
         refusals = done[f"{kind}: {name}, {network}"]["refusals"]
         if kind == "mutant":
-            row = {"mutant": name, "network": network, "gate": gate, "caught": gate in refusals, "by": list(refusals)}
-            rows.append(row | {"detail": refusals.get(gate)})
+            row = {
+                "mutant": name,
+                "network": network,
+                "check": check,
+                "caught": check in refusals,
+                "by": list(refusals),
+            }
+            rows.append(row | {"detail": refusals.get(check)})
         elif refusals:
             alarms.append({"rewrite": name, "network": network, "refusals": refusals})
     caught = sum(row["caught"] for row in rows)
     figures: dict[str, Any] = {
         "code": code(),
         "mutants": len(rows),
-        "caught_by_the_right_gate": caught,
+        "caught_by_the_right_check": caught,
         "score": caught / len(rows),
         "rewrites": len(cases) - len(rows),
         "rewrites_refused": alarms,
@@ -88,24 +94,24 @@ def score() -> None:
     }
     print(save("mutation_score", figures))
     partial.unlink()
-    print(f"{caught} of {len(rows)} mutants caught by the right gate; {len(alarms)} rewrites refused")
+    print(f"{caught} of {len(rows)} mutants caught by the right check; {len(alarms)} rewrites refused")
 
 
 @functools.cache
 def code() -> str:
-    """Return a digest of the code that the score is of: gates, runtime, mutants."""
+    """Return a digest of the code that the score is of: checks, runtime, mutants."""
     files = [*(ROOT / "export").rglob("*.py"), *(ROOT / "runtime").glob("*.py"), *(ROOT / "tests").glob("*mutants.py")]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()
 
 
 def all_refusals(subject: Any) -> dict[str, str]:
-    """Ask every gate; a file that is no closed world goes no further, as in `verify`."""
+    """Ask every check; a file that is no closed world goes no further, as in `verify`."""
     refusals: dict[str, str] = {}
-    for gate in GATES:
-        reason = verdict(gate, subject)
+    for check in GATES:
+        reason = verdict(check, subject)
         if reason:
-            refusals[gate] = reason
-            if gate == "closed world":
+            refusals[check] = reason
+            if check == "closed world":
                 break
     return refusals
 

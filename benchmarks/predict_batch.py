@@ -39,7 +39,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     session = onnxruntime.InferenceSession(find_model(MODEL).path, providers=["CPUExecutionProvider"])
     classifier = Classifier(MODEL, device="cpu")
-    ways: dict[str, Callable[[list[Path]], list[int]]] = {
+    methods: dict[str, Callable[[list[Path]], list[int]]] = {
         "predict_batch": lambda paths: [a.index for a in classifier.predict_batch(paths, BATCH_SIZE)],
         "by_hand": lambda paths: by_hand(session, paths),
     }
@@ -47,13 +47,13 @@ def main() -> None:
         paths = [Path(scratch) / f"{index:05}.png" for index in range(10_000)]
         for path, image in zip(paths, fashion_mnist.load("test")[0][:, 0], strict=True):
             Image.fromarray(image).save(path)
-        answers = {name: way(paths) for name, way in ways.items()}  # the warm-up; not timed
+        answers = {name: method(paths) for name, method in methods.items()}  # the warm-up; not timed
         differing = sum(a != b for a, b in zip(*answers.values(), strict=True))
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        seconds: dict[str, list[float]] = {name: [] for name in methods}
         for turn in range(rounds):
-            for name in sorted(ways, reverse=bool(turn % 2)):
+            for name in sorted(methods, reverse=bool(turn % 2)):
                 started = time.perf_counter()
-                ways[name](paths)
+                methods[name](paths)
                 seconds[name].append(time.perf_counter() - started)
     ratio = statistics.median(
         hand / ours for ours, hand in zip(seconds["predict_batch"], seconds["by_hand"], strict=True)

@@ -35,7 +35,7 @@ def main() -> None:
         load_split("train", device)[slice(0, arguments.images)],
         settings.seed,
         precision=settings.precision,
-        step=settings.step,
+        compile=settings.compile,
     )
     rates = [trainer.run_epoch().images_per_second for _ in range(arguments.epochs)]
     print(json.dumps(rates[-1]))

@@ -33,10 +33,9 @@ def require_contract(network: nn.Module, example: Tensor) -> None:
     kind = type(network).__name__
     require_float32(network)
     require_stored_weights(network)
-    twin = copy.deepcopy(network).to("cpu").eval()
     try:
         with torch.no_grad():
-            logits = twin(example)
+            logits = copy.deepcopy(network).to("cpu").eval()(example)
     except Exception as error:
         raise UsageError(
             f"{kind} should map images, uint8 {tuple(example.shape)}, to logits, but fails: "

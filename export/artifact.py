@@ -18,13 +18,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from export.card import model_card
 from export.description import Description
+from export.evidence import Pixels
 from export.golden import golden_tensors
-from export.graph import build_graph
+from export.graph import translate, with_metadata
 from export.index import index_with
 from export.movement import Movement
 from export.precision import Precision
 from export.report import Report
-from export.subject import Pixels, Subject
+from export.subject import Subject
 from export.verifier import verify
 from runtime import contract
 from runtime.errors import DeviceUnavailable, FashionZooError
@@ -65,14 +66,15 @@ def export_network(
         device: where the graph is run to be verified.
         dtype: what the file computes in, fp32 or fp16; inputs and outputs are the same.
         storage: what it keeps kernels and matrices in, fp32 or fp16; see `export.precision`.
-        opset: what it states; by default the lowest that carries the graph.
+        opset: what it states; by default the exporter's own, `export.graph.OPSET`.
 
     Returns:
         The report, in which every gate has passed.
 
     Raises:
         VerificationFailed: a gate failed; nothing was written.
-        UsageError: there is no such dtype, storage or opset, or the network is beyond it.
+        UsageError: there is no such dtype or storage, the exporter does not write this opset, or the network is beyond
+            one of them.
         ModelInvalid: the index that is there is damaged; it is left as it is.
         FolderBusy: another process is writing there.
         OSError: nothing can be written; an older artifact is whole.
@@ -109,8 +111,9 @@ def _frozen(
     device: str,
     opset: int | None,
 ) -> tuple[bytes, Subject]:
-    """Build the graph with the accuracy that it itself reaches: measured on a first build, declared in a second."""
-    draft = Subject(network, build_graph(network, description.metadata(None), opset), images, labels, {}, device)
+    """Translate the network, and declare in the file the accuracy that it itself reaches."""
+    model = translate(network, description.precision, opset)
+    draft = Subject(network, with_metadata(model, description.metadata(None)), images, labels, {}, device)
     try:
         correct = int((draft.graph_logits.argmax(1) == labels).sum())
     except DeviceUnavailable:
@@ -118,7 +121,7 @@ def _frozen(
     except Exception:  # it cannot be run at all: the gates say why
         return draft.content, draft
     accuracy = {"n": len(labels), "correct": correct, "top1": correct / len(labels)}
-    return build_graph(network, description.metadata(accuracy), opset), draft
+    return with_metadata(model, description.metadata(accuracy)), draft
 
 
 def index_entry(network: nn.Module, content: bytes, description: Description, report: Report) -> dict[str, Any]:

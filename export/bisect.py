@@ -5,17 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import torch
 from torch import nn
 
+from export.evidence import Floats, Pixels
 from export.layers import in_order, values_of_modules
-from export.subject import Pixels, Subject
+from export.subject import Subject
 from runtime import contract
 from runtime.session import open_session
-
-Floats = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

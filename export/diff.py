@@ -13,8 +13,7 @@ import onnx
 import onnx.helper
 import onnx.numpy_helper
 
-from export.gates.closed_world import closed_world_of
-from export.subject import GateFailure
+from export.examination import examine
 from runtime import contract
 from runtime.errors import ModelInvalid
 from runtime.labels import match_labels
@@ -47,7 +46,7 @@ def diff(first: bytes, second: bytes, images: Pixels) -> Difference:
     """Compare two files; `images: uint8 (N, 1, 28, 28)` are put to both.
 
     Raises:
-        ModelInvalid: one of them is no closed world, so that it is not opened.
+        ModelInvalid: one of them is not self-contained, or no ONNX, so that it is not opened.
     """
     one, other = (_parsed(content, which) for content, which in ((first, "first"), (second, "second")))
     return Difference(
@@ -60,10 +59,9 @@ def diff(first: bytes, second: bytes, images: Pixels) -> Difference:
 
 
 def _parsed(content: bytes, which: str) -> onnx.ModelProto:
-    try:
-        return closed_world_of(content)
-    except GateFailure as failure:
-        raise ModelInvalid(f"the {which} file is not opened: {failure}") from failure
+    if reason := examine(content).unsafe:
+        raise ModelInvalid(f"the {which} file is not opened: {reason}")
+    return onnx.load_from_string(content)
 
 
 def _metadata(one: onnx.ModelProto, other: onnx.ModelProto) -> list[str]:

@@ -1,7 +1,7 @@
-"""What onnx's checker, its shape inference and onnxruntime say of a file, asked in a process of its own.
+"""What protobuf, onnx's checker, its shape inference and onnxruntime say of a file, asked in a process of its own.
 
-All three are C++ that a hostile file may crash, or feed until memory is gone. The child has little of memory and of
-time, imports neither PyTorch nor this package, and tells before each stage which one it is; so its death has a name.
+All are C++ that a damaged file may crash, or feed until memory is gone. The child has limits of memory and time,
+imports neither PyTorch nor this package, and tells before each stage which one it is, so that its end can be reported.
 """
 
 import json
@@ -28,14 +28,14 @@ class Examination:
     """The libraries' answers.
 
     Attributes:
+        unsafe: why the file must not be opened anywhere else: it is not self-contained, no ONNX, or crashed the child.
         problem: why the checker or strict inference refuses the file; None if they do not.
-        crash: how the child died, if it did: such a file must not be opened anywhere else.
         shapes: by value name, what the graph computes, `batch` for the symbol; stored value_info is not believed.
         types: by value name, the element type that goes with it.
     """
 
+    unsafe: str | None
     problem: str | None
-    crash: str | None
     shapes: dict[str, Shape]
     types: dict[str, int]
 
@@ -51,7 +51,7 @@ def examine(content: bytes) -> Examination:
     if code == 0 and lines and lines[-1].startswith("{"):
         return read_answer(json.loads(lines[-1]))
     stage = lines[-1] if lines else "starting"
-    return Examination(None, f"{stage} {_death(code, seconds, memory)}", {}, {})
+    return Examination(f"the file is not safe to open: {stage} {_death(code, seconds, memory)}", None, {}, {})
 
 
 def _ask(content: bytes, memory: int, seconds: int) -> tuple[bytes, int | None]:
@@ -76,7 +76,7 @@ def read_answer(answer: dict[str, Any]) -> Examination:
     """Understand what `examination_child.examine` returns."""
     shapes = {name: merged(tuple(one), tuple(other), BATCHES) for name, (_, one, other) in answer["values"].items()}
     types = {name: kind for name, (kind, _, _) in answer["values"].items()}
-    return Examination(answer["problem"], None, shapes, types)
+    return Examination(answer["refusal"], answer["problem"], shapes, types)
 
 
 def _death(code: int | None, seconds: int, memory: int) -> str:

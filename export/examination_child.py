@@ -4,6 +4,7 @@ stdout a line for each stage and one JSON document. It imports nothing of this p
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 # Stand for the symbol: with a number, inference resolves every shape, whoever wrote the graph; with two, what grows
@@ -12,15 +13,43 @@ BATCHES = (3, 5)
 LARGE = 1_024  # elements; a tensor of so many is no shape, and inference need not read it
 MAX_ACTIVATION = 1 << 26  # elements of one value, for one image
 
+# What a self-contained classifier has no use for.
+_ABSENT = {
+    "functions": "functions are not allowed, but the file defines some",
+    "training_info": "training graphs are not allowed, but the file has one",
+    "configuration": "device configurations are not allowed, but the file has some",
+    "sparse_initializer": "sparse tensors are not allowed, but the file has some",
+    "quantization_annotation": "quantization annotations are not allowed, but the file has some",
+}
+_FORBIDDEN = {
+    "control flow": {"If", "Loop", "Scan"},
+    "a random operator": {
+        "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
+    },
+    "a string operator": {
+        "RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer",
+    },
+    "a sequence operator": {
+        "ConcatFromSequence", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert",
+        "SequenceLength", "SequenceMap", "SplitToSequence",
+    },
+    "an optional operator": {"Optional", "OptionalGetElement", "OptionalHasElement"},
+    "an image decoder": {"ImageDecoder"},
+}  # fmt: skip
+
 
 def examine(content: bytes, tell: Any = lambda stage: None) -> dict[str, Any]:
-    """Return `{"problem": str | None, "values": {name: [elem_type, shape, shape of a larger batch]}}`; may crash, which
-    is what it is for."""
+    """Return `{"refusal": str | None, "problem": str | None, "values": {name: [elem_type, shape, shape of a larger
+    batch]}}`; may crash, which is what it is for."""
     import onnx
     import onnx.checker
     import onnx.shape_inference
 
-    model = onnx.load_from_string(content)
+    tell("protobuf")
+    model, refusal = _parsed(content)
+    refusal = refusal or next(_refusals(model), None)
+    if refusal:
+        return {"refusal": refusal, "problem": None, "values": {}}
     tell("onnx's strict shape inference")
     problem = None
     try:
@@ -37,13 +66,73 @@ def examine(content: bytes, tell: Any = lambda stage: None) -> dict[str, Any]:
         for dim in shape[1:]:
             size *= dim
         if size > MAX_ACTIVATION:
-            return {"problem": f"{name!r} would hold {size:,} numbers for one image", "values": {}}
+            return {"refusal": f"{name!r} would hold {size:,} numbers for one image", "problem": problem, "values": {}}
     tell("onnxruntime")
     _run(content, model)
     return {
+        "refusal": None,
         "problem": problem,
         "values": {name: [*value, larger[name][1]] for name, value in values.items() if name in larger},
     }
+
+
+def _parsed(content: bytes) -> tuple[Any, str | None]:
+    """Parse a file; say why it is refused if it is no ONNX, or if another parser might read another model in it."""
+    import onnx
+
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except Exception as error:  # protobuf's own kind, which it keeps in a private module
+        return model, f"the file is no ONNX, or a damaged one: {' '.join(str(error).split())[:200]}"
+    if not model.HasField("graph"):
+        return model, "the file has no graph: it is empty, cut off, or no ONNX"
+    model.DiscardUnknownFields()
+    if model.SerializeToString(deterministic=True) != content:
+        return model, (
+            "the bytes are not what onnx writes for this model: a field is unknown, stands twice, or is written in "
+            "another form; load it with onnx.load and write it with onnx.save"
+        )
+    return model, None
+
+
+def _refusals(model: Any) -> Iterator[str]:
+    """Yield what makes a model depend on more than its file, in sentences."""
+    import onnx
+
+    for part in (model, model.graph):
+        yield from (sentence for field, sentence in _ABSENT.items() if len(getattr(part, field, ())))
+    domains = sorted({opset.domain for opset in model.opset_import if opset.domain not in ("", "ai.onnx")})
+    used = {node.domain for node in model.graph.node}.intersection(domains)
+    if domains:
+        advice = "" if used else "; no node is of them: delete them from its opset_import"  # onnxruntime writes them so
+        yield f"only the ai.onnx domain is allowed, but the file imports {', '.join(domains)[:200]}{advice}"
+    tensors = list(model.graph.initializer)
+    for node in model.graph.node:
+        name = repr(node.name[:200])
+        if node.domain not in ("", "ai.onnx"):
+            yield f"only the ai.onnx domain is allowed, but node {name} is of {node.domain[:200]!r}"
+        for kind, operators in _FORBIDDEN.items():
+            if node.op_type in operators:
+                yield f"node {name} is a {node.op_type}: {kind}, which a classifier has no use for"
+        if getattr(node, "overload", ""):
+            yield f"functions are not allowed, but node {name} names an overload of one, {node.overload[:40]!r}"
+        for attribute in node.attribute:
+            tensors += [attribute.t, *attribute.tensors]
+            if attribute.HasField("g") or attribute.graphs:
+                yield f"subgraphs are not allowed, but node {name} has one"
+            if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
+                yield f"sparse tensors are not allowed, but node {name} has one"
+            if attribute.ref_attr_name:
+                yield f"functions are not allowed, but {attribute.name[:40]} of node {name} refers to one's attribute"
+            if any(size < 1 for size in attribute.ints) and attribute.name in ("strides", "dilations", "kernel_shape"):
+                yield f"{attribute.name} of node {name} should be 1 or more, but is {list(attribute.ints[:8])}"
+    for tensor in tensors:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or len(tensor.external_data):
+            yield (
+                f"external data is not allowed, but tensor {tensor.name[:200]!r} lies outside the file: load it with "
+                "onnx.load beside its data, and write it with onnx.save"
+            )
 
 
 def _without_weights(model: Any) -> Any:

@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 
-from export.subject import Pixels, Subject, run_network
+from export.evidence import Pixels
+from export.subject import Subject, run_network
 from runtime import contract
 
 FOLDER = "test_data_set_0"

@@ -1,7 +1,7 @@
 """From an `nn.Module` to ONNX bytes that keep the contract of `runtime.contract`.
 
 PyTorch's exporter does the translation. What it leaves is then made fit to travel: one file, no path of this machine,
-names that say which layer a node came from, and the lowest opset and IR version that carry the graph.
+and names that say which layer a node came from.
 """
 
 import ast
@@ -10,6 +10,7 @@ import logging
 import warnings
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx.helper
 import onnx.numpy_helper
@@ -18,12 +19,13 @@ from torch import Tensor, nn
 
 from export.admission import require_contract
 from export.halving import compute_in_half, store_in_half
-from export.opset import require_opset, settle_opset
 from export.precision import Precision
+from export.trace import NotTraceable, export_program
 from runtime import contract
-from runtime.errors import FashionZooError
+from runtime.errors import FashionZooError, UsageError
 
-EXPORT_OPSET = 18  # what the exporter is written for; lowered afterwards
+OPSET = 20  # torch.onnx.export's own default
+OPSETS = range(18, 24)  # those that it writes by itself
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _WRAPPED = "classifier"
 _NO_SCOPE = "_empty_nn_module_stack_from_metadata_hook"  # what the exporter calls it if it has lost the module
@@ -55,26 +57,41 @@ def default_opset(network: nn.Module, metadata: dict[str, Any]) -> int:
 
 
 def build_graph(network: nn.Module, metadata: dict[str, Any], opset: int | None = None) -> bytes:
-    """Translate a network; the same network, metadata and library versions give the same bytes.
+    """Return the file of a network; the same network, metadata and library versions give the same bytes.
 
     Args:
         network: images: uint8 (N, 1, 28, 28) -> logits: float32 (N, K), in any mode; it is left as it was.
         metadata: the description that goes inside, see `Description.metadata`; it says in which precision.
-        opset: what the file states; by default the lowest that carries the graph.
+        opset: what the file states; by default the exporter's own.
 
     Returns:
         A serialised ModelProto. It has not been verified.
 
     Raises:
         UsageError: the network does not keep the contract, a weight is beyond the range of the precision asked for,
-            or the opset does not carry the graph.
+            or the exporter does not write this opset.
         NotTranslatable: PyTorch's exporter cannot follow its code.
     """
-    require_opset(opset)
-    precision = Precision.of(metadata)
-    # Two images: with one, the exporter would take the batch for a constant.
-    example = torch.zeros(2, 1, contract.SIDE, contract.SIDE, dtype=torch.uint8)
-    require_contract(network, example)
+    return with_metadata(translate(network, Precision.of(metadata), opset), metadata)
+
+
+def with_metadata(model: onnx.ModelProto, metadata: dict[str, Any]) -> bytes:
+    """Return a translated network as bytes that hold this description, see `Description.metadata`."""
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, contract.encode_metadata(metadata))
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def translate(network: nn.Module, precision: Precision, opset: int | None = None) -> onnx.ModelProto:
+    """Translate a network, in this precision and without a description; arguments and errors are `build_graph`'s."""
+    opset = OPSET if opset is None else opset
+    if opset not in OPSETS:
+        raise UsageError(
+            f"the opset should be from {OPSETS.start} to {OPSETS.stop - 1}, as PyTorch's exporter writes, not {opset}; "
+            f"where none is asked for, the file states {OPSET}"
+        )
+    require_contract(network, torch.zeros(2, 1, contract.SIDE, contract.SIDE, dtype=torch.uint8))
     wrapped = _WithProbabilities(precision.rounded(copy.deepcopy(network).to("cpu"))).eval()
     if precision.rounds:
         _keep_batch_norms(wrapped)
@@ -85,19 +102,18 @@ def build_graph(network: nn.Module, metadata: dict[str, Any], opset: int | None 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecations inside the exporter, which no caller can act on
             program = torch.onnx.export(
-                wrapped,
-                (example,),
+                export_program(wrapped),
+                dynamic_shapes=({0: contract.BATCH},),
                 input_names=[contract.INPUT],
                 output_names=[contract.LOGITS, contract.PROBABILITIES],
-                dynamic_shapes={"image": {0: torch.export.Dim(contract.BATCH)}},
-                opset_version=EXPORT_OPSET,
+                opset_version=opset,
                 dynamo=True,
                 external_data=False,
                 optimize=True,
                 verbose=False,
             )
-    except torch.onnx.OnnxExporterError as error:
-        cause = error.__cause__ or error
+    except (NotTraceable, torch.onnx.OnnxExporterError) as error:
+        cause = error if isinstance(error, NotTraceable) else error.__cause__ or error
         raise NotTranslatable(
             f"PyTorch's exporter cannot translate {type(network).__name__}: {' '.join(str(cause).split())[:300]}"
         ) from error
@@ -109,18 +125,16 @@ def build_graph(network: nn.Module, metadata: dict[str, Any], opset: int | None 
     _name_nodes(model.graph)
     _name_weights(model.graph)
     _fix_resize_scales(model.graph)
-    _drop_allowzero(model.graph)
-    _use_global_average_pool(model.graph)
     _drop_unused(model.graph)
     _strip(model)
     if precision.dtype == "fp16":
         compute_in_half(model)
     elif precision.rounds:
         store_in_half(model)
-    settle_opset(model, opset)
-    onnx.helper.set_model_props(model, contract.encode_metadata(metadata))
-    content: bytes = model.SerializeToString(deterministic=True)
-    return content
+    del model.opset_import[:]  # the barriers' domain too
+    model.opset_import.append(onnx.helper.make_opsetid("", opset))
+    model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))  # the oldest loaders read it
+    return model
 
 
 def _keep_batch_norms(network: nn.Module) -> None:
@@ -184,34 +198,11 @@ def _fix_resize_scales(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         if node.op_type != "Resize":
             continue
-        ratios = (new / old for new, old in zip(sides[node.output[0]], sides[node.input[0]], strict=True))
-        scales = [1.0, 1.0, *ratios]
+        sizes = zip(sides[node.output[0]], sides[node.input[0]], strict=True)
+        scales = [1.0, 1.0, *(_scale(old, new) for new, old in sizes)]
         name = f"{node.name}/scales"
         graph.initializer.append(onnx.helper.make_tensor(name, onnx.TensorProto.FLOAT, [4], scales))
         node.input[:] = [node.input[0], "", name]
-
-
-def _drop_allowzero(graph: onnx.GraphProto) -> None:
-    """Remove `allowzero` where the new shape is constant and has no zero: it says nothing there, but needs opset 14."""
-    shapes = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.data_type == 7}
-    for node in graph.node:
-        if node.op_type == "Reshape" and node.input[1] in shapes and 0 not in shapes[node.input[1]]:
-            del node.attribute[:]
-
-
-def _use_global_average_pool(graph: onnx.GraphProto) -> None:
-    """Write a mean over height and width as the operator made for it, which every opset and engine has."""
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    ranks = {info.name: len(info.type.tensor_type.shape.dim) for info in graph.value_info}
-    for node in graph.node:
-        if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in constants:
-            continue
-        axes = onnx.numpy_helper.to_array(constants[node.input[1]]) % 4
-        keeps = all(attribute.i == 1 for attribute in node.attribute if attribute.name == "keepdims")
-        if ranks.get(node.input[0]) == 4 and sorted(axes.tolist()) == [2, 3] and keeps:
-            node.op_type = "GlobalAveragePool"
-            node.name = node.name.replace("ReduceMean", node.op_type)
-            del node.input[1:], node.attribute[:]
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
@@ -241,6 +232,12 @@ def _strip(model: onnx.ModelProto) -> None:
     for part in [*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]:
         del part.metadata_props[:]
         part.doc_string = ""
+
+
+def _scale(old: int, new: int) -> float:
+    """Return the factor by which float32 makes `new` of `old`, once the product is rounded down."""
+    scale = np.float32(new / old)
+    return float(scale if int(np.float32(old) * scale) == new else np.nextafter(scale, np.float32(np.inf)))
 
 
 def _sides(info: onnx.ValueInfoProto) -> list[int]:

@@ -1,4 +1,8 @@
-"""Which number of the file is which number of the network: by name where names agree, else by value."""
+"""Which tensor of the file is which of the network: by name where names agree, else by value.
+
+Weights are compared bit by bit, but for batch norms that an exporter merged with the layer in front: these are computed
+again in float64. What the file holds beside them and beside the numbers of the network's code is listed.
+"""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -8,14 +12,10 @@ import numpy as np
 import onnx
 from torch import nn
 
-from export.bends import bend_problems
-from export.constants import Constants, resize_problems
-from export.origins import Origins, fold, origins_of, scale_and_shift
 from export.precision import Precision
 from export.stored import (
     Array,
     Stored,
-    called,
     difference,
     digest,
     digests,
@@ -26,7 +26,10 @@ from export.stored import (
     stored_in,
     without_bias,
 )
-from export.trace import Shape
+from export.trace import Trace
+
+# Square root, division, product and two sums round six times, each by half a unit of 2**-23 of the largest term.
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
 
 @dataclass
@@ -39,6 +42,7 @@ class Provenance:
         places: the node that computes a module's result, by the module's name.
         folded: the layer that a batch norm was merged into, by the batch norm's name.
         problems: sentences, the most telling first.
+        unexplained: tensors that are neither parameters nor numbers of the network's code, in words.
         unread: parameters that the network itself never reads; held: how many others the file holds.
     """
 
@@ -47,28 +51,24 @@ class Provenance:
     places: dict[str, onnx.NodeProto] = field(default_factory=dict)
     folded: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    unexplained: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     held: int = 0
 
 
-def provenance(
-    network: nn.Module, model: onnx.ModelProto, precision: Precision, shapes: dict[str, Shape]
-) -> Provenance:
-    """Match every stored tensor of a graph with the network, and every parameter of the network with the graph.
+def provenance(network: nn.Module, traced: Trace, model: onnx.ModelProto, precision: Precision) -> Provenance:
+    """Match every parameter of a network with the graph, and every tensor of floats in the graph with the network.
 
     Args:
-        network: its weights are already rounded as `precision` does; the numbers of its code are not.
-        shapes: what the graph computes, by value name.
+        network: its weights are already rounded as `precision` does.
+        traced: the trace of this very network.
     """
-    return _Matching(network, model, precision, shapes).run()
+    return _Matching(network, traced, model, precision).run()
 
 
 class _Matching:
-    def __init__(
-        self, network: nn.Module, model: onnx.ModelProto, precision: Precision, shapes: dict[str, Shape]
-    ) -> None:
-        self.network, self.model, self.precision, self.shapes = network, model, precision, shapes
-        self.origins: Origins = origins_of(network)
+    def __init__(self, network: nn.Module, traced: Trace, model: onnx.ModelProto, precision: Precision) -> None:
+        self.network, self.traced, self.precision = network, traced, precision
         self.stored = {stored.name: stored for stored in stored_in(model.graph)}
         self.by_value: dict[bytes, list[str]] = defaultdict(list)
         for stored in self.stored.values():
@@ -76,16 +76,16 @@ class _Matching:
                 self.by_value[key].append(stored.name)
         self.found: dict[str, list[str]] = {}  # parameter -> tensors of the file that hold it
         # BatchNorm counts its batches while it trains; nothing depends on it.
-        unread = [name for name in self.origins.unread if not name.endswith("num_batches_tracked")]
+        unread = [name for name in traced.unread if not name.endswith("num_batches_tracked")]
         self.result = Provenance(unread=unread)
 
     def run(self) -> Provenance:
-        for norm, layer in self.origins.folds.items():
+        for norm, layer in self.traced.folds.items():
             self._match_fold(norm, layer)
         for norm, module in self.network.named_modules():
             if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) and norm not in self.result.folded:
                 self._match_scale_and_shift(norm, module)
-        for name, array in self.origins.tensors.items():
+        for name, array in self.traced.tensors.items():
             if name not in self.found:
                 self._match_parameter(name, array)
         self._explain_the_rest()
@@ -93,7 +93,7 @@ class _Matching:
         self.result.held = len(self.found)
         self.result.problems += [
             f"{name} {size_of(array)}: expected in the file, but no tensor holds it{self._nearest(name, array)}"
-            for name, array in self.origins.tensors.items()
+            for name, array in self.traced.tensors.items()
             if name not in self.found
         ]
         return self.result
@@ -106,122 +106,114 @@ class _Matching:
             self.result.problems.insert(0, f"{name}: {difference(namesake, array)}")
             self._note(name, namesake, "differs from")
             return
-        beside = self.found.get(f"{name.removesuffix('.bias')}.weight", [])
-        if (
-            not holders
-            and name.endswith(".bias")
-            and not array.any()
-            and any(map(without_bias, map(self.stored.get, beside)))
-        ):
-            self.found[name] = beside  # exporters leave out a bias of zeros
-        for holder in holders:
-            stored = self.stored[holder]
-            if problem := self._orientation_problem(name, stored, array):
-                self.result.problems.append(problem)
-            self._note(name, stored, "is")
+        weights = self.found.get(f"{name.removesuffix('.bias')}.weight", [])
+        left_out = name.endswith(".bias") and not array.any() and any(without_bias(self.stored[w]) for w in weights)
+        if not holders and left_out:  # exporters leave out a bias of zeros
+            self.found[name] = weights
+        for holder in holders or self._recurrent(name, array):
+            self._note(name, self.stored[holder], "is")
 
-    def _orientation_problem(self, name: str, stored: Stored, array: Array) -> str | None:
-        """A linear layer's weight must lie the way that the node which reads it takes it."""
+    def _recurrent(self, name: str, array: Array) -> list[str]:
+        """Return the tensor that holds each gate of a recurrent layer: ONNX joins them, in another order."""
         owner = self.network.get_submodule(name.rpartition(".")[0])
-        if not isinstance(owner, nn.Linear) or array.ndim != 2:
-            return None
-        for node, index, turned in stored.readers:
-            if node.op_type not in ("Gemm", "MatMul") or index != 1:
-                continue
-            inner = next((a.i for a in node.attribute if a.name == "transB"), 0)
-            wanted = array if bool(inner) != turned else array.T
-            if stored.array.shape != wanted.shape or not np.array_equal(stored.array, wanted):
-                return f"{name}: node {called(node)} needs it {size_of(wanted)}, but {stored.name!r} is turned over"
-        return None
+        if not isinstance(owner, nn.RNNBase):
+            return []
+        gates = array.reshape(array.shape[0] // owner.hidden_size, -1)
+        for stored in self.stored.values():
+            if stored.array.size % gates.shape[1] == 0:
+                held = stored.array.reshape(-1, gates.shape[1])
+                if all((held == gate).all(1).any() for gate in gates):
+                    return [stored.name]
+        return []
 
     def _match_fold(self, norm: str, layer: str) -> None:
-        merged = fold(self.network, layer, norm)
-        weight = self._close(merged.weight, merged.weight_room, f"{layer}.weight")
-        if weight is None:
+        inner = self.network.get_submodule(layer)
+        scale, shift, limit = scale_and_shift(self.network.get_submodule(norm))
+        weight = _double(inner.weight)
+        if isinstance(inner, nn.ConvTranspose2d):  # (in, out / groups, height, width), one group behind the other
+            factor = np.repeat(scale.reshape(inner.groups, -1), inner.in_channels // inner.groups, axis=0)
+            merged = weight * factor[:, :, None, None]
+        else:
+            merged = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
+        bias = _double(inner.bias) * scale if inner.bias is not None else np.zeros_like(scale)
+        limit = _ROUNDING * np.abs(bias) + limit
+        held = self._close(merged, _ROUNDING * np.abs(merged), f"{layer}.weight")
+        if held is None:
             return
-        names = [
-            f"{part}.{kind}" for part in (layer, norm) for kind in ("weight", "bias", "running_mean", "running_var")
-        ]
-        self.result.folded[norm] = layer
-        bias = self._close(merged.bias, merged.bias_room, f"{layer}.bias", beside=weight)
+        added = self._close(bias + shift, limit, f"{layer}.bias", beside=held)
         words = f"{layer} with {norm} folded in"
-        if bias is None and not ((np.abs(merged.bias) <= merged.bias_room).all() and without_bias(weight)):
-            self.result.problems.insert(
-                0, f"{words}: the weights are there, but no tensor is the bias that goes with them"
-            )
-        for name in names:
-            if name in self.origins.tensors:
-                self.found[name] = [weight.name] + ([bias.name] if bias else [])
-        for stored in filter(None, (weight, bias)):
-            self.result.sources[stored.name] = words
+        if added is None and not ((np.abs(bias + shift) <= limit).all() and without_bias(held)):
+            self.result.problems.insert(0, f"{words}: no tensor is the bias that goes with its weights")
+        self.result.folded[norm] = layer
+        self._note_norm(norm, words, *filter(None, (held, added)))
+        for kind in ("weight", "bias"):
+            if f"{layer}.{kind}" in self.traced.tensors:
+                self.found[f"{layer}.{kind}"] = [stored.name for stored in (held, added) if stored]
 
     def _match_scale_and_shift(self, norm: str, module: Any) -> None:
         """A batch norm that no layer precedes may have become a product and a sum."""
-        if module.running_mean is None or f"{norm}.running_var" not in self.origins.tensors:
+        variance = self.traced.tensors.get(f"{norm}.running_var")
+        if variance is None or f"{norm}.running_var" in self.stored or self.by_value.get(digest(variance)):
             return
-        variance = f"{norm}.running_var"
-        if variance in self.stored or self.by_value.get(digest(self.origins.tensors[variance])):
-            return
-        scale, shift, room = scale_and_shift(module)
-        product, total = self._close(scale, np.abs(scale) * 1e-6, ""), self._close(shift, room, "")
-        if product is None or total is None:
-            return
-        for kind in ("weight", "bias", "running_mean", "running_var"):
-            self.found[f"{norm}.{kind}"] = [product.name, total.name]
-        self.result.sources |= {product.name: f"scale of {norm}", total.name: f"shift of {norm}"}
+        scale, shift, limit = scale_and_shift(module)
+        product, total = self._close(scale, np.abs(scale) * 1e-6, ""), self._close(shift, limit, "")
+        if product is not None and total is not None:
+            self._note_norm(norm, f"{norm} as a product and a sum", product, total)
 
-    def _close(self, wanted: Array, room: Array, name: str, beside: Stored | None = None) -> Stored | None:
+    def _note_norm(self, norm: str, words: str, *held: Stored) -> None:
+        for kind in ("weight", "bias", "running_mean", "running_var"):
+            if f"{norm}.{kind}" in self.traced.tensors:
+                self.found[f"{norm}.{kind}"] = [stored.name for stored in held]
+        self.result.sources |= {stored.name: words for stored in held}
+
+    def _close(self, wanted: Array, limit: Array, name: str, beside: Stored | None = None) -> Stored | None:
+        """Return the tensor that is `wanted` within `limit`, if need be transposed, and read with the one `beside`."""
         candidates = sorted(self.stored.values(), key=lambda stored: stored.name != name)  # a namesake comes first
         if beside is not None and beside.readers:
-            inputs = set(beside.readers[0][0].input)
+            inputs = set(beside.readers[0].input)
             candidates = [stored for stored in candidates if stored.name in inputs] or candidates
         for stored in candidates:
-            for array, limit in ((wanted, room), (wanted.T, room.T)):
-                if stored.array.size == array.size and dims(stored.array) == dims(array):
+            for array, most in ((wanted, limit), (wanted.T, limit.T)):
+                if dims(stored.array) == dims(array):
                     error = np.abs(stored.array.reshape(array.shape).astype(np.float64) - array)
-                    if (error <= limit).all():
+                    if (error <= most).all():
                         return stored
         return None
 
     def _explain_the_rest(self) -> None:
-        constants = Constants(self.origins, self.precision)
+        numbers = self._numbers_of_the_code()
         for name, stored in self.stored.items():
             if name in self.result.sources:
-                problem = constants.wrong_limit(stored) or self._read_more(stored)
-                self.result.problems += [problem] if problem else []
-            elif stored.readers and all(
-                node.op_type == "Resize" and index in (1, 2) for node, index, _ in stored.readers
-            ):
-                self.result.sources[name] = "scales of a resize"
-            elif (source := constants.source(stored)) is not None:
-                self.result.sources[name], numbers = source
-                if numbers is not None:
-                    self.result.exact[name] = numbers.reshape(stored.array.shape)
+                continue
+            if (exact := numbers.get(digest(stored.array))) is not None:
+                self.result.sources[name] = f"a {'constant' if exact.ndim else 'number'} of the network's code"
+                self.result.exact[name] = exact.reshape(stored.array.shape)
             else:
-                self.result.problems.append(
-                    f"tensor {name!r} {size_of(stored.array)}{read_by(stored)} comes from nowhere: "
-                    "it is no parameter, no constant of the network's code and no fold of them"
-                )
-        self.result.problems += constants.problems(self.model)
-        self.result.problems += bend_problems(self.model.graph, self.origins.calls)
-        self.result.problems += resize_problems(self.model.graph, self.shapes, self.origins.scalars)
+                shown = f", {float(stored.array.reshape(-1)[0]):.9g}" if stored.array.size == 1 else ""
+                self.result.unexplained.append(f"{name} {size_of(stored.array)}{shown}{read_by(stored)}")
 
-    def _read_more(self, stored: Stored) -> str | None:
-        """What is read once more than in the network takes part in something else, too."""
-        held = [name for name, holders in self.found.items() if stored.name in holders]
-        reads = sum(self.origins.reads.get(name, 0) for name in held)
-        if not held or len(stored.readers) <= reads:
-            return None
-        last = called(stored.readers[-1][0])
-        return f"tensor {stored.name!r} is read {len(stored.readers)} times, last by node {last}; the network: {reads}"
+    def _numbers_of_the_code(self) -> dict[bytes, Array]:
+        """Return the numbers of the network's code by the digest of what the file holds of them.
+
+        Where rounding makes two numbers one, that is the nearer of them.
+        """
+        with np.errstate(over="ignore"):
+            scalars = [np.array(number, np.float32) for number in sorted(self.traced.scalars)]
+        held = [(self.precision.of_numbers(number), number) for number in scalars]
+        held.sort(key=lambda pair: 0 if pair[0] == pair[1] else abs(float(pair[0] - pair[1])))
+        turned = [array.T for array in self.traced.constants if len(dims(array)) == 2]
+        held += [(self.precision.of_numbers(array), array) for array in [*self.traced.constants, *turned]]
+        exact: dict[bytes, Array] = {}
+        for rounded, number in held:
+            exact.setdefault(digest(rounded), number)
+        return exact
 
     def _place(self) -> None:
         """Find the node behind each module: the one that reads its bias, or else its weight."""
         for kind in ("weight", "bias"):
             for name, holders in self.found.items():
                 module, _, last = name.rpartition(".")
-                readers = [reader for holder in holders for reader in self.stored[holder].readers]
-                nodes = {node.output[0]: node for node, _, _ in readers}
+                nodes = {node.output[0]: node for holder in holders for node in self.stored[holder].readers}
                 if last == kind and len(nodes) == 1:
                     self.result.places[module] = next(iter(nodes.values()))
 
@@ -239,3 +231,18 @@ class _Matching:
             return ""
         nearest = min(rivals, key=lambda stored: float(np.abs(stored.array.reshape(array.shape) - array).max()))
         return f"; the nearest is {nearest.name!r}: {difference(nearest, array)}"
+
+
+def scale_and_shift(norm: Any) -> tuple[Array, Array, Array]:
+    """Return a batch norm in evaluation mode as x * scale + shift, in float64, and how far float32 may end from the
+    shift."""
+    mean, variance = _double(norm.running_mean), _double(norm.running_var)
+    gamma = _double(norm.weight) if norm.weight is not None else np.ones_like(mean)
+    beta = _double(norm.bias) if norm.bias is not None else np.zeros_like(mean)
+    scale = gamma / np.sqrt(variance + norm.eps)
+    return scale, beta - mean * scale, _ROUNDING * (np.abs(mean * scale) + np.abs(beta)) + np.finfo(np.float32).tiny
+
+
+def _double(tensor: Any) -> Array:
+    array: Array = tensor.detach().double().numpy()
+    return array

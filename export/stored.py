@@ -13,62 +13,38 @@ import onnx.helper
 import onnx.numpy_helper
 
 Array = npt.NDArray[Any]
-MAX_SHAPE = 16  # integers in a tensor of sizes, axes or pads
-# Where a node takes integers, or a switch, that are no numbers to compute with: by operator, which inputs.
-_SHAPES = {
-    "Dropout": {2},
-    "Expand": {1},
-    "Pad": {1, 3},
-    "ReduceMax": {1},
-    "ReduceMean": {1},
-    "ReduceSum": {1},
-    "Reshape": {1},
-    "Resize": {3},
-    "Slice": {1, 2, 3, 4},
-    "Split": {1},
-    "Squeeze": {1},
-    "Unsqueeze": {1},
-}
-
-_NORMALIZATIONS = ("BatchNormalization", "InstanceNormalization", "LayerNormalization")
 
 
 @dataclass
 class Stored:
-    """One tensor, as float32, or as float64 where that is not the same.
-
-    Attributes:
-        readers: node, which input of it, and whether it is transposed on the way there.
-    """
+    """One tensor of floats, as float32, or as float64 where that is not the same; and the nodes that read it, if need
+    be through a Cast, a Transpose or an Identity."""
 
     name: str
     array: Array
-    readers: list[tuple[onnx.NodeProto, int, bool]]
+    readers: list[onnx.NodeProto]
 
 
 def stored_in(graph: onnx.GraphProto) -> Iterator[Stored]:
-    """Yield every initializer and constant of a graph, of whatever type, but for those that are only shapes."""
-    readers: dict[str, list[tuple[onnx.NodeProto, int]]] = defaultdict(list)
+    """Yield every initializer and constant of a graph that holds floats; whole numbers are sizes, axes and indices."""
+    readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in graph.node:
-        for index, name in enumerate(node.input):
-            readers[name].append((node, index))
+        for name in dict.fromkeys(node.input):
+            readers[name].append(node)
 
-    def follow(name: str, turned: bool) -> Iterator[tuple[onnx.NodeProto, int, bool]]:
-        for node, index in readers[name]:
+    def follow(name: str) -> Iterator[onnx.NodeProto]:
+        for node in readers[name]:
             if node.op_type in ("Identity", "Cast", "Transpose"):
-                yield from follow(node.output[0], turned != (node.op_type == "Transpose"))
+                yield from follow(node.output[0])
             else:
-                yield node, index, turned
+                yield node
 
-    for name, array in constants_in(graph):
-        found = list(follow(name, False))
-        if array.dtype.kind in "iub" and array.size <= MAX_SHAPE and found and all(map(_takes_a_shape, found)):
-            continue
-        yield Stored(name, _plain(array), found)
+    for name, array in _constants(graph):
+        if array.dtype.kind == "f":
+            yield Stored(name, _plain(array), list(follow(name)))
 
 
-def constants_in(graph: onnx.GraphProto) -> Iterator[tuple[str, Array]]:
-    """Yield what initializers and Constant nodes hold, with its name and as it is stored; text as a NaN."""
+def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, Array]]:
     for tensor in graph.initializer:
         yield tensor.name, onnx.numpy_helper.to_array(tensor)
     for node in graph.node:
@@ -76,17 +52,8 @@ def constants_in(graph: onnx.GraphProto) -> Iterator[tuple[str, Array]]:
             value = onnx.helper.get_attribute_value(attribute)
             if attribute.name == "value":
                 yield node.output[0], onnx.numpy_helper.to_array(value)
-            elif attribute.name in ("value_int", "value_ints"):
-                yield node.output[0], np.array(value, np.int64)
             elif attribute.name in ("value_float", "value_floats"):
                 yield node.output[0], np.array(value, np.float32)
-            else:
-                yield node.output[0], np.array(np.nan, np.float32)
-
-
-def _takes_a_shape(reader: tuple[onnx.NodeProto, int, bool]) -> bool:
-    node, index, _ = reader
-    return index in _SHAPES.get(node.op_type, ())
 
 
 def _plain(array: Array) -> Array:
@@ -94,14 +61,13 @@ def _plain(array: Array) -> Array:
     return narrow if array.dtype == np.float32 or np.array_equal(narrow, array) else array.astype(np.float64)
 
 
-def without_bias(weight: Stored | None) -> bool:
+def without_bias(weight: Stored) -> bool:
     """Whether a node computes with this weight and adds nothing."""
-    return weight is not None and any(
-        node.op_type in ("Conv", "Gemm", "MatMul") and not any(node.input[2:]) for node, _, _ in weight.readers
-    )
+    return any(node.op_type in ("Conv", "Gemm", "MatMul") and not any(node.input[2:]) for node in weight.readers)
 
 
 def dims(array: Array) -> tuple[int, ...]:
+    """Return the shape without its sizes of 1, which exporters add and leave out."""
     return tuple(size for size in array.shape if size != 1)
 
 
@@ -112,16 +78,19 @@ def digest(array: Array) -> bytes:
 
 
 def digests(array: Array) -> set[bytes]:
+    """Return the digests of an array and, where it is a matrix, of its transpose."""
     return {digest(array), digest(array.T)} if len(dims(array)) == 2 else {digest(array)}
 
 
 def same(stored: Array, array: Array) -> bool:
+    """Whether two arrays hold the same numbers; a matrix may be transposed."""
     if dims(stored) == dims(array) and np.array_equal(stored.reshape(array.shape), array):
         return True
     return stored.ndim == array.ndim == 2 and np.array_equal(stored, array.T)
 
 
 def difference(stored: Stored, array: Array) -> str:
+    """Say how a tensor differs from the array that was expected, and where most."""
     if dims(stored.array) != dims(array):
         return f"expected {size_of(array)}, but the file has {size_of(stored.array)}{read_by(stored)}"
     error = np.abs(stored.array.reshape(array.shape).astype(np.float64) - array)
@@ -139,17 +108,8 @@ def size_of(array: Array) -> str:
 
 
 def read_by(stored: Stored) -> str:
-    return f", read by node {called(stored.readers[0][0])}" if stored.readers else ""
+    return f", read by node {called(stored.readers[0])}" if stored.readers else ""
 
 
 def called(node: onnx.NodeProto) -> str:
     return repr(node.name or f"{node.op_type} -> {node.output[0]}")
-
-
-def is_neutral(stored: Stored) -> bool:
-    """Whether a normalization, which ONNX gives a scale and a shift in any case, is given ones or zeros by it."""
-    wanted = {1: 1.0, 2: 0.0}
-    return bool(stored.readers) and all(
-        node.op_type in _NORMALIZATIONS and index in wanted and bool((stored.array == wanted[index]).all())
-        for node, index, _ in stored.readers
-    )

@@ -1,29 +1,37 @@
-"""The shapes that flow through a network, without computing them: the batch is a symbol, and stays one or does not.
+"""A network as PyTorch's exporter sees it: a `torch.export.ExportedProgram`, in which the number of images is a symbol.
 
-`torch.export` leads tensors without numbers ("fake tensors") through the network's own code, and proves of every size
-that it holds for any number of images; where it cannot, it says which line of reasoning asks for a certain number.
+It says which parameters the network reads, which constants and numbers its code brings in, and which shapes flow from
+layer to layer; and PyTorch proves of every size that it holds for any number of images, or says which line of reasoning
+asks for a certain number. `export.graph` translates such a program to ONNX.
 """
 
 import io
 import logging
+import operator
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 from torch.utils._pytree import tree_iter
 
 from runtime import contract
 
+Array = npt.NDArray[Any]
 Shape = tuple[int | str, ...]  # a str is an expression in `batch`
 _EXAMPLE = 5  # images; any number above 1 stands for all
-_SIZES = (3, 7)  # images, where real tensors have to do; neither is the example, to which code may have been fitted
-_NUMBER_OF_IMAGES = re.compile(r"L\['\w+'\]\.size\(\)\[0\]")  # as the tracer writes it
-_NOISY = ("torch.fx.experimental.symbolic_shapes", "torch.export", "torch._export")
+_NUMBER_OF_IMAGES = re.compile(r"L\['\w+'\]\.size\(\)\[0\]")  # as PyTorch writes it
+_NOISY = ("torch.fx.experimental.symbolic_shapes", "torch.export", "torch._export", "torch._dynamo")
+
+
+class NotTraceable(Exception):
+    """PyTorch cannot follow a network's code for any number of images; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -37,63 +45,152 @@ class Call:
     after: Shape
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trace:
-    """The calls of a network's leaf modules, in order.
+    """What a network's program says.
 
     Attributes:
-        by: what was led through the network, in words.
-        problem: why this does not hold for any number of images, a sentence; None if it does.
+        calls: of leaf modules, in order.
+        problem: why this does not hold for any number of images, a sentence; None if it does. Then there are no calls,
+            and every parameter counts as read.
+        tensors: parameters and buffers of floats that the network reads, by their name in the state_dict.
+        unread: those that it does not read; a file may do without them.
+        constants: other tensors that the code brings in; scalars: plain numbers that it computes with.
+        folds: the batch norm, by its name, that takes the result of a convolution or linear layer, by its name.
     """
 
-    calls: tuple[Call, ...]
-    by: str
-    problem: str | None
+    calls: tuple[Call, ...] = ()
+    problem: str | None = None
+    tensors: dict[str, Array] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+    constants: list[Array] = field(default_factory=list)
+    scalars: set[float] = field(default_factory=set)
+    folds: dict[str, str] = field(default_factory=dict)
+
+
+def export_program(network: nn.Module) -> ExportedProgram:
+    """Follow `images: uint8 (batch, 1, 28, 28)` through a network in evaluation mode, on the CPU.
+
+    Raises:
+        NotTraceable: the code decides by values, or asks for a certain number of images.
+    """
+    images = torch.zeros(_EXAMPLE, 1, contract.SIDE, contract.SIDE, dtype=torch.uint8)
+    batch = ({0: torch.export.Dim(contract.BATCH)},)
+    first: Exception | None = None
+    for strict in (False, True):  # the second reads the code, where the first takes len(images) for a plain number
+        try:
+            with _quiet(), torch.no_grad():
+                return torch.export.export(network, (images,), dynamic_shapes=batch, strict=strict)
+        except Exception as error:  # PyTorch's own errors share no base class
+            first = first or error
+    raise NotTraceable(_reason(str(first))) from first
 
 
 def trace(network: nn.Module) -> Trace:
-    """Follow `images: uint8 (batch, 1, 28, 28)` through a network in evaluation mode, on the CPU.
-
-    A network whose code looks at values, which fake tensors have not, or takes the size of a batch for a plain number,
-    as `len(images)` gives it, is run on real ones instead, in two sizes.
-    """
-    calls: list[Call] = []
-    images = _images(_EXAMPLE)
+    """Return what the program of a network in evaluation mode says; see `export_program`."""
     try:
-        with _watching(network, calls), _quiet(), torch.no_grad():
-            torch.export.export(
-                network, (images,), dynamic_shapes=({0: torch.export.Dim(contract.BATCH)},), strict=False
-            )
-    except Exception as error:  # the tracer's own errors share no base class
-        if guard := re.search(r"generated guard (.*)", str(error)):
-            asked = _NUMBER_OF_IMAGES.sub(contract.BATCH, guard[1])
-            return Trace(tuple(calls), "fake tensors", f"the code asks for {asked}")
-        return _by_real_tensors(network, error)
-    return Trace(tuple(calls), "fake tensors", None)
+        program = export_program(network)
+    except NotTraceable as error:
+        return Trace(problem=str(error), tensors={name: _array(t) for name, t in _named(network) if _is_float(t)})
+    found = Trace(_calls(network, program), constants=[_array(value) for value in _lifted(program)])
+    inputs = program.graph_signature.inputs_to_parameters | program.graph_signature.inputs_to_buffers
+    names = {node.name: inputs[node.name] for node in program.graph.nodes if node.name in inputs}
+    by_name = dict(_named(network))
+    read = {by_name[names[node.name]].data_ptr() for node in program.graph.nodes if node.name in names and node.users}
+    for name, tensor in by_name.items():
+        if tensor.data_ptr() not in read:
+            found.unread.append(name)
+        elif _is_float(tensor):
+            found.tensors[name] = _array(tensor)
+        else:  # integers may be an index as well as numbers, so the file need not hold them
+            found.constants.append(_array(tensor))
+    for node in program.graph.nodes:
+        if node.op == "call_function":
+            numbers = {float(value) for value in tree_iter((node.args, node.kwargs)) if type(value) in (int, float)}
+            found.scalars |= numbers | {1 / number for number in numbers if number}
+    found.folds = _folds(program, names)
+    return found
 
 
-def _by_real_tensors(network: nn.Module, why: Exception) -> Trace:
-    by = f"real tensors, since fake ones cannot follow the code ({type(why).__name__})"
-    runs: list[list[Call]] = []
-    for size in _SIZES:
-        calls: list[Call] = []
-        with _watching(network, calls), torch.no_grad():
-            try:
-                network(_images(size))
-            except Exception as error:  # whatever a network may raise
-                problem = f"it fails on {size} images: {' '.join(str(error).split())}"
-                return Trace(tuple(calls), by, problem)
-        runs.append(calls)
-    if [call.name for call in runs[0]] != [call.name for call in runs[1]]:
-        return Trace(tuple(runs[0]), by, f"{_SIZES[0]} images take another way through it than {_SIZES[1]}")
-    calls = [
-        Call(one.name, one.module, merged(one.before, other.before), merged(one.after, other.after))
-        for one, other in zip(*runs, strict=True)
-    ]
-    return Trace(tuple(calls), by, None)
+def _folds(program: ExportedProgram, names: dict[str, str]) -> dict[str, str]:
+    """Return the batch norms that take the result of a layer which nothing else takes."""
+    found = {}
+    for norm in program.graph.nodes:
+        if not str(norm.target).startswith("aten.batch_norm") or norm.args[3] is None:  # it takes the batch's own mean
+            continue
+        layer = norm.args[0]
+        if str(layer.target).startswith(("aten.conv", "aten.linear")) and len(layer.users) == 1:
+            weight, mean = names.get(layer.args[1].name), names.get(norm.args[3].name)
+            if weight and mean:
+                found[mean.rpartition(".")[0]] = weight.rpartition(".")[0]
+    return found
 
 
-def merged(one: Shape, other: Shape, sizes: tuple[int, int] = _SIZES) -> Shape:
+def _calls(network: nn.Module, program: ExportedProgram) -> tuple[Call, ...]:
+    """Group the program's operations by the leaf module that they belong to."""
+    modules = dict(network.named_modules(remove_duplicate=False))
+    stored = {*program.graph_signature.inputs_to_parameters, *program.graph_signature.inputs_to_buffers}
+    symbol = next(str(node.meta["val"].shape[0]) for node in program.graph.nodes if node.name in _images(program))
+    calls: list[Call] = []
+    last = None
+    for node in program.graph.nodes:
+        stack = list(node.meta.get("nn_module_stack", {}).values())
+        if node.op != "call_function" or not stack or (node.target is operator.getitem and node.args[1]):
+            continue
+        key = stack[-1][0]  # `network.3`, and where it is called again, `network.3@1`
+        module = modules.get(key.partition("@")[0])
+        after = _shape(node.meta.get("val"), symbol)
+        if module is None or list(module.children()):
+            last = None
+        elif key == last and after is not None:
+            calls[-1] = Call(calls[-1].name, module, calls[-1].before, after)
+        elif after is not None:
+            given = (_shape(n.meta.get("val"), symbol) for n in node.all_input_nodes if n.name not in stored)
+            calls.append(Call(key.partition("@")[0], module, next(filter(None, given), ()), after))
+            last = key
+    return tuple(calls)
+
+
+def _images(program: ExportedProgram) -> tuple[str, ...]:
+    return tuple(program.graph_signature.user_inputs)
+
+
+def _lifted(program: ExportedProgram) -> Iterator[Tensor]:
+    for name in program.graph_signature.inputs_to_lifted_tensor_constants.values():
+        yield program.constants[name]
+
+
+def _named(network: nn.Module) -> list[tuple[str, Tensor]]:
+    named = [*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)]
+    return [(name, tensor.detach()) for name, tensor in named]
+
+
+def _is_float(tensor: Tensor) -> bool:
+    return tensor.is_floating_point()
+
+
+def _array(tensor: Tensor) -> Array:
+    array: Array = tensor.detach().float().numpy()
+    return array
+
+
+def _shape(value: Any, symbol: str) -> Shape | None:
+    tensor = next((part for part in tree_iter(value) if isinstance(part, Tensor)), None)
+    if tensor is None:
+        return None
+    return tuple(size if isinstance(size, int) else str(size).replace(symbol, contract.BATCH) for size in tensor.shape)
+
+
+def _reason(message: str) -> str:
+    """Return why PyTorch refuses, in a sentence."""
+    if guard := re.search(r"generated guard (.*)", message):
+        return f"the code asks for {_NUMBER_OF_IMAGES.sub(contract.BATCH, guard[1])}"
+    if fixed := re.search(r"specialized it to be a constant \((\d+)\)", message):
+        return f"the code takes the number of images for a constant, as {fixed[1]} when it was followed with so many"
+    return f"PyTorch cannot follow the code: {' '.join(message.split())[:300]}"
+
+
+def merged(one: Shape, other: Shape, sizes: tuple[int, int]) -> Shape:
     """Return one shape for two, measured with so many images: what grows with the batch becomes an expression in it."""
     if len(one) != len(other):
         return ("?",)
@@ -110,49 +207,8 @@ def _expression(one: int | str, other: int | str, sizes: tuple[int, int]) -> int
 
 
 @contextmanager
-def _watching(network: nn.Module, calls: list[Call]) -> Iterator[None]:
-    """Note every call of a leaf module while the block runs."""
-    symbol: list[str] = []
-
-    def entered(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        calls.clear()  # a tracer may go through it more than once
-        symbol[:] = [str(size) for size in inputs[0].shape[:1] if not isinstance(size, int)]
-
-    def shape_of(values: Any) -> Shape | None:
-        tensor = next((value for value in tree_iter(values) if isinstance(value, Tensor)), None)
-        return None if tensor is None else tuple(_plain(size, symbol) for size in tensor.shape)
-
-    def watcher(name: str) -> Callable[..., None]:
-        def note(module: nn.Module, inputs: Any, keywords: Any, output: Any) -> None:
-            before, after = shape_of((inputs, keywords)), shape_of(output)
-            if before is not None and after is not None:
-                calls.append(Call(name, module, before, after))
-
-        return note
-
-    handles = [network.register_forward_pre_hook(entered)]
-    handles += [
-        module.register_forward_hook(watcher(name), with_kwargs=True)
-        for name, module in network.named_modules()
-        if not list(module.children())
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _plain(size: Any, symbol: list[str]) -> int | str:
-    if isinstance(size, int):
-        return size
-    written = str(size)
-    return int(written) if written.isdigit() else written.replace(symbol[0], contract.BATCH) if symbol else written
-
-
-@contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what the tracer prints to itself: its refusal is an exception, and is reported."""
+    """Silence what PyTorch prints on the way: its refusal is an exception, and is reported."""
     loggers = [logging.getLogger(name) for name in _NOISY]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -164,7 +220,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def _images(count: int) -> Tensor:
-    return torch.zeros(count, 1, contract.SIDE, contract.SIDE, dtype=torch.uint8)

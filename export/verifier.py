@@ -1,8 +1,8 @@
 """Runs the gates on a file, in order, collects every verdict and raises none: what to do with a failure is the
 caller's choice, and `Report.require` is the usual one."""
 
+import dataclasses
 import hashlib
-import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,10 +15,11 @@ from torch import nn
 from export.admission import require_float32, require_stored_weights
 from export.description import library_versions
 from export.engines import version_of
+from export.evidence import Pixels
 from export.gates import GATES
 from export.precision import Precision
 from export.report import Check, Report
-from export.subject import ONNXRUNTIME, GateFailure, Pixels, Subject
+from export.subject import ONNXRUNTIME, GateFailure, Subject
 from runtime.errors import DeviceUnavailable, UsageError, shown
 
 
@@ -68,12 +69,12 @@ def verify(
     checks: list[Check] = []
     unsafe = ""
     for name, gate in GATES.items():
-        started = time.perf_counter()
         if unsafe:
             checks.append(Check(name, False, f"not run, because of the failed gate {unsafe!r}", {}, 0.0))
             continue
         try:
-            finding = gate(subject)
+            with subject.charged_to(name):
+                finding = gate(subject)
             passed, detail, measures = True, finding.detail, finding.measures
         except GateFailure as failure:
             passed, detail, measures = False, str(failure), failure.measures
@@ -82,7 +83,8 @@ def verify(
             raise
         except Exception as error:  # a damaged file may break a library anywhere: that is a verdict, not a crash
             passed, detail, measures = False, f"could not be run: {' '.join(str(error).split())}", {}
-        checks.append(Check(name, passed, shown(detail), measures, time.perf_counter() - started))
+        checks.append(Check(name, passed, shown(detail), measures, 0.0))
+    checks = [dataclasses.replace(check, seconds=subject.seconds[check.name]) for check in checks]
     return Report(_model_name(subject), tuple(checks), _conditions(subject))
 
 

@@ -9,10 +9,10 @@ from runtime.console import CONTEXT_SETTINGS, Group
 
 COMMANDS = {
     "predict": "runtime.cli_predict:predict",
-    "list": "runtime.cli_models:list_command",
-    "info": "runtime.cli_models:info",
-    "accuracy": "runtime.cli_measure:accuracy",
-    "parity": "runtime.cli_measure:parity",
+    "list": "runtime.cli_list:list_command",
+    "info": "runtime.cli_info:info",
+    "accuracy": "runtime.cli_accuracy:accuracy",
+    "parity": "runtime.cli_parity:parity",
     "bench": "runtime.cli_bench:bench",
     "doctor": "runtime.cli_doctor:doctor",
     "serve": "runtime.cli_serve:serve",

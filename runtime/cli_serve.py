@@ -56,7 +56,14 @@ NEEDED = ("httptools", "orjson", "prometheus_client", "python_multipart", "starl
     type=click.FloatRange(0.1, 3600),
     default=10.0,
     show_default=True,
-    help="Seconds in which a client must have sent its request; over it, 408.",
+    help="Seconds in which a client must have sent a request's body; over it, 408.",
+)
+@click.option(
+    "--keep-alive",
+    type=click.IntRange(1, 3600),
+    default=75,
+    show_default=True,
+    help="Seconds for which a connection stays open between two requests; longer than a load balancer's in front.",
 )
 @device_option
 @threads_option
@@ -71,6 +78,7 @@ def serve(
     max_body: float,
     max_pixels: float,
     read_timeout: float,
+    keep_alive: int,
     device: str,
     threads: int | None,
     as_json: bool,
@@ -102,14 +110,15 @@ def serve(
         max_body=math.ceil(max_body * 2**20),
         max_pixels=math.ceil(max_pixels * 1e6),
         read_seconds=read_timeout,
+        keep_alive_seconds=keep_alive,
     )
-    with bind(host, port) as listening:
+    with bind(host, port) as bound:
         names = models or [stored.name for stored in shipped_models()]
         classifiers = [Classifier(name, device=device, threads=threads) for name in names]
         for classifier in classifiers:
             note(f"serving {classifier.name} on {classifier.device}")
             say_device(classifier)
-        url = url_of(listening)
+        url = url_of(bound)
 
         def announce() -> None:
             if as_json:
@@ -117,5 +126,5 @@ def serve(
             else:
                 emit(url)
 
-        serve_until_stopped(listening, classifiers, limits, on_ready=announce)
+        serve_until_stopped(bound, classifiers, limits, on_ready=announce)
     end_process()

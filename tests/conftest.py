@@ -4,6 +4,7 @@ import gzip
 import importlib.util
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from mirror import GZ, LABELS, Mirror
 from PIL import Image
 from running_server import RunningServer
 
@@ -87,6 +89,18 @@ def plain_test_split(fashion_mnist_dir: Path, tmp_path_factory: pytest.TempPathF
         stored = path.read_bytes()
         (folder / file.name).write_bytes(gzip.decompress(stored) if path.suffix == ".gz" else stored)
     return folder
+
+
+@pytest.fixture
+def mirror(plain_test_split: Path) -> Iterator[Mirror]:
+    """A mirror that has the test labels, which are the smallest file."""
+    with Mirror({GZ: gzip.compress((plain_test_split / LABELS).read_bytes())}) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.hangs_up.set()
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture

@@ -311,20 +311,6 @@ def test_a_machine_without_a_driver_has_neither(monkeypatch: pytest.MonkeyPatch)
     assert (gpus.list_gpus(), gpus.find_driver()) == ([], None)
 
 
-@pytest.mark.cuda
-def test_a_real_gpu_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
-    if problem := device.cuda_problem():
-        pytest.skip(problem)
-    monkeypatch.undo()
-
-    document, unavailable = examine("cuda:0")
-
-    assert unavailable is None
-    assert document["devices"][1]["usable"] is True
-    assert document["devices"][1]["memory_bytes"] > 2**30
-    assert document["driver"]["version"]
-
-
 def test_doctor_prints_one_json_document_with_the_self_test_inside() -> None:
     done = run("--selftest", "--device", "cpu", "--json")
 

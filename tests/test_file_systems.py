@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from command_line import ROOT, call
-from test_fashion_mnist_download import Mirror, mirror  # noqa: F401 - a fixture
+from mirror import Mirror
 
 from export.artifact import write_artifact
 from export.layouts.folder import replace_folder
@@ -217,7 +217,7 @@ def test_a_model_is_exported_and_published_where_a_file_system_offers_less_of_ev
 @pytest.mark.usefixtures("bare_machine")
 @pytest.mark.parametrize("name", LESS)
 def test_data_is_fetched_where_a_file_system_offers_less(
-    mirror: Mirror,  # noqa: F811
+    mirror: Mirror,
     fashion_mnist_dir: Path,
     tmp_path: Path,
     monkeypatch: Patch,
@@ -269,7 +269,7 @@ def test_what_cannot_be_written_is_told_in_a_sentence_and_what_was_there_is_left
 @pytest.mark.usefixtures("bare_machine")
 @pytest.mark.parametrize("name", REFUSALS)
 def test_data_that_cannot_be_stored_is_told_in_a_sentence(
-    mirror: Mirror,  # noqa: F811
+    mirror: Mirror,
     fashion_mnist_dir: Path,
     tmp_path: Path,
     monkeypatch: Patch,

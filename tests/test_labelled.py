@@ -96,7 +96,7 @@ def test_a_place_that_takes_no_picture_is_told_before_anything_is_measured(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr("runtime.cli_measure.measured", lambda *_: pytest.fail("it was measured"))
+    monkeypatch.setattr("runtime.cli_accuracy.measured", lambda *_: pytest.fail("it was measured"))
     result = accuracy(folder, "-o", tmp_path / "file" / "confusion.png")
 
     assert (result.exit_code, result.stdout) == (1, "")

@@ -247,7 +247,7 @@ def test_a_confusion_of_too_many_classes_is_refused_before_anything_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("runtime.confusion.MOST_CLASSES", 9)
-    monkeypatch.setattr("runtime.cli_measure.measured", lambda *_: pytest.fail("it was measured"))
+    monkeypatch.setattr("runtime.cli_accuracy.measured", lambda *_: pytest.fail("it was measured"))
     result = accuracy(LENET, "-o", tmp_path / "confusion.png")
 
     assert (result.exit_code, result.stdout) == (2, "")

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 from mutants import EQUIVALENTS, MUTANTS, become, change, make_network, unname_nodes
-from number_mutants import NUMBER_MUTANTS, NUMBER_REWRITES
+from number_mutants import NUMBER_MUTANTS, NUMBER_REWRITES, neutral
 from torch import nn
 
 from export import Description
@@ -106,3 +106,14 @@ def test_it_is_named_though_nothing_in_the_file_has_its_old_name(test_images: An
     reason = verdict("parity", subject_of("lenet", mutate, test_images, test_labels)) or ""
 
     assert "module 'network.3'" in reason
+
+
+def test_a_number_that_is_not_the_networks_is_listed_and_a_parameter_that_it_stands_in_for_is_missed(
+    test_images: Any, test_labels: Any
+) -> None:
+    """A user who wonders what an editor put into a file reads it in the report; only a changed weight is a failure."""
+    rewritten = subject_of("lenet", neutral("Mul", 1.5), test_images, test_labels)
+    changed = subject_of("lenet", change("Div", 1, lambda std: std * 1.5), test_images, test_labels)
+
+    assert GATES["weights"](rewritten).measures["unexplained"] == ["inert [], 1.5, read by node 'same'"]
+    assert "preprocess.std" in (verdict("weights", changed) or "")

@@ -65,4 +65,4 @@ def test_another_number_in_its_place_is_refused(network: nn.Module, content: byt
     report = verify(network, model.SerializeToString(), **pictures)
 
     assert model.SerializeToString() != content
-    assert {"weights", "parity"} <= {check.name for check in report.failures}
+    assert "parity" in {check.name for check in report.failures}

@@ -16,76 +16,28 @@ from typing import Any
 import pytest
 import safetensors
 import torch
+from small_runs import CPU, RECIPE, Stop, StopAfter, small_split, train, weights
 
 from runtime.errors import UsageError
 from zoo import checkpoint, completion, run
 from zoo import settings as settings_module
 from zoo.checkpoint import CheckpointError, checkpoint_in
 from zoo.data import LabelledImages
-from zoo.data import load_split as load_all
 from zoo.device import computes_bf16
 from zoo.folder import RunFolder, RunFolderBusy
 from zoo.meter import Meter
 from zoo.models import create_model
-from zoo.recipes import Recipe, recipe_for
+from zoo.recipes import recipe_for
 from zoo.settings import Settings, settle
-from zoo.training import EpochMetrics, Trainer, TrainingDiverged
+from zoo.training import Trainer, TrainingDiverged
 
 ROOT = Path(__file__).resolve().parents[1]
-CPU = torch.device("cpu")
-# Everything that has a state: Adam's moments, the average of weights, augmentation, the schedule.
-RECIPE = Recipe(
-    name="best", epochs=4, batch_size=128, lr=3e-3, optimizer="adamw", schedule="cosine", flip=True, shift=1, ema=0.9
-)
-
-
-load_once = functools.cache(load_all)
-
-
-def small_split(split: str, device: torch.device | None = None) -> LabelledImages:
-    """The first 1,000 images of a split: enough to learn from, little enough to train on in a second."""
-    small = load_once(split)[slice(0, 1000)]
-    return small.to(device) if device else small
 
 
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch: pytest.MonkeyPatch, fashion_mnist_dir: Path) -> None:
     monkeypatch.setattr(run, "load_split", small_split)
     monkeypatch.setattr(completion, "load_split", small_split)
-
-
-class Stop(Exception):
-    pass
-
-
-class StopAfter:
-    """A listener that breaks off in the middle of an epoch."""
-
-    def __init__(self, batches: int) -> None:
-        self.left = batches
-
-    def started(self, images: int, epochs: int, epochs_done: int) -> None: ...
-
-    def batch(self, images: int, meter: Meter) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise Stop
-
-    def epoch(self, metrics: EpochMetrics) -> None: ...
-
-    def notice(self, sentence: str) -> None: ...
-
-
-def train(
-    folder: Path, recipe: Recipe = RECIPE, *, seed: int = 0, resume: bool = False, **extra: object
-) -> run.RunResult:
-    settings = Settings(recipe, seed)
-    return run.train("lenet-modern", settings, device=CPU, folder=folder, resume=resume, **extra)  # type: ignore[arg-type]
-
-
-def weights(folder: Path) -> dict[str, bytes]:
-    found = checkpoint.load(checkpoint_in(folder)).weights
-    return {name: tensor.numpy().tobytes() for name, tensor in found.items()}
 
 
 def test_a_run_learns_and_leaves_checkpoint_history_and_curves(tmp_path: Path) -> None:
@@ -133,7 +85,7 @@ KILLABLE = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-import test_run as t
+import small_runs as t
 t.run.load_split = t.small_split
 t.torch.set_num_threads(1)
 t.train(Path(sys.argv[1]), t.RECIPE.override(epochs=12), resume=True)
@@ -445,15 +397,3 @@ def test_a_resumed_run_reads_its_checkpoint_once(tmp_path: Path, monkeypatch: py
 
     assert read
     assert len(read) == len(set(read))
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("model", ["lenet-modern", "resnet18"])
-def test_a_seed_gives_the_same_weights_twice_on_cuda(tmp_path: Path, model: str, precision: str) -> None:
-    settings = Settings(RECIPE.override(epochs=2), precision=precision)  # type: ignore[arg-type]
-    for name in ("a", "b"):
-        run.train(model, settings, device=torch.device("cuda", 0), folder=tmp_path / name)
-
-    assert weights(tmp_path / "a") == weights(tmp_path / "b")

@@ -4,9 +4,9 @@ import statistics
 from pathlib import Path
 
 import pytest
-import test_run
+import small_runs
 import torch
-from test_run import RECIPE, small_split
+from small_runs import RECIPE, small_split
 
 from zoo import run
 from zoo.evaluation import Evaluation
@@ -15,10 +15,14 @@ from zoo.seeds import SeedsResult, train_seeds
 from zoo.settings import Settings
 
 PNG = b"\x89PNG"
-few_images = test_run.few_images
 
 
-class Sentences(test_run.StopAfter):
+@pytest.fixture(autouse=True)
+def few_images(monkeypatch: pytest.MonkeyPatch, fashion_mnist_dir: Path) -> None:
+    monkeypatch.setattr(run, "load_split", small_split)
+
+
+class Sentences(small_runs.StopAfter):
     def __init__(self, batches: int = 0) -> None:
         super().__init__(batches)
         self.said: list[str] = []
@@ -29,12 +33,12 @@ class Sentences(test_run.StopAfter):
 
 def train(folder: Path, *, resume: bool = False, listener: Sentences | None = None) -> SeedsResult:
     settings = Settings(RECIPE.override(epochs=1), seed=5)
-    return train_seeds("lenet-modern", settings, 3, folder, device=test_run.CPU, resume=resume, listener=listener)
+    return train_seeds("lenet-modern", settings, 3, folder, device=small_runs.CPU, resume=resume, listener=listener)
 
 
 def test_seeds_are_runs_of_their_own_and_a_broken_series_goes_on(tmp_path: Path) -> None:
     listener = Sentences(batches=20)  # breaks off in the third run
-    with pytest.raises(test_run.Stop):
+    with pytest.raises(small_runs.Stop):
         train(tmp_path, listener=listener)
     first = (tmp_path / "seed-5" / "checkpoint.safetensors").stat().st_mtime_ns
     series = train(tmp_path, resume=True)
@@ -42,7 +46,7 @@ def test_seeds_are_runs_of_their_own_and_a_broken_series_goes_on(tmp_path: Path)
     assert listener.said == ["seed 5", "seed 6", "seed 7"]
     assert (tmp_path / "seed-5" / "checkpoint.safetensors").stat().st_mtime_ns == first
     assert [result.seed for result in series.results] == [5, 6, 7]
-    assert len({test_run.weights(tmp_path / f"seed-{seed}")["network.0.weight"] for seed in (5, 6, 7)}) == 3
+    assert len({small_runs.weights(tmp_path / f"seed-{seed}")["network.0.weight"] for seed in (5, 6, 7)}) == 3
     assert series.mean == pytest.approx(statistics.mean(series.accuracies))
     assert series.standard_deviation == pytest.approx(statistics.stdev(series.accuracies))
     document = series.as_dict()
@@ -53,7 +57,7 @@ def test_seeds_are_runs_of_their_own_and_a_broken_series_goes_on(tmp_path: Path)
 
 def test_one_seed_has_no_spread(tmp_path: Path) -> None:
     settings = Settings(RECIPE.override(epochs=1), val_split=True)
-    series = train_seeds("lenet-modern", settings, 1, tmp_path, device=test_run.CPU)
+    series = train_seeds("lenet-modern", settings, 1, tmp_path, device=small_runs.CPU)
 
     assert series.standard_deviation is None
     assert series.as_dict()["measured_on"] == "validation"
@@ -64,7 +68,7 @@ def test_one_seed_has_no_spread(tmp_path: Path) -> None:
 def test_starting_over_sets_the_pictures_aside_too(tmp_path: Path) -> None:
     settings = Settings(RECIPE.override(epochs=1))
     for _ in range(2):
-        run.train("lenet-modern", settings, device=test_run.CPU, folder=tmp_path)
+        run.train("lenet-modern", settings, device=small_runs.CPU, folder=tmp_path)
     (aside,) = tmp_path.glob("before-*")
 
     for folder in (tmp_path, aside):

@@ -22,7 +22,7 @@ import pytest
 from export.known_answers import STEPS, TOLERANCE, known_answers, write_known_answers
 from export.worked_example import WorkedExample
 from runtime import selftest
-from runtime.device import CPU, Device, cuda_problem
+from runtime.device import CPU, Device
 from runtime.errors import DeviceUnavailable, ModelNotFound, UsageError
 from runtime.selftest import FOLDER, run_selftest
 from runtime.session import OpenSession
@@ -200,16 +200,6 @@ def test_every_case_is_right_on_the_cpu_to_the_last_bit() -> None:
     assert {case.name: case.max_abs_diff for case in report.cases if case.max_abs_diff} == {
         LEARNED: pytest.approx(0, abs=TOLERANCE)
     }
-
-
-@pytest.mark.cuda
-def test_every_case_is_right_on_the_gpu() -> None:
-    if problem := cuda_problem():
-        pytest.skip(problem)
-    report = run_selftest("cuda")
-
-    assert [case.as_dict() for case in report.failures] == []
-    assert report.device == "cuda:0"
 
 
 def test_the_files_are_what_the_generator_writes(tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ from runtime.errors import ImageError
 from runtime.images import to_pixels
 
 pytest.importorskip("starlette", reason="the extra serve is not installed")
-from runtime.serving.inference import read_inference
-from runtime.serving.refusal import Refusal
+from starlette.exceptions import HTTPException
+
+from runtime.serving.open_inference import read_request
 
 LIMIT = 2**24 - 2**10  # bytes of the longest body, about
 MAX_IMAGES = 512
@@ -263,8 +264,8 @@ def test_a_refused_tensor_costs_a_few_times_its_bytes_and_is_freed_at_once(body:
     gc.disable()
     tracemalloc.start()
     try:
-        with pytest.raises(Refusal):
-            read_inference(body, None, MAX_IMAGES)
+        with pytest.raises(HTTPException):
+            read_request(body, None, MAX_IMAGES)
         now, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -281,16 +282,18 @@ def test_the_largest_request_is_read_however_it_is_written(nested: bool, indent:
     images = np.random.default_rng(0).integers(0, 256, (MAX_IMAGES, 1, 28, 28), np.uint8)
     data = images.tolist() if nested else images.ravel().tolist()
     document = infer(shape=list(images.shape), data=data) | {"id": ",[{" * 100}
-    pixels, _, identity = read_inference(json.dumps(document, indent=indent).encode(), None, MAX_IMAGES)
+    found = read_request(json.dumps(document, indent=indent).encode(), None, MAX_IMAGES)
 
-    np.testing.assert_array_equal(pixels, images)
-    assert identity == document["id"]
+    np.testing.assert_array_equal(found.pixels, images)
+    assert found.identity == document["id"]
 
 
 def test_one_image_more_than_is_allowed_is_told_so() -> None:
     data = [0] * 784 * (MAX_IMAGES + 1)
-    with pytest.raises(Refusal, match="at most 512 images are taken at once, not 513"):
-        read_inference(json.dumps(infer(shape=[513, 1, 28, 28], data=data)).encode(), None, MAX_IMAGES)
+    with pytest.raises(HTTPException) as raised:
+        read_request(json.dumps(infer(shape=[513, 1, 28, 28], data=data)).encode(), None, MAX_IMAGES)
+
+    assert raised.value.detail.startswith("at most 512 images are taken at once, not 513")
 
 
 def test_pictures_in_many_parts_or_large_tiles_are_read_if_they_are_honest(test_images: npt.NDArray[np.uint8]) -> None:

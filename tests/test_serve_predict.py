@@ -75,23 +75,23 @@ def test_a_form_with_a_file_is_taken_by_its_name(server: RunningServer, boot: by
 @pytest.mark.parametrize(
     ("content_type", "body", "sentence"),
     [
-        ("multipart/form-data", b"", "states no boundary"),
-        ("multipart/form-data; boundary=edge", b"", "ends before its last boundary"),
+        ("multipart/form-data", b"", "Missing boundary"),
+        ("multipart/form-data; boundary=edge", b"", "it holds no file"),
         ("multipart/form-data; boundary=edge", b"hello", "cannot be read"),
         (
             "multipart/form-data; boundary=edge",
             b'--edge\r\nContent-Disposition: form-data; name="a"; fi',
-            "ends before",
+            "it holds no file",
         ),
         (
             "multipart/form-data; boundary=edge",
             b'--edge\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--edge--\r\n',
-            "holds 0 files, expected 1",
+            "it holds no file; expected one file",
         ),
         (
             "multipart/form-data; boundary=edge",
             b'--edge\r\nContent-Disposition: form-data; name="a"; filename="b"\r\n\r\nc\r\n' * 2 + b"--edge--\r\n",
-            "holds 2 files, expected 1",
+            "Maximum number of files is 1",
         ),
         ("multipart/form-data; boundary=" + "x" * 300, b"--" + b"x" * 300, "cannot be read"),
     ],

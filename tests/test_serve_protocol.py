@@ -13,7 +13,7 @@ from running_server import RunningServer
 from runtime import Classifier
 
 pytest.importorskip("starlette", reason="the extra serve is not installed")
-from runtime.serving.inference import TensorJob, WantedOutput
+from runtime.serving.open_inference import InferRequest, WantedOutput, infer_response
 
 MODELS = ("lenet", "lenet-modern")
 Images = npt.NDArray[np.uint8]
@@ -292,10 +292,11 @@ def test_what_is_not_there_is_4xx_in_json(server: RunningServer, path: str, stat
 
 def test_what_is_no_number_is_null_in_the_answer_and_never_a_word_that_json_lacks() -> None:
     pixels = np.zeros((1, 1, 28, 28), np.uint8)
-    job = TensorJob(pixels, [WantedOutput("logits", False, 0)], None, "broken", ("a", "b"), lambda: False)
+    request = InferRequest(pixels, [WantedOutput("logits", False, 0)], None)
     row = np.array([[np.nan, np.inf]], np.float32)
 
-    (output,) = json.loads(job.answer(row, row).body, parse_constant=pytest.fail)["outputs"]
+    body = bytes(infer_response(request, (row, row), "broken", ("a", "b")).body)
+    (output,) = json.loads(body, parse_constant=pytest.fail)["outputs"]
     assert output["data"] == [None, None]
 
 

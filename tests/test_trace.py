@@ -66,18 +66,11 @@ class LooksAtValues(Dense):
         return logits / 2 if logits.sum() > 1e9 else logits
 
 
-class LooksAtValuesOfSeven(Dense):
-    def forward(self, images: Tensor) -> Tensor:
-        pixels = images.float().reshape(7, 784) if images.sum() >= 0 else images.float().flatten(1)
-        logits: Tensor = self.dense(pixels)
-        return logits
-
-
 @pytest.mark.parametrize("name", ["lenet", "vgg11", "resnet18", "googlenet"])  # of 28, 224 and 96 pixels; branches
 def test_the_batch_is_a_symbol_in_front_of_every_layer(name: str) -> None:
     found = trace(create_model(name).eval())
 
-    assert (found.problem, found.by) == (None, "fake tensors")
+    assert found.problem is None
     assert {call.after[0] for call in found.calls} == {"batch"}
 
 
@@ -103,11 +96,11 @@ def test_the_table_has_the_symbol_in_all_three_sources() -> None:
 @pytest.mark.parametrize(
     ("network", "reason"),
     [
-        (ForFive(), "not the same for any batch: it fails on 3 images"),
-        (ForSeven(), "not the same for any batch: it fails on 3 images"),
+        (ForFive(), "not the same for any batch: the code takes the number of images for a constant"),
+        (ForSeven(), r"not the same for any batch: PyTorch cannot follow the code: .*'\[7, 784\]' is invalid"),
         (HalfAnImage(392, 5), r"dense \(Linear\): its result should have 'batch' in front.*\(2\*batch, 5\)"),
         (UpToSixtyFour(), "not the same for any batch: the code asks for 2 <= batch and batch <= 64"),
-        (LooksAtValuesOfSeven(), "not the same for any batch: it fails on 3 images"),
+        (LooksAtValues(), "not the same for any batch: PyTorch cannot follow the code: .*data-dependent"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
@@ -132,16 +125,26 @@ class AsksForTheLength(Dense):
         return logits
 
 
-@pytest.mark.parametrize("network", [LooksAtValues(), AsksForTheLength()])
-def test_code_that_fake_tensors_cannot_follow_is_run_on_real_ones_and_this_is_said(
-    network: nn.Module, capfd: pytest.CaptureFixture[str]
-) -> None:
-    found = trace(network.eval())
+def test_code_that_asks_for_the_length_is_followed_for_any_number_of_images(capfd: pytest.CaptureFixture[str]) -> None:
+    found = trace(AsksForTheLength().eval())
 
     assert found.problem is None
-    assert "real tensors" in found.by
     assert [call.after for call in found.calls] == [("batch", 10)]
     assert capfd.readouterr().err == ""
+
+
+def test_it_says_what_a_network_reads() -> None:
+    """Else a file could do without a parameter, or a float16 file be read with the wrong constants."""
+    torch.manual_seed(0)
+    layers = [ToFloat(), nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.LeakyReLU(0.25), nn.Flatten(), nn.Linear(1352, 10)]
+    network = nn.Sequential(*layers)
+    network.register_parameter("spare", nn.Parameter(torch.ones(3)))
+    found = trace(network.eval())
+
+    assert found.folds == {"2": "1"}
+    assert {"spare", "2.num_batches_tracked"} == set(found.unread)
+    assert set(found.tensors) == set(network.state_dict()) - set(found.unread)
+    assert 0.25 in found.scalars
 
 
 def test_a_reshape_in_the_file_that_freezes_the_batch_is_shown_in_its_column() -> None:

@@ -46,5 +46,9 @@ def command_line(context: click.Context, *, resume: bool) -> str:
         if not isinstance(option, click.Option) or name not in context.params or name == "resume":
             continue
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            words += [option.opts[0]] if option.is_flag else [option.opts[0], str(context.params[name])]
+            value = context.params[name]
+            if option.is_flag:
+                words += option.opts[:1] if value else option.secondary_opts[:1]
+            else:
+                words += [option.opts[0], str(value)]
     return shlex.join([*words, "--resume"] if resume else words)

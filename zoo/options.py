@@ -2,9 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from runtime.console import note
+
+if TYPE_CHECKING:
+    from zoo.checkpoint import Checkpoint
 
 CHECKPOINT = click.Path(path_type=Path)
 DTYPE = click.Choice(["fp32", "fp16"])
@@ -29,3 +34,11 @@ def checkpoint_option(command: F) -> F:
 
 def model_argument(command: F) -> F:
     return click.argument("model", metavar="MODEL")(command)
+
+
+def warn_of_later_runs(exported: "Checkpoint") -> None:
+    """Say, of an export of the user's, which of the user's runs are later and not in it."""
+    from zoo.trained import runs_since
+
+    for path in runs_since(exported):
+        note(f"{path} was trained later and is not in this export: zoo export {exported.model} --checkpoint {path}")

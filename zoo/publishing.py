@@ -42,13 +42,13 @@ def export_trained(
     Args:
         dtype: what the file computes in: fp32 or fp16.
         storage: what it, and the checkpoint beside it, keep kernels and matrices in: fp32 or fp16; by default as dtype.
-        opset: what the file states; by default the lowest that carries the graph.
+        opset: what the file states; by default the exporter's own.
 
     Raises:
         VerificationFailed: a gate failed; nothing was written.
         CheckpointError: the weights are of an unfinished run, or rounded themselves.
         UsageError: there is no such dtype or storage, they do not go together, or a weight is beyond them;
-            or the opset does not carry the graph.
+            or the exporter does not write this opset.
     """
     if (dtype, storage) == ("fp16", "fp32"):
         raise UsageError("a file that computes in float16 stores float16 too: leave out --storage fp32")

@@ -16,7 +16,7 @@ from zoo.summary import size_of
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "<!-- {}: made by `python -m zoo.readme` -->"
 # D2L's own networks on clean data, as its continuous integration printed them: median of all committed runs.
-BOOK = {"lenet": 0.807, "alexnet": 0.880, "vgg11": 0.919, "nin": 0.844, "googlenet": 0.888, "resnet18": 0.913}
+D2L = {"lenet": 0.807, "alexnet": 0.880, "vgg11": 0.919, "nin": 0.844, "googlenet": 0.888, "resnet18": 0.913}
 
 RIVALS = {"torch": "PyTorch", "torch-compile": "torch.compile", "openvino": "OpenVINO"}
 
@@ -24,7 +24,7 @@ RIVALS = {"torch": "PyTorch", "torch-compile": "torch.compile", "openvino": "Ope
 def results_table(root: Path = ROOT) -> str:
     """Return the table as Markdown."""
     rows = [
-        "| model | parameters | MFLOP an image | file | test accuracy | over seeds | the book |",
+        "| model | parameters | MFLOP an image | file | test accuracy | over seeds | D2L |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     carried, rebuildable = read_index(root / "weights"), read_rebuildable(root / "weights")
@@ -41,8 +41,8 @@ def results_table(root: Path = ROOT) -> str:
             parameters, flops = size_of(name)
         else:
             continue
-        book = f"{BOOK[name]:.3f}" if name in BOOK else ""
-        rows.append(f"| {title} | {parameters:,} | {flops / 1e6:,.1f} | {file} | {accuracy} | {over_seeds} | {book} |")
+        d2l = f"{D2L[name]:.3f}" if name in D2L else ""
+        rows.append(f"| {title} | {parameters:,} | {flops / 1e6:,.1f} | {file} | {accuracy} | {over_seeds} | {d2l} |")
     return "\n".join(rows)
 
 
@@ -60,10 +60,10 @@ def speed_table(root: Path = ROOT) -> str:
     for path in sorted((root / "benchmarks" / "results").glob("train_speed_*.json")):
         figures = json.loads(path.read_text())
         where = figures["conditions"]["gpu"] or f"{figures['conditions']['cores']} CPU cores"
-        zoo, book = (_median(figures["rounds"], side) for side in ("zoo", "d2l"))
+        zoo, d2l = (_median(figures["rounds"], side) for side in ("zoo", "d2l"))
         rows.append(
             f"| training `{figures['model']}`, {where} | {zoo:,.0f} images/s "
-            f"| the book's pipeline, {book:,.0f} images/s | {figures['median_ratio']:.1f} × |"
+            f"| D2L's pipeline, {d2l:,.0f} images/s | {figures['median_ratio']:.1f} × |"
         )
     for path in sorted((root / "benchmarks" / "results").glob("compare_*.json")):
         rows += _compared(json.loads(path.read_text()))
@@ -101,8 +101,8 @@ def _compared(figures: dict[str, Any]) -> list[str]:
     rows = []
     for cell, measured in figures["cells"].items():
         model, precision, size = cell.split("/")
-        for way, name in RIVALS.items():
-            ours, theirs = measured["backends"]["runtime"], measured["backends"].get(way, {"error": "did not run"})
+        for backend, name in RIVALS.items():
+            ours, theirs = measured["backends"]["runtime"], measured["backends"].get(backend, {"error": "did not run"})
             if size in ("1", "256") and "error" not in theirs:
                 rows.append(
                     f"| `{model}` in {precision}, batch {size}, {where} | {_milliseconds(ours)} "

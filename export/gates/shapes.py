@@ -31,17 +31,17 @@ class LayerShape:
 def shapes(subject: Subject) -> Finding:
     traced = subject.trace
     if problem := _batch_problem(traced):
-        raise GateFailure(problem, {"calls": [[c.name, c.before, c.after] for c in traced.calls], "by": traced.by})
+        raise GateFailure(problem, {"calls": [[c.name, c.before, c.after] for c in traced.calls]})
     rows = layer_shapes(subject)
     folded = subject.provenance.folded
-    measures = {"table": [asdict(row) for row in rows], "folded": folded, "by": traced.by}
+    measures = {"table": [asdict(row) for row in rows], "folded": folded}
     for row in rows:
         if row.formula is not None and row.formula != row.torch:
             raise GateFailure(
                 f"{row.module} ({row.kind}): PyTorch gives {shown(row.torch)}, the closed formula {shown(row.formula)}",
                 measures,
             )
-        if row.onnx is not None and row.onnx != row.torch:
+        if row.onnx is not None and _contradicts(row.onnx, row.torch):
             raise GateFailure(
                 f"{row.module} ({row.kind}): PyTorch gives {shown(row.torch)}, the file computes {shown(row.onnx)} in "
                 f"{row.value!r}",
@@ -54,7 +54,7 @@ def shapes(subject: Subject) -> Finding:
     words = f"; folded: {', '.join(f'{norm} into {layer}' for norm, layer in folded.items())}" if folded else ""
     words += f"; not told apart in the file: {', '.join(merged)}" if merged else ""
     return Finding(
-        f"{len(matched)} of {len(rows)} layers have the same shape in PyTorch ({traced.by}) and the file, "
+        f"{len(matched)} of {len(rows)} layers have the same shape in PyTorch and in the file, "
         f"{sum(row.formula is not None for row in rows)} also by formula, for any batch{words}",
         {"layers": len(rows), "matched": len(matched), "merged": merged} | measures,
     )
@@ -75,6 +75,13 @@ def layer_shapes(subject: Subject) -> list[LayerShape]:
     return rows
 
 
+def _contradicts(found: Shape, expected: Shape) -> bool:
+    """Whether a shape in the file is another one; its size 0 is one that inference does not know."""
+    return len(found) != len(expected) or any(
+        size not in (0, other) for size, other in zip(found, expected, strict=True)
+    )
+
+
 def shown(shape: Shape) -> str:
     """Return a shape as it is written in this project: `(batch, 6, 28, 28)`."""
     return f"({', '.join(map(str, shape))})"
@@ -85,12 +92,11 @@ def _batch_problem(traced: Trace) -> str | None:
     for call in traced.calls:
         if call.after[:1] == (contract.BATCH,):
             continue
-        if traced.problem or any(isinstance(size, str) for size in (*call.before, *call.after)):
-            why = f": {traced.problem}" if traced.problem else ""
+        if any(isinstance(size, str) for size in (*call.before, *call.after)):
             layer = f"{call.name or 'the network'} ({type(call.module).__name__})"
             return (
                 f"{layer}: its result should have '{contract.BATCH}' in front, but "
-                f"PyTorch gives {shown(call.after)} for {shown(call.before)}{why}"
+                f"PyTorch gives {shown(call.after)} for {shown(call.before)}"
             )
     return f"the network is not the same for any batch: {traced.problem}" if traced.problem else None
 

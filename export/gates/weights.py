@@ -1,4 +1,4 @@
-"""Gate: every parameter of the network is in the file, and nothing is in the file that the network does not hold."""
+"""Gate: every parameter that the network reads is in the file, bit by bit; what else the file holds is listed."""
 
 from export.subject import Finding, GateFailure, Subject
 
@@ -11,6 +11,7 @@ def weights(subject: Subject) -> Finding:
         "tensors": len(found.sources),
         "folded": found.folded,
         "unread": found.unread,
+        "unexplained": found.unexplained[:LISTED],
         "problems": found.problems[:LISTED],
     }
     if found.problems:
@@ -18,8 +19,10 @@ def weights(subject: Subject) -> Finding:
         raise GateFailure(found.problems[0] + more, measures)
     folded = f"; recomputed: {len(found.folded)} batch norms folded into the layer in front" if found.folded else ""
     rounding = f"; rounded as declared, recomputed: {subject.precision}" if subject.precision.rounds else ""
+    more = f" and {len(found.unexplained) - 1} more" if len(found.unexplained) > 1 else ""
+    beside = f"; beside them and the numbers of the code: {found.unexplained[0]}{more}" if found.unexplained else ""
     return Finding(
-        f"{found.held} parameters and buffers are in the file, equal, as "
-        f"{len(found.sources)} tensors; none comes from elsewhere{folded}{rounding}",
+        f"{found.held} parameters and buffers are in the file, equal; {len(found.sources)} of its tensors are these or "
+        f"numbers of the network's code{beside}{folded}{rounding}",
         measures,
     )

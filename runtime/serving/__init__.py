@@ -1,15 +1,15 @@
-"""The server: the Open Inference Protocol, pictures and a page over HTTP. Nothing of the runtime imports it.
+"""The server: the Open Inference Protocol, images and a page over HTTP. Nothing else of the runtime imports it.
 
-It needs the extra `serve`: starlette finds the route, uvicorn speaks HTTP, orjson writes, prometheus-client counts. A
-request goes through these files in this order:
+It needs the extra `serve`: uvicorn speaks HTTP, starlette finds the route and reads forms, prometheus-client counts.
+A request goes through these files in this order:
 
-    connection   bytes to a request; what is too long, too slow or no HTTP is refused here
-    app          which answer is asked for
-    bodies       the whole body, within limits
-    pictures     `POST /predict`       } a job each
-    inference    `/v2/models/M/infer`  }
-    batcher      jobs that wait at the same time become one batch
-    served       one batch: decode, run, answer, in a thread
+    server          uvicorn, as it comes: bytes to a request
+    app             routes, handlers, errors as `{"error": "one sentence"}`
+    limits          the whole body, bounded in length and time
+    predict         the parameters of `POST /predict`
+    open_inference  the body of `POST /v2/models/M/infer`
+    models          one model: its batches, run in a thread
+    batcher         jobs that wait at the same time become one batch
 
-An error is a `Refusal`: a status and one sentence, sent as `{"error": sentence}`.
+Refused is by `starlette.exceptions.HTTPException`: a status and one sentence.
 """

@@ -1,233 +1,311 @@
-"""Which answer a request asks for: the routes, and what becomes of errors."""
+"""The routes, their handlers, and what becomes of errors."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import time
-import traceback
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
 
+import orjson
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.routing import Mount, Route, Router
-from starlette.types import Receive, Scope, Send
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runtime.errors import ImageError, quoted
-from runtime.serving import describe
-from runtime.serving.admission import Share
-from runtime.serving.bodies import decompressed, header, read_body
-from runtime.serving.forms import FORM, uploaded_file
-from runtime.serving.inference import HEADER_LENGTH, VERSION, TensorJob, read_inference
-from runtime.serving.pagefiles import PageFiles
-from runtime.serving.pictures import PictureJob, is_quick, read_wish
-from runtime.serving.refusal import Disconnected, Refusal, picture_refused
-from runtime.serving.reply import Reply, json_reply
-from runtime.serving.service import Service
+import runtime
+from runtime.errors import ImageError, brief, quoted
+from runtime.images import Pixels, to_pixels
+from runtime.prediction import as_dict, ranked
+from runtime.serving.docs import OPENAPI, docs_page
+from runtime.serving.limits import RETRY_AFTER, Limits, Reservation, Usage, read_body
+from runtime.serving.metrics import Metrics
+from runtime.serving.models import Models, ServedModel
+from runtime.serving.open_inference import (
+    HEADER_LENGTH,
+    VERSION,
+    index_entry,
+    infer_response,
+    model_metadata,
+    read_request,
+    server_metadata,
+)
+from runtime.serving.predict import PredictParams, read_params
+from runtime.strict_json import to_json
 
-Handler = Callable[[Scope, Receive], Awaitable[Reply]]
+PAGE = Path(runtime.__file__).parent / "page"
+PAGE_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
+LONG_BODY = 2**15  # bytes of a tensor request from which parsing would keep other requests waiting
+SMALL_FILE, SMALL_IMAGE = 2**12, 2**12  # bytes, pixels
+MAX_FIELDS = 64  # of a form beside its file
+IMAGE_STATUS = {"too_large": 413, "not_an_image": 415}  # by kind of ImageError; the others are 400
 
-LONG_JSON = 2**15  # bytes of tensors from which parsing would keep other requests waiting
+T = TypeVar("T")
 
 
-class App:
-    """The ASGI application around a service.
+def create_app(models: Models, limits: Limits, metrics: Metrics) -> Starlette:
+    """Return the ASGI application.
 
-    Args:
-        service: the models and their limits; `service.warm_up()` makes it ready.
+    While `app.state.stopping` is true, each answer closes its connection.
+    """
+    handlers = _Handlers(models, limits, metrics)
+    routes = [
+        Route("/predict", handlers.predict, methods=["POST"]),
+        Route("/models", handlers.models),
+        Route("/metrics", handlers.metrics),
+        Route("/openapi.json", _fixed(OPENAPI, "application/json")),
+        Route("/docs", _fixed(docs_page(), "text/html")),
+        Route("/v2", handlers.server),
+        Route("/v2/health/live", handlers.live),
+        Route("/v2/health/ready", handlers.ready),
+        Route("/v2/repository/index", handlers.index, methods=["POST"]),
+    ]
+    for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+        routes += [
+            Route(f"{model}/infer", handlers.infer, methods=["POST"]),
+            Route(model, handlers.model),
+            Route(f"{model}/ready", handlers.model_ready),
+        ]
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(_Middleware, metrics=metrics)],
+        exception_handlers={
+            HTTPException: _http_error,
+            ImageError: _image_error,
+            ClientDisconnect: _nobody_waits,
+            Exception: _server_error,
+        },
+    )
+    app.state.stopping = False
+    app.router.redirect_slashes = False
+    app.router.default = _Page(directory=PAGE, html=True)
+    return app
+
+
+class _Handlers:
+    """One method for each route."""
+
+    def __init__(self, models: Models, limits: Limits, metrics: Metrics) -> None:
+        self._models, self._limits, self._metrics = models, limits, metrics
+        self._usage = Usage(limits)
+        metrics.queue.set_function(lambda: self._usage.images)
+
+    async def predict(self, request: Request) -> Response:
+        params = read_params(request.scope["query_string"])
+        model = self._models.get(params.model)
+        with Reservation(self._usage) as reservation:
+            image, source = await read_body(request, self._limits, reservation), "picture"
+            if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+                image, source = await _uploaded_file(request, image)
+            reservation.add_images(1)
+            return await _unless_disconnected(request, self._predict(model, params, source, image))
+
+    async def _predict(self, model: ServedModel, params: PredictParams, source: str, image: bytes) -> Response:
+        began = time.perf_counter()
+        pixels = await self._decode(image, params)
+        _, probabilities = await model.outputs(pixels.array[None, None])
+        prediction = ranked(model.classifier.labels, probabilities[0], pixels.inverted, params.topk)
+        document = as_dict(source, prediction)
+        document |= {"model": model.name, "device": model.classifier.device}
+        document["milliseconds"] = round(1000 * (time.perf_counter() - began), 3)
+        if params.pixels:
+            document["pixels"] = pixels.array.tolist()
+        return Response(orjson.dumps(document), media_type="application/json")
+
+    async def _decode(self, image: bytes, params: PredictParams) -> Pixels:
+        limit = self._limits.max_pixels
+        decode = functools.partial(to_pixels, image, invert=params.invert, fit=params.fit)
+        if len(image) <= SMALL_FILE:
+            # Decoded sooner than handed to another thread; one of too many pixels is refused before it is decoded.
+            with contextlib.suppress(ImageError):
+                return decode(max_pixels=min(limit, SMALL_IMAGE))
+        return await run_in_threadpool(decode, max_pixels=limit)
+
+    async def infer(self, request: Request) -> Response:
+        model = self._path_model(request)
+        limits = self._limits
+        with Reservation(self._usage) as reservation:
+            body = await read_body(request, limits, reservation)
+            arguments = body, request.headers.get(HEADER_LENGTH), limits.max_queue
+            # Beside binary tensors the JSON is short; that it is, its length says before the length is checked.
+            is_long = len(body) > LONG_BODY and (arguments[1] is None or len(arguments[1]) > 4)
+            wanted = await run_in_threadpool(read_request, *arguments) if is_long else read_request(*arguments)
+            reservation.add_images(len(wanted.pixels))
+            outputs = await _unless_disconnected(request, model.outputs(wanted.pixels))
+            return infer_response(wanted, outputs, model.name, model.classifier.labels)
+
+    async def models(self, _request: Request) -> Response:
+        return _json([model.as_dict() for model in self._models])
+
+    async def metrics(self, _request: Request) -> Response:
+        return Response(self._metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def server(self, _request: Request) -> Response:
+        return _json(server_metadata())
+
+    async def live(self, _request: Request) -> Response:
+        return _json({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        if request.app.state.stopping:
+            raise HTTPException(503, "the server is being stopped", RETRY_AFTER)
+        return _json({"ready": True})
+
+    async def index(self, _request: Request) -> Response:
+        return _json([index_entry(model) for model in self._models])
+
+    async def model(self, request: Request) -> Response:
+        return _json(model_metadata(self._path_model(request)))
+
+    async def model_ready(self, request: Request) -> Response:
+        return _json({"name": self._path_model(request).name, "ready": True})
+
+    def _path_model(self, request: Request) -> ServedModel:
+        version = request.path_params.get("version", VERSION)
+        if version != VERSION:
+            raise HTTPException(404, f"there is no version {quoted(version)}; each model has one, {VERSION!r}")
+        return self._models.get(request.path_params["model"])
+
+
+async def _uploaded_file(request: Request, body: bytes) -> tuple[bytes, str]:
+    """Return the content and the name of the only file of a form.
+
+    Raises:
+        HTTPException: 400, the form is damaged, or holds no file, or several, or too many fields.
     """
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
-        routes: list[tuple[str, tuple[str, ...], str, Handler]] = [
-            ("/predict", ("POST",), "predict", self._predict),
-            ("/models", ("GET", "HEAD"), "other", self._models),
-            ("/metrics", ("GET", "HEAD"), "other", self._metrics),
-            ("/v2", ("GET", "HEAD"), "other", self._server),
-            ("/v2/health/live", ("GET", "HEAD"), "other", self._live),
-            ("/v2/health/ready", ("GET", "HEAD"), "other", self._ready),
-            ("/v2/repository/index", ("POST",), "other", self._index),
-        ]
-        for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
-            routes += [
-                (f"{model}/infer", ("POST",), "infer", self._infer),
-                (model, ("GET", "HEAD"), "other", self._model),
-                (f"{model}/ready", ("GET", "HEAD"), "other", self._model_ready),
-            ]
-        endpoints = {path: _Endpoint(self, methods, name, handler) for path, methods, name, handler in routes}
-        # Starlette's router tries one pattern after the other; most requests need none.
-        self._direct = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
-        self._router = Router(
-            [
-                *(Route(path, endpoint) for path, endpoint in endpoints.items()),
-                Mount("/", PageFiles()),
-            ],
-            redirect_slashes=False,
-            default=_nowhere,
-        )
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = self._direct.get(scope["path"])
-        if endpoint is not None:
-            await endpoint(scope, receive, send)
-            return
-        try:
-            await self._router(scope, receive, send)
-        except HTTPException as error:
-            sentence = f"there is nothing at {quoted(scope['path'])}; see / and /v2"
-            if error.status_code == 405:
-                sentence = f"{scope['method']} is not what {quoted(scope['path'])} takes; expected GET"
-            refusal = Refusal(error.status_code, sentence, allow="GET, HEAD" if error.status_code == 405 else None)
-            await _refused(refusal).send(send)
-
-    async def outcome(self, handler: Handler, scope: Scope, receive: Receive) -> Reply:
-        """Return a handler's reply, or the one that its error is worth. Raises Disconnected."""
-        try:
-            return await handler(scope, receive)
-        except Disconnected:
-            raise
-        except Refusal as refusal:
-            return _refused(refusal)
-        except ImageError as error:
-            return _refused(picture_refused(error))
-        except asyncio.CancelledError:  # the server stops, and this took longer than it may wait
-            return _refused(Refusal(503, "the server has been stopped; try again"))
-        except Exception as error:
-            traceback.print_exception(error)  # to stderr: a fault of ours, which whoever runs the server must see
-            return _refused(Refusal(500, "the server failed to answer this; its log says why"))
-
-    async def _predict(self, scope: Scope, receive: Receive) -> Reply:
-        service, limits = self.service, self.service.limits
-        with Share(service.admission) as share:
-            body = await self._body(scope, receive, share.hold)
-            arrived = time.perf_counter()
-            wish = read_wish(scope["query_string"])
-            model = service.warm_model(wish.model)
-            source = "picture"
-            content_type = header(scope, b"content-type") or ""
-            if content_type.lower().startswith(FORM):
-                body, source = await service.aside(uploaded_file, content_type, body)
-            job = PictureJob(
-                picture=body,
-                source=source,
-                wish=wish,
-                extra={"model": model.name, "device": model.classifier.device},
-                labels=model.classifier.labels,
-                max_pixels=limits.max_pixels,
-                gone=_gone(scope),
-                arrived=arrived,
-            )
-            share.admit(1)
-            if is_quick(body):
-                job.decode()
-            else:
-                await service.aside(_decode_unless_gone, job)
-            return await model.ask(job)
-
-    async def _infer(self, scope: Scope, receive: Receive) -> Reply:
-        service = self.service
-        with Share(service.admission) as share:
-            model = service.warm_model(_path_model(scope))
-            body = await self._body(scope, receive, share.hold)
-            length = header(scope, HEADER_LENGTH)
-            arguments = body, length, service.limits.max_queue
-            # Beside binary tensors the JSON is short, which its length shows before it is known to be a number.
-            is_long = len(body) > LONG_JSON and (length is None or len(length) > 4)
-            pixels, wanted, identity = (
-                await service.aside(read_inference, *arguments) if is_long else read_inference(*arguments)
-            )
-            labels = model.classifier.labels
-            job = TensorJob(pixels, wanted, identity, model.name, labels, _gone(scope))
-            share.admit(job.rows)
-            return await model.ask(job)
-
-    async def _body(self, scope: Scope, receive: Receive, hold: Callable[[int], None]) -> bytes:
-        limits = self.service.limits
-        body = await read_body(scope, receive, limits, hold)
-        encoding = header(scope, b"content-encoding")
-        if encoding is None:
-            return body
-        plain = await self.service.aside(decompressed, body, encoding, limits.max_body)
-        hold(len(plain))
-        return plain
-
-    async def _models(self, _scope: Scope, _receive: Receive) -> Reply:
-        return json_reply([describe.for_the_page(model) for model in self.service.models.values()])
-
-    async def _metrics(self, _scope: Scope, _receive: Receive) -> Reply:
-        return self.service.metrics.reply()
-
-    async def _server(self, _scope: Scope, _receive: Receive) -> Reply:
-        return json_reply(describe.server())
-
-    async def _live(self, _scope: Scope, _receive: Receive) -> Reply:
-        return json_reply({"live": True})
-
-    async def _ready(self, _scope: Scope, _receive: Receive) -> Reply:
-        if not self.service.ready:
-            raise Refusal(503, "the server is being stopped" if self.service.stopping else "models are being warmed up")
-        return json_reply({"ready": True})
-
-    async def _index(self, _scope: Scope, _receive: Receive) -> Reply:
-        return json_reply([describe.index_entry(model) for model in self.service.models.values()])
-
-    async def _model(self, scope: Scope, _receive: Receive) -> Reply:
-        return json_reply(describe.metadata(self.service.model(_path_model(scope))))
-
-    async def _model_ready(self, scope: Scope, _receive: Receive) -> Reply:
-        return json_reply({"name": self.service.warm_model(_path_model(scope)).name, "ready": True})
+    try:
+        async with Request(request.scope, receive).form(max_files=1, max_fields=MAX_FIELDS) as form:
+            files = [value for value in form.values() if isinstance(value, UploadFile)]
+            if not files:
+                raise HTTPException(400, "it holds no file")
+            name = (files[0].filename or "picture").encode("utf-8", "replace").decode()  # no halves of characters
+            return await files[0].read(), name
+    except HTTPException as error:
+        reason = error.detail.rstrip(".")
+        raise HTTPException(
+            400, f"the form cannot be read: {reason}; expected one file: `curl -F file=@shoe.png`"
+        ) from error
 
 
-async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
-    raise HTTPException(404)  # for what is no path, such as the * of OPTIONS
+async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Return the work's result; where the client leaves before, cancel the work.
+
+    Raises:
+        ClientDisconnect: the client has left.
+    """
+    # The body has been read, so that `receive` returns once the client leaves.
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
 
 
-class _Endpoint:
-    """One route: checks the method, has it answered, sends the answer, counts it."""
+def _fixed(text: str, media_type: str) -> Callable[[Request], Response]:
+    return lambda _request: Response(text, media_type=media_type, headers=PAGE_HEADERS)
 
-    def __init__(self, app: App, methods: tuple[str, ...], name: str, handler: Handler) -> None:
-        self._app, self._methods, self._name, self._handler = app, methods, name, handler
+
+class _Page(StaticFiles):
+    """The page's files; what is not there is 404 by whatever method."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, {**scope, "method": "GET"})
+        if scope["method"] not in ("GET", "HEAD"):
+            raise HTTPException(405, headers={"Allow": "GET, HEAD"})
+        response.headers.update(PAGE_HEADERS)
+        return response
+
+
+class _Middleware:
+    """Counts and times the answers, adds the headers that belong to each, and answers what a stop has cancelled."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
-        if scope["method"] in self._methods:
-            try:
-                reply = await self._app.outcome(self._handler, scope, receive)
-            except Disconnected:
-                scope["state"]["connection"].abandon()
-                return
-        else:
-            refusal = Refusal(
-                405,
-                f"{scope['method']} is not what {quoted(scope['path'])} takes; expected {self._methods[0]}",
-                allow=", ".join(self._methods),
-            )
-            reply = _refused(refusal)
-        cycle = scope["state"].get("cycle")
-        if cycle is None or cycle.flow.write_paused:
-            await reply.send(send)
-        else:
-            reply.write(cycle)
-        self._app.service.metrics.answered(self._name, reply.status, time.perf_counter() - began)
+        status = 0
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"].append((b"x-content-type-options", b"nosniff"))
+                if scope["app"].state.stopping:
+                    message["headers"].append((b"connection", b"close"))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except asyncio.CancelledError:  # the server stops, and this took longer than it waits
+            if status:
+                raise
+            await _error(503, "the server has been stopped; try again", RETRY_AFTER)(scope, receive, noted)
+        except Exception:
+            status = 500  # which Starlette sends, further out
+            raise
+        finally:
+            self._metrics.answered(_endpoint(scope["path"]), status, time.perf_counter() - began)
 
 
-def _refused(refusal: Refusal) -> Reply:
-    return Reply(refusal.body(), status=refusal.status, headers=refusal.headers)
+def _endpoint(path: str) -> str:
+    """Return what the metrics call a path."""
+    if path == "/predict":
+        return "predict"
+    return "infer" if path.startswith("/v2/models/") and path.endswith("/infer") else "other"
 
 
-def _path_model(scope: Scope) -> str:
-    parameters: dict[str, Any] = scope["path_params"]
-    version = parameters.get("version", VERSION)
-    if version != VERSION:
-        raise Refusal(404, f"there is no version {quoted(version)}; each model has one, {VERSION!r}")
-    return str(parameters["model"])
+def _json(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(to_json(document), status, headers, "application/json")
 
 
-def _gone(scope: Scope) -> Callable[[], bool]:
-    gone: Callable[[], bool] = scope["state"]["connection"].gone
-    return gone
+def _error(status: int, sentence: str, headers: dict[str, str] | None = None, **more: str) -> Response:
+    return _json({"error": brief(sentence), **more}, status, headers)
 
 
-def _decode_unless_gone(job: PictureJob) -> None:
-    if job.gone():
-        raise Disconnected
-    job.decode()
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    sentence, headers = error.detail, dict(error.headers or {})
+    if error.status_code == 404 and sentence == "Not Found":
+        sentence = f"there is nothing at {quoted(request.scope['path'])}; see / and /v2"
+    elif error.status_code == 405:
+        headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
+        sentence = f"{request.method} is not what {quoted(request.scope['path'])} takes; expected {headers['Allow']}"
+    return _error(error.status_code, sentence, headers)
+
+
+async def _image_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, ImageError)
+    return _error(IMAGE_STATUS.get(error.kind, 400), str(error), kind=error.kind)
+
+
+async def _nobody_waits(_request: Request, _exception: Exception) -> Response:
+    return Response(status_code=499)  # which the HTTP server drops
+
+
+async def _server_error(_request: Request, _exception: Exception) -> Response:
+    return _error(500, "the server failed to answer this; its log says why")  # where the HTTP server writes it

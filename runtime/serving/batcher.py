@@ -1,29 +1,15 @@
-"""Jobs that wait at the same time become one batch. Knows nothing of pictures, networks or HTTP."""
+"""Jobs that wait at the same time become one batch. Knows nothing of images, networks or HTTP."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-from runtime.serving.refusal import Disconnected
-
-
-class Job(Protocol):
-    """What a batcher needs to know of a job."""
-
-    @property
-    def rows(self) -> int:
-        """How much of a batch it fills."""
-
-    def gone(self) -> bool:
-        """Whether nobody waits for it any more."""
-
-
-J = TypeVar("J", bound=Job)
+J = TypeVar("J", bound=Sized)
 R = TypeVar("R")
 
 
@@ -35,16 +21,16 @@ class Batcher(Generic[J, R]):
     batches. What arrives while a batch runs is the next one. All methods belong to the event loop's thread.
 
     Args:
-        run: computes a batch, in the thread: a result or an exception for each job.
-        max_rows: the most rows in a batch; a larger job is a batch of its own.
+        run: computes a batch, in the thread: one result for each job.
+        max_rows: the most rows in a batch, where `len(job)` is a job's; a larger job is a batch of its own.
         max_wait: seconds.
-        on_batch: told of each batch that is sent off: its rows, and how many jobs were dropped since the last.
+        on_batch: told of each batch that is sent off: its rows, and how many jobs were cancelled since the last.
         name: the thread's.
     """
 
     def __init__(
         self,
-        run: Callable[[Sequence[J]], Sequence[R | Exception]],
+        run: Callable[[Sequence[J]], Sequence[R]],
         *,
         max_rows: int,
         max_wait: float,
@@ -63,15 +49,11 @@ class Batcher(Generic[J, R]):
         self._closing_batch = False  # the timer is about to fire, and cannot fire sooner
 
     async def ask(self, job: J) -> R:
-        """Return the job's result, or raise what it raised.
-
-        Raises:
-            Disconnected: `job.gone()` when its turn came; it was not computed.
-        """
+        """Return the job's result, or raise what its batch raised. If this is cancelled in time, it is not computed."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         self._waiting.append((job, future, loop.time()))
-        self._rows += job.rows
+        self._rows += len(job)
         self._consider(loop)
         try:
             return await future
@@ -102,17 +84,14 @@ class Batcher(Generic[J, R]):
         self._timer, self._closing_batch = None, False
         batch: list[tuple[J, asyncio.Future[R]]] = []
         rows = dropped = 0
-        while self._waiting and (not batch or rows + self._waiting[0][0].rows <= self._max_rows):
+        while self._waiting and (not batch or rows + len(self._waiting[0][0]) <= self._max_rows):
             job, future, _ = self._waiting.popleft()
-            self._rows -= job.rows
-            if future.done():  # cancelled: the server is being stopped
-                continue
-            if job.gone():
+            self._rows -= len(job)
+            if future.cancelled():
                 dropped += 1
-                future.set_exception(Disconnected())
                 continue
             batch.append((job, future))
-            rows += job.rows
+            rows += len(job)
         self._on_batch(rows, dropped)
         if batch:
             self._running = True
@@ -120,22 +99,22 @@ class Batcher(Generic[J, R]):
 
     def _compute(self, loop: asyncio.AbstractEventLoop, batch: list[tuple[J, asyncio.Future[R]]]) -> None:
         """In the thread."""
-        results: Sequence[R | Exception]
+        results: Sequence[R] | Exception
         try:
             results = self._run([job for job, _ in batch])
         except Exception as error:
-            results = [error] * len(batch)
+            results = error
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile, and nobody waits any more
             loop.call_soon_threadsafe(self._deliver, batch, results)
 
-    def _deliver(self, batch: list[tuple[J, asyncio.Future[R]]], results: Sequence[R | Exception]) -> None:
+    def _deliver(self, batch: list[tuple[J, asyncio.Future[R]]], results: Sequence[R] | Exception) -> None:
         self._running = False
         self._company = len(batch) > 1
-        for (_, future), result in zip(batch, results, strict=True):
+        for index, (_, future) in enumerate(batch):
             if future.done():
                 continue
-            if isinstance(result, Exception):
-                future.set_exception(result)
+            if isinstance(results, Exception):
+                future.set_exception(results)
             else:
-                future.set_result(result)
+                future.set_result(results[index])
         self._consider(asyncio.get_running_loop())

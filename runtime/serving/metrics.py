@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from runtime.serving.reply import Reply
-
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -40,16 +38,11 @@ class Metrics:
             ["model"],
             registry=registry,
         )
-        self._queue = Gauge("fashion_zoo_queue_pictures", "Accepted and not yet answered.", registry=registry)
-        self._connections = Gauge("fashion_zoo_connections", "Open connections.", registry=registry)
+        self.queue = Gauge("fashion_zoo_queue_pictures", "Accepted and not yet answered.", registry=registry)
+        self.connections = Gauge("fashion_zoo_connections", "Open connections.", registry=registry)
         # Looking a label up costs more than counting.
         self._answered: dict[tuple[str, int], Counter] = {}
         self._timed: dict[str, Histogram] = {}
-
-    def watch(self, pictures: Callable[[], int], connections: Callable[[], int]) -> None:
-        """Ask these whenever the metrics are read."""
-        self._queue.set_function(pictures)
-        self._connections.set_function(connections)
 
     def answered(self, endpoint: str, status: int, seconds: float) -> None:
         """Count an answer."""
@@ -60,12 +53,8 @@ class Metrics:
         counter.inc()
         self._timed[endpoint].observe(seconds)
 
-    def refused(self, status: int) -> None:
-        """Count what was refused before it was a request."""
-        self.answered("connection", status, 0.0)
-
     def batches(self, model: str) -> Callable[[int, int], None]:
-        """Return what to tell of each batch of a model: its pictures, and the jobs dropped since the last."""
+        """Return what to tell of each batch of a model: its images, and the requests dropped since the last."""
         batches, dropped = self._batches.labels(model), self._dropped.labels(model)
 
         def count(rows: int, gone: int) -> None:
@@ -76,6 +65,6 @@ class Metrics:
 
         return count
 
-    def reply(self) -> Reply:
+    def text(self) -> bytes:
         """Return all of them in Prometheus' text format, version 0.0.4."""
-        return Reply(generate_latest(self._registry), content_type=b"text/plain; version=0.0.4; charset=utf-8")
+        return generate_latest(self._registry)

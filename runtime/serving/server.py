@@ -1,8 +1,9 @@
-"""A server from its socket to its end: bind, open the models, warm them up, answer, drain."""
+"""A server from its socket to its end: bind, warm up, listen, answer, drain."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import gc
 import os
@@ -11,113 +12,169 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import anyio.to_thread
 import uvicorn
+from starlette.applications import Starlette
 
 from runtime.classifier import Classifier
-from runtime.console import note
+from runtime.device import available_cpus
 from runtime.errors import FashionZooError
-from runtime.serving.app import App
-from runtime.serving.connection import Connection
-from runtime.serving.descriptors import with_room
+from runtime.serving.app import create_app
 from runtime.serving.limits import Limits
-from runtime.serving.service import Service
+from runtime.serving.metrics import Metrics
+from runtime.serving.models import Models
 
 BACKLOG = 2048  # connections that the system holds for us
 COLLECT_AFTER = 5_000  # new objects until Python's collector looks for cycles among them
+LAST_CALL_SECONDS = 0.3  # for which requests are still taken once the server is told to stop
 LEAVE_SECONDS = 0.3  # for which threads may finish once all is answered
 
 
+@contextlib.contextmanager
+def _errors_of(host: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, UnicodeError) as error:  # the latter for a name that is none, such as 127.0.0..1
+        hint = "stop what uses it, or choose another with --port"
+        if getattr(error, "errno", None) != errno.EADDRINUSE:
+            hint = "expected an address of this machine"
+        reason = getattr(error, "strerror", None) or error
+        raise FashionZooError(f"cannot listen on {host}, port {port}: {reason}; {hint}") from error
+
+
 def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 is any free one.
+    """Return a bound socket, which does not listen yet; port 0 is any free one.
 
     Raises:
         FashionZooError: the port is taken, or the address is not one of this machine.
     """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, kind, protocol)
-    except (OSError, UnicodeError) as error:  # the latter for a name that is none, such as 127.0.0..1
-        reason = getattr(error, "strerror", None) or error
-        raise FashionZooError(f"cannot listen on {host}: {reason}; expected an address of this machine") from error
-    try:
-        if os.name == "posix":  # elsewhere it would let two servers share a port
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(BACKLOG)
-    except OSError as error:
-        listening.close()
-        hint = "stop what uses it, or choose another with --port" if error.errno == errno.EADDRINUSE else "try another"
-        raise FashionZooError(f"cannot listen on {host}, port {port}: {error.strerror}; {hint}") from error
-    return listening
+    with _errors_of(host, port):
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        bound = socket.socket(family, kind, protocol)
+        try:
+            if os.name == "posix":  # elsewhere it would let two servers share a port
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+        except OSError:
+            bound.close()
+            raise
+    return bound
 
 
-def url_of(listening: socket.socket) -> str:
+def url_of(bound: socket.socket) -> str:
     """Return the address that a browser takes."""
-    host, port = listening.getsockname()[:2]
+    host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def serve_until_stopped(
-    listening: socket.socket,
+    bound: socket.socket,
     classifiers: Sequence[Classifier],
     limits: Limits,
     *,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Answer requests until SIGTERM or SIGINT, then what has been accepted, and return.
+    """Warm up, answer requests until SIGTERM or SIGINT, then what has been accepted, and return.
 
     Args:
-        listening: from `bind`; it is closed at the end.
+        bound: from `bind`; it is closed at the end.
         classifiers: the models, open.
         limits: how much to take on.
-        on_ready: called once every model is warm, from another thread.
+        on_ready: called once requests are taken.
 
     Raises:
-        FashionZooError: a model could not be warmed up.
+        FashionZooError: a model could not be warmed up, or another program took the port meanwhile.
     """
-    roomy = with_room(limits)
-    if roomy.max_connections < limits.max_connections:
-        note(f"at most {roomy.max_connections} connections at once: more open files need a higher `ulimit -Hn`")
-    service = Service(classifiers, roomy)
-    server = _Server(
-        uvicorn.Config(
-            App(service),
-            http=Connection,
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            log_level="critical",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=int(limits.idle_seconds),
-            timeout_graceful_shutdown=limits.drain_seconds,  # type: ignore[arg-type]  # it is passed on to asyncio
-        ),
-        service,
-        on_ready,
+    metrics = Metrics()
+    models = Models(classifiers, limits, metrics)
+    app = create_app(models, limits, metrics)
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        limit_concurrency=min(limits.max_connections, allow_open_files(2 * limits.max_connections) // 2),
+        timeout_keep_alive=limits.keep_alive_seconds,
+        timeout_graceful_shutdown=limits.drain_seconds,
     )
-    # uvicorn raises the signals it has taken once more when it is done; here they have had their effect.
+    server = _Server(config, app, on_ready)
+    metrics.connections.set_function(lambda: len(server.server_state.connections))
+    try:
+        models.warm_up()
+        # What is here now stays: the collector need not go through it again and again. Nor through all requests under
+        # way at every 700 new objects, Python's default.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(COLLECT_AFTER)
+        with _errors_of(*bound.getsockname()[:2]):
+            bound.listen(BACKLOG)
+        with _signals_had_their_effect():
+            server.run(sockets=[bound])
+    finally:
+        models.close()
+        bound.close()
+
+
+@contextlib.contextmanager
+def _signals_had_their_effect() -> Iterator[None]:
+    """Ignore the signals that uvicorn has stopped for, and raises once more at its end."""
     taken = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(number, lambda *_: None) for number in taken]
     try:
-        server.run(sockets=[listening])
+        yield
     finally:
         for number, handler in zip(taken, before, strict=True):
             signal.signal(number, handler)
-        service.close()
-        listening.close()
-    if server.failure is not None:
-        raise server.failure
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, with a moment before its end in which each answer closes its connection."""
+
+    def __init__(self, config: uvicorn.Config, app: Starlette, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._app, self._on_ready = app, on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        # Each thread may hold a decoded image: no more of them than can run at once.
+        anyio.to_thread.current_default_thread_limiter().total_tokens = available_cpus()
+        await super().startup(sockets)
+        self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await asyncio.sleep(0.01)  # the system may have accepted connections that have not been taken yet
+        for server in self.servers:
+            server.close()
+        self._app.state.stopping = True
+        await asyncio.sleep(LAST_CALL_SECONDS)
+        await super().shutdown(sockets)
+
+
+def allow_open_files(count: int) -> int:
+    """Raise the process's soft limit of open files, where it is lower and may be raised; return what it then is."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return count
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft != unlimited and soft < count:
+        soft = count if hard == unlimited else min(count, hard)
+        with contextlib.suppress(OSError, ValueError):  # macOS has a lower limit of its own, which it does not tell
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return count if soft == unlimited else soft
 
 
 def end_process() -> None:
-    """Leave with 0 even where a thread still computes what nobody waits for; Python itself would wait for it."""
+    """Exit with 0 even where a thread still computes what nobody waits for; Python itself would wait for it."""
     for number in (signal.SIGTERM, signal.SIGINT):  # it has had its effect; now it would end in a traceback
         signal.signal(number, signal.SIG_IGN)
     until = time.monotonic() + LEAVE_SECONDS
@@ -128,37 +185,3 @@ def end_process() -> None:
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(0)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's, which warms up when it has started, and takes its leave more slowly."""
-
-    def __init__(self, config: uvicorn.Config, service: Service, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._service, self._on_ready = service, on_ready
-        self.failure: Exception | None = None
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        service = self._service
-        service.metrics.watch(lambda: service.admission.pictures, lambda: len(self.server_state.connections))
-        threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
-
-    def _warm_up(self) -> None:
-        try:
-            self._service.warm_up()
-            # What is here now stays: the collector need not go through all of it again and again. Nor through all
-            # requests under way at every 700 new objects, Python's default: that takes 16 us a request, this takes 8.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(COLLECT_AFTER)
-            self._on_ready()
-        except Exception as error:
-            self.failure = error
-            self.should_exit = True
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._service.stopping = True
-        # What the system has accepted for us, we take; only then is the door closed.
-        await asyncio.sleep(0.01)
-        await super().shutdown(sockets)
