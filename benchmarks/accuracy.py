@@ -13,7 +13,7 @@ import conditions
 
 from runtime.errors import DeviceUnavailable
 from runtime.fetch import fetch_with_bar
-from runtime.home import home
+from runtime.storage import home
 from zoo.device import choose_device
 from zoo.progress import TrainingBar
 from zoo.seeds import train_seeds

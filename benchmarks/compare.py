@@ -28,8 +28,8 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from export.description import Description
 from export.graph import build_graph
 from runtime import fashion_mnist
-from runtime.atomic import write_bytes
 from runtime.device import Device, device_problem
+from runtime.storage import write_bytes
 from runtime.timing import load_average, random_pixels
 from zoo.compare import OURS, BackendFailed, Worker, take_turns
 from zoo.models import create_model

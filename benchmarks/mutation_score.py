@@ -32,7 +32,7 @@ from export.artifact import expectations  # noqa: E402
 from export.gates import CHECKS  # noqa: E402
 from export.graph import build_graph  # noqa: E402
 from runtime import fashion_mnist  # noqa: E402
-from runtime.atomic import write_bytes  # noqa: E402
+from runtime.storage import write_bytes  # noqa: E402
 from zoo.models import create_model, list_models  # noqa: E402
 
 SEEDS, SWEPT_IMAGES = 5, 16

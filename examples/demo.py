@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from runtime import fashion_mnist
-from runtime.home import home
+from runtime.storage import home
 
 EPOCHS = 10  # a minute or two on two cores; the published lenet has 60
 PICTURES = 6

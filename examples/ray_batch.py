@@ -20,7 +20,7 @@ import ray
 from pyarrow import fs
 
 from runtime import Classifier, ImageError
-from runtime.sources import SUFFIXES
+from runtime.decoding import SUFFIXES
 from runtime.store import find_model
 
 SHARD = 500  # pictures: some seconds of work, all that a dead worker costs

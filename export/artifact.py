@@ -28,8 +28,8 @@ from export.report import Report
 from export.subject import VerificationContext
 from export.verifier import verify
 from runtime import contract
-from runtime.atomic import locked, new_folder_beside, sync_folder, write_bytes, write_synced
 from runtime.errors import DeviceUnavailable, FashionZooError
+from runtime.storage import locked, new_folder_beside, sync_folder, write_bytes, write_synced
 from runtime.store import INDEX, MODEL_FILE, read_index
 
 CHECKPOINT_FILE = "checkpoint.safetensors"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from export.precision import FULL, Precision
+from runtime.contract import is_folder_name, is_name
 from runtime.errors import UsageError
-from runtime.plain_text import is_folder_name, is_name
 
 _VERSIONED = ("torch", "onnx", "onnxscript")
 

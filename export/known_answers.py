@@ -16,8 +16,8 @@ import onnx.helper
 from onnx import NodeProto
 
 from export.worked_example import Array, WorkedExample
-from runtime.atomic import write_bytes
 from runtime.selftest import FOLDER, SUFFIX
+from runtime.storage import write_bytes
 
 # Gradient descent as in the book. In float32, ten steps end within TOLERANCE of the exact kernel, in whatever order an
 # engine adds; tests/test_selftest.py redoes the sum. A step more or less would miss by 2^-9.

@@ -20,8 +20,7 @@ from export.gates import CHECKS
 from export.precision import Precision
 from export.report import Check, Report
 from export.subject import ONNXRUNTIME, CheckFailed, VerificationContext
-from runtime.errors import DeviceUnavailable, UsageError
-from runtime.plain_text import shown
+from runtime.errors import DeviceUnavailable, UsageError, shown
 
 
 def verify(

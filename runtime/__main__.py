@@ -11,16 +11,15 @@ if (
 ):
     del sys.path[0]
 
-from runtime.standard_streams import open_closed_streams
-
 
 def main() -> None:
     """Run the command line."""
-    open_closed_streams()
     try:
         from runtime.cli import runtime
+        from runtime.console import open_closed_streams
     except KeyboardInterrupt:  # later ones are Click's, which ends alike
         raise SystemExit("Aborted!") from None
+    open_closed_streams()
     runtime(prog_name="runtime")
 
 

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runtime.arguments import require_count
-from runtime.classifier import DEFAULT_BATCH_SIZE, Classifier
+from runtime.classifier import DEFAULT_BATCH_SIZE, Classifier, require_count
 from runtime.errors import UsageError
 from runtime.fashion_mnist import LABELS
 from runtime.labels import class_indices

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, SupportsIndex, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from runtime import contract
-from runtime.arguments import require_count
-from runtime.contract import SIDE, Metadata
+from runtime.contract import SIDE, Metadata, checked_metadata
 from runtime.decoding import Source
-from runtime.description import describe
 from runtime.errors import ImageError, ModelInvalid, UsageError
 from runtime.images import Fit, Invert
-from runtime.live import LiveSession
 from runtime.prediction import Prediction
-from runtime.signature import checked_metadata
-from runtime.streaming import answers
-from runtime.tuning import Tuning
+from runtime.session import LiveSession, Tuning
+from runtime.store import find_entry
+from runtime.streaming import predictions
 
 DEFAULT_BATCH_SIZE = 256
 
@@ -111,7 +109,30 @@ class Classifier:
 
     def info(self) -> dict[str, Any]:
         """Return everything known of the model: the file, its metadata, its place in the index, and its placement."""
-        return describe(self, self._live)
+        described = {name: value for name, value in self.metadata.fields.items() if name not in ("format", "model")}
+        entry = self.entry or find_entry(self.sha256) or {}
+        bound = self._live.bound
+        gpu = None
+        if bound is not None:
+            gpu = {"tf32": self.tf32} | self._live.tuning.as_dict() | {"graphs": bound.graphs}
+            gpu |= {"batch_sizes": bound.captured, "notice": self._live.notice}
+        return {
+            "model": self.name,
+            "file": str(self.path),
+            "origin": self.origin,
+            "bytes": self.bytes,
+            "sha256": self.sha256,
+            "parameters": entry.get("parameters"),
+            "flops": entry.get("flops"),
+            "inputs": [str(spec) for spec in contract.input_specs()],
+            "outputs": [str(spec) for spec in contract.output_specs(len(self.labels))],
+            **described,
+            "verified": entry.get("verified"),
+            "device": self.device,
+            "device_reason": self.device_reason,
+            "placement": self.placement,
+            "gpu": gpu,
+        }
 
     def logits(self, pixels: npt.NDArray[np.uint8], batch_size: int = DEFAULT_BATCH_SIZE) -> npt.NDArray[np.float32]:
         """Return the raw scores: pixels: uint8 (N, 1, 28, 28), light garment on black -> float32 (N, K).
@@ -198,8 +219,8 @@ class Classifier:
     ) -> Iterator[Prediction | ImageError]:
         """Classify pictures as they come, in order.
 
-        Where it gains, threads decode the next batch while the session runs this one: see `runtime.overlap`. At most
-        two batches are held; threads of a stream that is closed early may go on reading a few sources for a moment.
+        Threads decode the next batch while the session runs this one. At most two batches are held; threads of a stream
+        that is closed early may go on reading a few sources for a moment.
         With `return_errors`, a picture that cannot be read yields its ImageError in place of a prediction. Where
         `sources` itself raises, the pictures before are answered first.
 
@@ -215,7 +236,7 @@ class Classifier:
         except TypeError:
             found = type(sources).__name__
             raise UsageError(f"expected several pictures, found one {found}; use predict, or a list") from None
-        return answers(
+        return predictions(
             waiting,
             lambda pixels: self._run([contract.PROBABILITIES], pixels, batch_size)[0],
             self.labels,
@@ -225,7 +246,6 @@ class Classifier:
             fit=fit,
             return_errors=return_errors,
             decoders=self._live.decoders,
-            spare=self._live.spare,
         )
 
     def _run(self, outputs: list[str], pixels: npt.NDArray[np.uint8], batch_size: int) -> list[npt.NDArray[np.float32]]:
@@ -244,6 +264,20 @@ class Classifier:
             reason = " ".join(str(error).split())
             raise ModelInvalid(f"{self.path} failed on {len(pixels)} images: {reason}") from error
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+
+def require_count(name: str, value: SupportsIndex) -> None:
+    """See that `value` is a whole number of at least 1: Python's own, or NumPy's.
+
+    Raises:
+        UsageError: it is not; the sentence calls it `name`.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise UsageError(f"{name} must be a whole number, not {value!r}") from None
+    if number < 1:
+        raise UsageError(f"{name} must be at least 1, not {number}")
 
 
 def _reopened(

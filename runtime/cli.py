@@ -6,7 +6,6 @@ import click
 
 from runtime import __version__
 from runtime.console import CONTEXT_SETTINGS, Group
-from runtime.lazy_commands import LazyCommands
 
 COMMANDS = {
     "predict": "runtime.cli_predict:predict",
@@ -20,7 +19,7 @@ COMMANDS = {
 }
 
 
-@click.group(cls=Group, commands=LazyCommands(COMMANDS), context_settings=CONTEXT_SETTINGS)
+@click.group(cls=Group, lazy_subcommands=COMMANDS, context_settings=CONTEXT_SETTINGS)
 @click.version_option(__version__)
 def runtime() -> None:
     """Run the zoo's ONNX models on pictures, without PyTorch.

@@ -7,8 +7,21 @@ from typing import Any
 
 import click
 
-from runtime.console import Bar, Command, emit, emit_json, emit_table, json_option, note
-from runtime.options import batch_size_option, device_option, model_option, say_device, tf32_option, threads_option
+from runtime.console import (
+    Bar,
+    Command,
+    batch_size_option,
+    device_option,
+    emit,
+    emit_json,
+    emit_table,
+    json_option,
+    model_option,
+    note,
+    say_device,
+    tf32_option,
+    threads_option,
+)
 
 
 @click.command(cls=Command)
@@ -39,8 +52,8 @@ def accuracy(
     Example: runtime accuracy -m lenet --device cpu --json
              runtime accuracy photos/ -o confusion.png
     """
-    from runtime.atomic import require_writable
     from runtime.classifier import Classifier
+    from runtime.storage import require_writable
 
     if output is not None:
         require_writable(Path(output))

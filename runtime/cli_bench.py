@@ -6,8 +6,19 @@ from typing import Any
 
 import click
 
-from runtime.console import Bar, Command, emit, emit_json, emit_table, json_option
-from runtime.options import device_option, model_option, say_device, tf32_option, threads_option
+from runtime.console import (
+    Bar,
+    Command,
+    device_option,
+    emit,
+    emit_json,
+    emit_table,
+    json_option,
+    model_option,
+    say_device,
+    tf32_option,
+    threads_option,
+)
 
 
 @click.command(cls=Command)

@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from runtime.console import Command, emit, emit_json, emit_table, json_option, note
-from runtime.options import device_option
+from runtime.console import Command, device_option, emit, emit_json, emit_table, json_option, note
 
 
 @click.command(cls=Command)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from runtime.console import Command, emit, emit_json, json_option
-from runtime.options import device_option, model_option
+from runtime.console import Command, device_option, emit, emit_json, json_option, model_option
 
 
 @click.command(cls=Command)

@@ -6,8 +6,18 @@ from typing import Any
 
 import click
 
-from runtime.console import Command, emit, emit_json, emit_table, json_option
-from runtime.options import device_option, model_option, say_device, tf32_option, threads_option
+from runtime.console import (
+    Command,
+    device_option,
+    emit,
+    emit_json,
+    emit_table,
+    json_option,
+    model_option,
+    say_device,
+    tf32_option,
+    threads_option,
+)
 
 
 @click.command(cls=Command)

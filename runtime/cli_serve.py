@@ -7,9 +7,8 @@ import math
 
 import click
 
-from runtime.console import Command, emit, emit_json, json_option, note
+from runtime.console import Command, device_option, emit, emit_json, json_option, note, say_device, threads_option
 from runtime.errors import FashionZooError
-from runtime.options import device_option, say_device, threads_option
 
 NEEDED = ("httptools", "orjson", "prometheus_client", "python_multipart", "starlette", "uvicorn")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from runtime.accuracy import AccuracyReport
-from runtime.atomic import write_bytes
 from runtime.errors import UsageError
+from runtime.storage import write_bytes
 
 CELL, GAP, TEXT = 56, 2, 15  # pixels
 MOST_CLASSES = 100  # of more, the picture would take a gigabyte

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any, Self, TypeVar
 
 import click
 
-from runtime.errors import FashionZooError
-from runtime.plain_text import brief
-from runtime.strict_json import to_json
+from runtime.errors import FashionZooError, brief
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
 _DEBUG = "fashion_zoo.debug"
@@ -71,9 +70,27 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group of such commands."""
+    """A group of such commands, each of which may be imported when it is asked for (Click's recipe for lazy groups).
+
+    Args:
+        lazy_subcommands: where commands are that have not been imported, by name, as "module:attribute".
+    """
 
     command_class = Command
+
+    def __init__(self, *args: Any, lazy_subcommands: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy_subcommands = lazy_subcommands or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self.lazy_subcommands, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if (place := self.lazy_subcommands.get(cmd_name)) is None:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = place.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         with _briefly():
@@ -164,6 +181,8 @@ def emit(text: str) -> None:
 
 def emit_json(document: Any, *, indent: int | None = 2) -> None:
     """Print one JSON document as results."""
+    from runtime.strict_json import to_json
+
     emit(to_json(document, indent=indent))
 
 
@@ -237,3 +256,43 @@ class Bar:
 def json_option(command: F) -> F:
     """Give a command `--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")(command)
+
+
+model_option = click.option(
+    "--model", "-m", metavar="NAME|FILE", help="A model's name, or a .onnx file.  [default: the best that ships]"
+)
+device_option = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda|cuda:N|tensorrt",
+    help="Where to compute. A device asked for by name is used, or the command exits with 4.",
+)
+tf32_option = click.option(
+    "--tf32", is_flag=True, help="On a GPU, multiply in TF32: faster, and with 10 bits of mantissa in place of 23."
+)
+threads_option = click.option("--threads", type=click.IntRange(1, 4096), help="CPU threads.  [default: all allowed]")
+batch_size_option = click.option(
+    "--batch-size", "-b", type=click.IntRange(1, 2**20), default=256, show_default=True, help="Images at once."
+)
+
+
+def say_device(classifier: Any) -> None:
+    """Say on stderr which device `auto` chose, where there was a choice to make and it fell on the CPU."""
+    if classifier.device_reason:
+        note(f"using the CPU: {classifier.device_reason}")
+
+
+def open_closed_streams() -> None:
+    """Give closed descriptors to the null device, and Python the streams for output that it then lacks.
+
+    Otherwise the next file that is opened becomes descriptor 2, and libraries print into it.
+    """
+    # The lowest free descriptor is the one that is given; what must not be closed here is one of the three.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115

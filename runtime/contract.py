@@ -11,11 +11,15 @@ Other keys may stand beside them, for other programs; nothing here reads those.
 from __future__ import annotations
 
 import json
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.errors import ModelInvalid
-from runtime.plain_text import is_folder_name, is_name, quoted, shown
+from runtime.errors import ModelInvalid, quoted, shown
+
+# Control characters, halves of a character, line and paragraph separators; then what turns the reading direction over.
+_NO_TEXT = {"Cc", "Cs", "Zl", "Zp"}
+_TURNING = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
 
 FORMAT = "fashion-zoo model 1"
 SIDE = 28
@@ -169,3 +173,46 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no number there")
+
+
+def is_name(value: object) -> bool:
+    """Whether `value` is text that reads as itself wherever it is printed: not blank, and no command to a terminal."""
+    return (
+        isinstance(value, str)
+        and bool(value.strip())
+        and not any(
+            unicodedata.category(letter) in _NO_TEXT or unicodedata.bidirectional(letter) in _TURNING
+            for letter in value
+        )
+    )
+
+
+def is_folder_name(value: object) -> bool:
+    """Whether `value` is such a name, and names a folder here and nowhere else."""
+    return isinstance(value, str) and is_name(value) and not value.startswith(".") and not set("/\\") & set(value)
+
+
+_DATATYPES = {"tensor(uint8)": "UINT8", "tensor(float)": "FP32"}
+
+
+def checked_metadata(session: Any, what: str) -> Metadata:
+    """Return the description inside the model of an `onnxruntime.InferenceSession`; `what` names the model in errors.
+
+    Raises:
+        ModelInvalid: its inputs, outputs or metadata break the contract.
+    """
+    try:
+        props = session.get_modelmeta().custom_metadata_map
+        inputs, outputs = _specs(session.get_inputs()), _specs(session.get_outputs())
+    except UnicodeDecodeError as error:  # onnxruntime reads a file's text when it is asked for
+        raise ModelInvalid(f"{what} holds text that is not UTF-8, as ONNX's is: {error}") from error
+    metadata = parse_metadata(props, what)
+    check_signature(inputs, outputs, len(metadata.labels), what)
+    return metadata
+
+
+def _specs(arguments: Any) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(argument.name, _DATATYPES.get(argument.type, argument.type), tuple(argument.shape))
+        for argument in arguments
+    )

@@ -7,14 +7,16 @@ makes a decoder throw is an `ImageError`.
 from __future__ import annotations
 
 import functools
+import io
+import math
 import os
+import re
 import stat
 import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, BinaryIO, TypeAlias
 
@@ -22,20 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.errors import ImageError
-from runtime.measured import MeteredFile, check_scans, check_tiles
-from runtime.plain_png import plain_grey_png
-from runtime.plain_text import quoted
+from runtime.errors import ImageError, quoted
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A whole file that has been read, and what messages call it."""
-
-    data: bytes
-    name: str
 
 
 MAX_PIXELS = 2**26  # 8192 x 8192: at most 256 MiB decoded
@@ -54,38 +45,24 @@ FORMATS: dict[str, tuple[int, tuple[bytes, ...], str]] = {
     "AVIF": (4, (b"ftypavif", b"ftypavis"), "AvifImagePlugin.AvifImageFile"),
 }
 
-# EXIF orientation -> the turn that undoes it; 1, and anything else, is upright.
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+FREE_READS = 2**14  # of any file
+BYTES_A_READ = 128  # a long file is read in parts of this many bytes on average, or of more: a GIF's are of 128
+FREE_TILE = 2**24  # pixels of a tile that any picture may have; a picture in one tile may have a larger one
+MAX_SCANS = 100  # of a JPEG; encoders make one, or for a progressive picture about ten
+_TILE_TAGS = {322, 323}  # width and length
+_FORMATS = {3: "H", 4: "I"}  # of a TIFF's numbers, by type: SHORT and LONG
+
+_START_OF_SCAN = b"\xff\xda"
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # but for those inside a scan: stuffing and restarts
+
+SUFFIXES = frozenset(  # of the files that are taken from a folder; a file that is named is always tried
+    ".png .jpg .jpeg .jpe .jfif .gif .bmp .dib .webp .tif .tiff .ppm .pgm .pbm .pnm .avif".split()  # noqa: SIM905
+)
 
 _warnings_lock = threading.Lock()
 
 
-def read(source: Source | File) -> File | Image.Image | NDArray[Any]:
-    """Return a file whole, wherever it is, and what is a picture already as it is.
-
-    Raises:
-        ImageError: there is no such file, or it cannot be read.
-    """
-    if isinstance(source, File | Image.Image | np.ndarray):
-        return source
-    name = _name(source)
-    try:
-        return File(_whole_file(source, name), name)
-    except ImageError:
-        raise
-    except Exception as error:
-        raise _image_error(error, name) from error
-
-
-def decode_grey(source: Source | File, max_pixels: int | None = None) -> tuple[Image.Image, str]:
+def decode_grey(source: Source, max_pixels: int | None = None) -> tuple[Image.Image, str]:
     """Return the source as a Pillow picture of mode L, upright, and what messages call it.
 
     Args:
@@ -95,15 +72,12 @@ def decode_grey(source: Source | File, max_pixels: int | None = None) -> tuple[I
     Raises:
         ImageError: it cannot be read; every kind but `size`.
     """
-    held, limit = read(source), max_pixels or MAX_PIXELS
-    name = held.name if isinstance(held, File) else _name(held)
+    name, limit = _name(source), max_pixels or MAX_PIXELS
     try:
-        if isinstance(held, File):
-            if plain := plain_grey_png(held.data, limit):
-                return plain, name  # without all that is ready for what may be wrong with others
-            picture = _decoded(held.data, name, limit)
+        if isinstance(source, Image.Image | np.ndarray):
+            picture = _in_memory(source, name, limit)
         else:
-            picture = _in_memory(held, name, limit)
+            picture = _decoded(_whole_file(source, name), name, limit)
         return _upright(_grey(picture, name), picture.info.get("exif")), name
     except ImageError:
         raise
@@ -277,21 +251,98 @@ def _eight_bits(levels: NDArray[Any], name: str) -> Image.Image:
 
 
 def _upright(grey: Image.Image, exif: object) -> Image.Image:
-    turn = TURNS.get(_orientation(exif)) if isinstance(exif, bytes) else None
-    return grey if turn is None else grey.transpose(turn)
+    """Turn a picture as its EXIF says; what a damaged block says is ignored."""
+    if not exif:
+        return grey
+    from PIL import ImageOps  # few files have EXIF
+
+    upright = grey.copy()
+    upright.info = {"exif": exif}
+    # In place: the picture is turned by the time that Pillow writes the block anew, which an odd one does not survive.
+    with _hushed(True), suppress(Exception):
+        ImageOps.exif_transpose(upright, in_place=True)
+    return upright
 
 
-def _orientation(exif: bytes) -> int:
-    """Tag 0x0112 of an EXIF block, 1 where it is absent or damaged. Pillow's own parser warns, and costs 20 ms."""
-    exif = exif.removeprefix(b"Exif\0\0")
-    order = ">" if exif[:2] == b"MM" else "<"
+class MeteredFile(io.BytesIO):
+    """A file in memory that may be read only so often until `metered` is set to False.
+
+    Args:
+        data: the whole file.
+        name: what messages call it.
+
+    `read` raises ImageError, kind `corrupt`, when the file has been read in too many parts.
+    """
+
+    def __init__(self, data: bytes, name: str) -> None:
+        super().__init__(data)
+        self.metered = True
+        self._name = name
+        self._left = FREE_READS + len(data) // BYTES_A_READ
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.metered:
+            self._left -= 1
+            if self._left < 0:
+                raise ImageError("corrupt", f"{self._name} is corrupt: its header is in too many small parts")
+        return super().read(size)
+
+
+def check_scans(jpeg: bytes, name: str) -> None:
+    """Check that a JPEG goes over its picture no more often than encoders do.
+
+    Raises:
+        ImageError: it does; kind `corrupt`.
+    """
+    # The same two bytes may also be in metadata and behind the picture; only many of them are worth a look.
+    if jpeg.count(_START_OF_SCAN) > MAX_SCANS and _scans(jpeg) > MAX_SCANS:
+        raise ImageError("corrupt", f"{name} is corrupt: it has more than {MAX_SCANS} scans")
+
+
+def _scans(jpeg: bytes) -> int:
+    """How many scans there are up to the end of the picture, counted up to one more than are allowed."""
+    scans, at = 0, 2
+    while scans <= MAX_SCANS and (found := _MARKER.search(jpeg, at)):
+        at = found.end()
+        if found[0] == b"\xff\xd9":  # the end
+            break
+        scans += found[0] == _START_OF_SCAN
+        if found[0] != b"\xff\x01":  # the only other marker without a length
+            at += max(2, int.from_bytes(jpeg[at : at + 2]))
+    return scans
+
+
+def check_tiles(tiff: bytes, size: tuple[int, int], name: str) -> None:
+    """Check that no tile of a TIFF is out of all proportion to its picture, of that width and height.
+
+    Read from the bytes, as libtiff reads them, and not from Pillow, which passes over entries that libtiff does not.
+
+    Raises:
+        ImageError: one is; kind `corrupt`.
+    """
+    largest = max(FREE_TILE, math.prod(math.ceil(side / 16) * 16 for side in size))
+    stated = _tile_sides(tiff)
+    if not all(stated) or math.prod(stated) > largest:  # type: ignore[arg-type]
+        found = "x".join("?" if side is None else str(side) for side in stated)
+        raise ImageError("corrupt", f"{name} is corrupt: its tiles are {found}, the picture is {size[0]}x{size[1]}")
+
+
+def _tile_sides(tiff: bytes) -> list[int | None]:
+    """The first directory's tile sides, as it orders them: none if it has strips, None for a side that is no number."""
+    order = "<" if tiff[:2] == b"II" else ">"
+    is_big = 43 in tiff[2:4]
+    first, count, entry = ("Q", "Q", "HHQ") if is_big else ("I", "H", "HHI")
+    length = struct.calcsize(order + entry)
+    found: dict[int, int | None] = {}
     try:
-        (directory,) = struct.unpack_from(order + "I", exif, 4)
-        (entries,) = struct.unpack_from(order + "H", exif, directory)
-        for start in range(directory + 2, directory + 2 + 12 * entries, 12):
-            tag, _, _, value = struct.unpack_from(order + "HHIH", exif, start)
-            if tag == 0x0112:
-                return int(value)
-    except struct.error:
+        (start,) = struct.unpack_from(order + first, tiff, 8 if is_big else 4)
+        (entries,) = struct.unpack_from(order + count, tiff, start)
+        start += struct.calcsize(order + count)
+        for at in range(start, start + entries * (20 if is_big else 12), 20 if is_big else 12):
+            tag, kind, values = struct.unpack_from(order + entry, tiff, at)
+            if tag in _TILE_TAGS and tag not in found:
+                plain = kind in _FORMATS and values == 1
+                found[tag] = struct.unpack_from(order + _FORMATS[kind], tiff, at + length)[0] if plain else None
+    except struct.error:  # the directory is cut off: decoders see no more of it either
         pass
-    return 1
+    return list(found.values())

@@ -12,7 +12,9 @@ from runtime.device import (
     CPU,
     LINKED_LIBRARIES,
     Device,
+    available_cpus,
     device_problem,
+    explain_threads,
     installed_onnxruntimes,
     loads,
     parse_device,
@@ -22,7 +24,6 @@ from runtime.errors import DeviceUnavailable, FashionZooError, UsageError
 from runtime.gpus import DRIVER, MANAGEMENT, Driver, Gpu, find_driver, list_gpus
 from runtime.selftest import run_selftest
 from runtime.store import INDEX, Origin, find_model, folders, list_models, read_index
-from runtime.threads import available_cpus, explain_threads
 
 ERROR, WARNING, INFO = "error", "warning", "info"
 

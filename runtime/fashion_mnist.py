@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.errors import DatasetError, UsageError
-from runtime.home import configured_folder, home, known_home
+from runtime.storage import configured_folder, home, known_home
 
 Split = Literal["train", "test"]
 Origin = Literal["environment", "cache", "system", "mirror", "apt"]

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from runtime import debian_package
-from runtime.atomic import locked, replace, sync_file, write_bytes
 from runtime.errors import DatasetError
 from runtime.fashion_mnist import (
     ENVIRONMENT_VARIABLE,
@@ -26,6 +25,7 @@ from runtime.fashion_mnist import (
     find,
     read_idx,
 )
+from runtime.storage import locked, replace, sync_file, write_bytes
 
 Progress = Callable[[str, int, int | None], None]
 

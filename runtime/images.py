@@ -23,17 +23,15 @@ Neither module knows anything of models, labels or batches.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.decoding import File, Source, decode_grey, read
+from runtime.decoding import Source, decode_grey
 from runtime.errors import ImageError, UsageError
-from runtime.plain_png import filtered_rows, unfiltered
 
 Invert: TypeAlias = Literal["auto", "yes", "no"]
 Fit: TypeAlias = Literal["auto", "exact", "catalogue"]
@@ -65,9 +63,7 @@ class Pixels:
     fit: Fitted
 
 
-def to_pixels(
-    source: Source | File, *, invert: Invert = "auto", fit: Fit = "auto", max_pixels: int | None = None
-) -> Pixels:
+def to_pixels(source: Source, *, invert: Invert = "auto", fit: Fit = "auto", max_pixels: int | None = None) -> Pixels:
     """Turn any picture into what the network sees, by the steps at the top of this file.
 
     Args:
@@ -81,53 +77,12 @@ def to_pixels(
     Raises:
         ImageError: the picture cannot be read, or `fit="exact"` and it has another size.
     """
-    _require_known(invert, fit)
-    return _seen(*decode_grey(source, max_pixels), invert, fit)
-
-
-def to_pixels_together(
-    sources: Sequence[Source], *, invert: Invert = "auto", fit: Fit = "auto"
-) -> list[Pixels | ImageError]:
-    """Return for each source what `to_pixels` returns or, in its place, raises; sooner, where they are plain PNGs."""
-    _require_known(invert, fit)
-    found: list[Pixels | ImageError | None] = []
-    waiting: list[bytes] = []
-    for source in sources:
-        try:
-            held = read(source)
-            rows = rows_of_plain_png(held.data, invert, fit) if isinstance(held, File) else None
-            if rows is not None:
-                waiting.append(rows)
-            found.append(to_pixels(held, invert=invert, fit=fit) if rows is None else None)
-        except ImageError as error:
-            found.append(error)
-    together = iter(pixels_of_rows(waiting))
-    return [next(together) if one is None else one for one in found]
-
-
-def rows_of_plain_png(data: bytes, invert: Invert, fit: Fit) -> bytes | None:
-    """Return what `pixels_of_rows` takes, if the file is a plain PNG of 28x28 that nothing else is wished of."""
-    return filtered_rows(data, SIDE, SIDE) if invert == "auto" and fit != "catalogue" else None
-
-
-def pixels_of_rows(pictures: Sequence[bytes]) -> list[Pixels]:
-    """Return what `to_pixels` makes of the files whose rows these are; the arrays share memory with each other."""
-    if not pictures:
-        return []
-    levels = unfiltered(pictures, SIDE, SIDE)
-    inverted = np.count_nonzero(_edges(levels) == 0, axis=1) <= 2 * SIDE  # unless `_on_plain_black`, to be surveyed
-    if inverted.any():
-        inverted[inverted] = _backgrounds(levels[inverted].astype(np.int16))[1]
-        levels[inverted] = 255 - levels[inverted]
-    return [Pixels(array, light, "exact") for array, light in zip(levels, inverted.tolist(), strict=True)]
-
-
-def _require_known(invert: Invert, fit: Fit) -> None:
     if invert not in INVERTS or fit not in FITS:
         raise UsageError(f"invert={invert!r}, fit={fit!r}: expected one of {INVERTS} and of {FITS}")
+    return _preprocessed(*decode_grey(source, max_pixels), invert, fit)
 
 
-def _seen(grey: Image.Image, name: str, invert: Invert, fit: Fit) -> Pixels:
+def _preprocessed(grey: Image.Image, name: str, invert: Invert, fit: Fit) -> Pixels:
     """Steps 6 to 8."""
     if fit == "exact" and grey.size != (SIDE, SIDE):
         found = "x".join(map(str, grey.size))
@@ -166,32 +121,17 @@ def _on_plain_black(levels: bytes) -> bool:
 
 
 def _background(levels: NDArray[np.int16]) -> tuple[int, bool]:
-    """Return the background's level, and whether the garment is darker than that."""
-    backgrounds, darker = _backgrounds(levels[None])
-    return int(backgrounds[0]), bool(darker[0])
-
-
-def _backgrounds(levels: NDArray[np.int16]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the same for each of several pictures: int16 (N, H, W) -> int64 (N,), bool (N,)."""
+    """Return the background's level, and whether the garment is darker than that; levels: int16 (H, W)."""
     # The commonest level, not the median: a garment along the edge fools it in none of the 70,000 data set images.
     # Of a noisy background: the median of the 16 neighbouring levels that hold most of the edge.
-    apart = _edges(levels) + 256 * np.arange(len(levels))[:, None]  # levels of one picture next to those of another
-    counts = np.bincount(apart.ravel(), minlength=256 * len(levels)).reshape(-1, 256)
-    upto = np.zeros((len(levels), 257), np.int64)
-    counts.cumsum(axis=1, out=upto[:, 1:])  # [level]: how many are darker
-    within = upto[:, 16:] - upto[:, :-16]
-    start = within.argmax(axis=1)
-    rows = np.arange(len(levels))
-    middle = upto[rows, start] + within[rows, start] / 2
-    backgrounds = np.count_nonzero(upto[:, 1:] < middle[:, None], axis=1)
-    difference = levels - backgrounds.astype(np.int16)[:, None, None]
-    balance = (difference * (np.abs(difference) > NOISE)).reshape(len(levels), -1).sum(axis=1, dtype=np.int64)
-    return backgrounds, (balance < 0) | ((balance == 0) & (backgrounds > 127))
-
-
-def _edges(levels: NDArray[Any]) -> NDArray[Any]:
-    """The levels along each picture's edge, corners twice: (N, H, W) -> (N, 2 * H + 2 * W)."""
-    return np.concatenate([levels[:, 0], levels[:, -1], levels[:, :, 0], levels[:, :, -1]], axis=1)
+    edge = np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
+    up_to = np.concatenate([[0], np.bincount(edge, minlength=256).cumsum()])  # [level]: how many are darker
+    within = up_to[16:] - up_to[:-16]
+    start = int(within.argmax())
+    background = int(np.count_nonzero(up_to[1:] < up_to[start] + within[start] / 2))
+    difference = levels - np.int16(background)
+    balance = int((difference * (np.abs(difference) > NOISE)).sum(dtype=np.int64))
+    return background, balance < 0 or (balance == 0 and background > 127)
 
 
 def _garment_box(contrast: NDArray[np.int16]) -> tuple[int, int, int, int]:

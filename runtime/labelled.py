@@ -10,10 +10,10 @@ import numpy as np
 
 from runtime.accuracy import AccuracyReport
 from runtime.classifier import DEFAULT_BATCH_SIZE, Classifier
+from runtime.decoding import SUFFIXES
 from runtime.errors import ImageError, UsageError
 from runtime.fashion_mnist import LABELS
 from runtime.labels import listed, match_labels
-from runtime.sources import SUFFIXES
 
 
 def labelled_pictures(folder: Path, labels: tuple[str, ...]) -> list[tuple[Path, int]]:

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.atomic import write_bytes
 from runtime.decoding import Source
 from runtime.errors import ImageError
 from runtime.images import Fit, Invert, to_pixels
+from runtime.storage import write_bytes
 
 COLUMNS, GAP, PAPER = 16, 2, 128  # pictures a row, pixels between them, and their level
 

@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from runtime.errors import ModelInvalid, ModelNotFound, UsageError
-from runtime.home import home, known_home
-from runtime.plain_text import quoted
+from runtime.errors import ModelInvalid, ModelNotFound, UsageError, quoted
 
 INDEX = "index.json"
 INDEX_SCHEMA = 1
@@ -79,6 +77,8 @@ class StoredModel:
 
 def user_weights() -> Path:
     """The folder of the user's own exports."""
+    from runtime.storage import home
+
     return home() / "weights"
 
 
@@ -90,10 +90,15 @@ def repository_weights() -> Path | None:
 
 def folders() -> list[tuple[Origin, Path]]:
     """Return the folders that names are looked for in, first one first."""
-    found: list[tuple[Origin, Path]] = [("user", user_weights())] if known_home() else []
-    if repository := repository_weights():
-        found.append(("repository", repository))
-    return [*found, ("wheel", _PACKAGE / "weights")]
+    from runtime.storage import known_home  # a model that ships is found without
+
+    user: list[tuple[Origin, Path]] = [("user", user_weights())] if known_home() else []
+    return [*user, *_published_folders()]
+
+
+def _published_folders() -> list[tuple[Origin, Path]]:
+    repository, wheel = repository_weights(), _PACKAGE / "weights"
+    return [("repository", repository), ("wheel", wheel)] if repository else [("wheel", wheel)]
 
 
 def read_index(folder: Path) -> dict[str, dict[str, Any]]:
@@ -200,8 +205,8 @@ def shipped_models() -> list[StoredModel]:
         ModelNotFound: this installation carries none.
         ModelInvalid: an index is damaged.
     """
-    for origin, folder in reversed(folders()):
-        entries = read_index(folder) if origin != "user" else {}
+    for origin, folder in reversed(_published_folders()):
+        entries = read_index(folder)
         shipped = [
             StoredModel(name, folder / entries[name]["file"], origin, entries[name])
             for name in SHIPPED

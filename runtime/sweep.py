@@ -12,11 +12,11 @@ from typing import Any
 
 from runtime.bench import check_measuring
 from runtime.classifier import Classifier
+from runtime.device import available_cpus
 from runtime.errors import FashionZooError
 from runtime.parity import measure_parity
-from runtime.threads import available_cpus
+from runtime.session import ALGORITHMS, Tuning
 from runtime.timing import WARM_UP_RUNS, conditions, figures, load_average, random_pixels, timed
-from runtime.tuning import ALGORITHMS, Tuning
 
 ROUNDS = 3
 MARGIN = 1.02  # a setting must be so many times as fast as the default to be preferred to it

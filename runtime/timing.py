@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.contract import SIDE
-from runtime.threads import available_cpus, explain_threads
+from runtime.device import available_cpus, explain_threads
 
 WARM_UP_RUNS = 10
 PERCENTILES = (50, 90, 95, 99)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -130,7 +131,10 @@ def test_a_command_does_not_wait_for_the_other_commands(command: list[str], modu
 def test_every_command_of_the_group_is_found_under_the_name_it_has() -> None:
     from runtime.cli import COMMANDS, runtime
 
-    assert {name: runtime.commands[name].name for name in COMMANDS} == {name: name for name in COMMANDS}
+    context = click.Context(runtime)
+    found = {name: runtime.get_command(context, name) for name in runtime.list_commands(context)}
+
+    assert {name: command and command.name for name, command in found.items()} == {name: name for name in COMMANDS}
 
 
 def test_zoo_help_does_not_wait_for_torch() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.atomic import atomic_write, require_writable, write_bytes
+from runtime.storage import atomic_write, require_writable, write_bytes
 
 
 def test_a_write_replaces_the_old_content_and_leaves_nothing_beside_it(tmp_path: Path) -> None:

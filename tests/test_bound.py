@@ -19,9 +19,7 @@ from runtime import Classifier, DeviceUnavailable, FashionZooError
 from runtime.bound import BUCKETS, BoundSession, Buffers, bucket_for, capture_lock, pieces
 from runtime.contract import LOGITS, PROBABILITIES
 from runtime.device import CPU, Device
-from runtime.live import LiveSession
-from runtime.session import open_session
-from runtime.tuning import Tuning
+from runtime.session import LiveSession, Tuning, open_session
 
 MODEL = Path(__file__).resolve().parents[1] / "weights" / "lenet" / "model.onnx"
 Pixels = npt.NDArray[np.uint8]

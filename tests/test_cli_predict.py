@@ -111,10 +111,10 @@ def test_a_folder_without_pictures_is_a_sentence(tmp_path: Path) -> None:
 def test_nothing_that_a_library_prints_reaches_stdout(picture_folder: Path) -> None:
     program = (
         "import os, sys\nfrom runtime import images\nfrom runtime.cli import runtime\n"
-        "original = images.to_pixels_together\n"
+        "original = images.to_pixels\n"
         "def chatty(*a, **k):\n    print('python chatter'); os.write(1, b'native chatter')\n"
         "    return original(*a, **k)\n"
-        "import runtime.streaming as s\ns.to_pixels_together = chatty\n"
+        "import runtime.streaming as s\ns.to_pixels = chatty\n"
         f"runtime(['predict', {str(picture_folder / '0.png')!r}, '--json', '--device', 'cpu'])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)

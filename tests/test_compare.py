@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from runtime import Classifier, UsageError, sweep
 from runtime.cli import runtime
 from runtime.errors import FashionZooError
-from runtime.tuning import Tuning
+from runtime.session import Tuning
 from zoo.cli import zoo
 from zoo.compare import CHECKPOINT, OURS, BackendFailed, Worker, compare, take_turns
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cli import runtime
-from zoo.cli import zoo
+from runtime.cli import COMMANDS as RUNTIME_COMMANDS
+from zoo.cli import COMMANDS as ZOO_COMMANDS
 from zoo.readme import speed_table, with_tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +39,7 @@ def test_comparisons_become_rows_and_what_broke_does_not(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "command", [f"zoo {name}" for name in zoo.commands] + [f"runtime {n}" for n in runtime.commands]
+    "command", [f"zoo {name}" for name in ZOO_COMMANDS] + [f"runtime {n}" for n in RUNTIME_COMMANDS]
 )
 def test_every_command_is_in_the_readme(command: str) -> None:
     assert f"`{command}" in README

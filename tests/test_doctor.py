@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from click.testing import CliRunner, Result
 
-from runtime import device, doctor, gpus, selftest, threads
+from runtime import device, doctor, gpus, selftest
 from runtime.cli import runtime
 from runtime.doctor import as_lines, diagnose, examine, is_healthy
 from runtime.errors import DeviceUnavailable, ModelInvalid, ModelNotFound, UsageError
@@ -247,8 +247,8 @@ def test_only_variables_that_matter_are_shown(monkeypatch: pytest.MonkeyPatch) -
     ("quota", "ending"), [(None, "may run on 8"), (1.5, "its control group grants the time of 1.5")]
 )
 def test_the_thread_count_is_explained(quota: float | None, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "cpu_quota", lambda: quota)
-    monkeypatch.setattr(threads, "_affinity", lambda: 8)
+    monkeypatch.setattr(device, "cpu_quota", lambda: quota)
+    monkeypatch.setattr(device, "_affinity", lambda: 8)
 
     document = diagnose()
 

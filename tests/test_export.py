@@ -19,10 +19,10 @@ from export import artifact as artifact_module
 from export.artifact import FolderBusy, write_artifact
 from export.graph import OPSET, build_graph
 from runtime import Classifier, ModelInvalid
-from runtime.atomic import locked, write_bytes
 from runtime.contract import METADATA_KEYS
 from runtime.errors import UsageError
 from runtime.fashion_mnist import LABELS
+from runtime.storage import locked, write_bytes
 from runtime.store import read_index
 from zoo.models import create_model
 from zoo.preprocess import ImageClassifier, Preprocess

@@ -20,8 +20,8 @@ from export.artifact import write_artifact
 from export.layouts.folder import replace_folder
 from export.layouts.triton import write_triton
 from runtime import fashion_mnist, fetch
-from runtime.atomic import locked, new_folder_beside, write_bytes
 from runtime.fashion_mnist_download import ensure
+from runtime.storage import locked, new_folder_beside, write_bytes
 from runtime.store import find_model, read_index
 from zoo import publishing, run
 from zoo.data import LabelledImages, load_split

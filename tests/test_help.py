@@ -19,7 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 def commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, click.Command]]:
     """All commands under a command that do something, by what one types."""
     if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
+        for name in command.list_commands(click.Context(command)):
+            inner = command.get_command(click.Context(command), name)
+            assert inner is not None
             yield from commands(inner, (*path, name))
     else:
         yield " ".join(path), command
@@ -53,7 +55,7 @@ def test_every_flag_of_every_command_says_what_it_does(typed: str, command: clic
 def test_the_help_of_the_whole_names_every_command(group: click.Group) -> None:
     shown = CliRunner().invoke(group, ["--help"]).stdout
 
-    for name in group.commands:
+    for name in group.list_commands(click.Context(group)):
         assert f"\n  {name} " in shown
 
 

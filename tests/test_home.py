@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from runtime import fashion_mnist, store
 from runtime.cli import runtime
 from runtime.errors import UsageError
-from runtime.home import home, known_home
+from runtime.storage import home, known_home
 from zoo.cli import zoo
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows knows its users otherwise")

@@ -190,3 +190,13 @@ def test_one_plugin_is_imported_and_pillows_settings_are_left_alone(shirt: Grey,
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "['PIL.PngImagePlugin']"
     assert run.stderr == ""
+
+
+@pytest.mark.parametrize("size", [(2, 2), (28, 28), (100, 100)])
+def test_the_limit_on_pixels_is_exact(size: tuple[int, int]) -> None:
+    data, pixels = encoded(Image.new("L", size), format="PNG"), size[0] * size[1]
+
+    assert to_pixels(data, max_pixels=pixels).array.shape == (28, 28)
+    with pytest.raises(ImageError, match=f"{size[0]}x{size[1]}; at most {pixels - 1} pixels") as raised:
+        to_pixels(data, max_pixels=pixels - 1)
+    assert raised.value.kind == "too_large"

@@ -138,6 +138,18 @@ def test_exif_of_either_byte_order_is_understood(order: str, shirt: Grey) -> Non
     np.testing.assert_array_equal(pixels.array, shirt)
 
 
+@pytest.mark.parametrize("kind", [1, 2, 3, 5, 12])
+@pytest.mark.parametrize("tag", [0x0100, 0x010E, 0x011A, 0x0213, 0x8769])
+def test_a_picture_is_turned_whatever_another_tag_of_its_exif_holds(tag: int, kind: int, test_images: Grey) -> None:
+    """Cameras write tags of types that the standard does not give them; Pillow then cannot write the block anew."""
+    orientation, other = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0), struct.pack("<HHII", tag, kind, 1, 8)
+    block = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + orientation + other + bytes(4)
+    boot = Image.fromarray(test_images[0]).resize((84, 56))
+    expected = to_pixels(boot.transpose(Image.Transpose.ROTATE_270))
+    for format_ in ("PNG", "JPEG"):
+        assert difference(to_pixels(encoded(boot, format=format_, exif=block)).array, expected.array) < 3
+
+
 @pytest.mark.parametrize("cut", range(0, 60, 7))
 def test_damaged_exif_neither_fails_nor_warns(cut: int, shirt: Grey, rng: np.random.Generator) -> None:
     block = Image.Exif()

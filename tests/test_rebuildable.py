@@ -16,6 +16,7 @@ from zoo import catalogue as catalogue_module
 from zoo import publishing, readme
 from zoo.catalogue import catalogue
 from zoo.cli import zoo
+from zoo.cli_train import train
 from zoo.publishing import NotPublishable, export_trained, publish_exported
 from zoo.trained import load_trained
 
@@ -79,7 +80,7 @@ def test_the_command_is_one_that_zoo_understands_and_says_what_differs_from_the_
     first, second = (part.split()[1:] for part in command.split(" && "))
     # With the group as its parent: Click keeps a command's help option, and by itself it would have no -h ever after.
     parent = zoo.make_context("zoo", [], resilient_parsing=True)
-    parsed = zoo.commands["train"].make_context("train", first[1:], parent=parent, resilient_parsing=True)
+    parsed = train.make_context("train", first[1:], parent=parent, resilient_parsing=True)
 
     assert "--epochs 3 --lr 0.5" in command
     assert (parsed.params["epochs"], parsed.params["lr"], parsed.params["recipe_name"]) == (3, 0.5, "best")

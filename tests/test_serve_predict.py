@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from running_server import RunningServer, many_connections, predict_request, read_answer
 
-from runtime import Classifier, answers
+from runtime import Classifier, prediction
 from runtime.images import to_pixels
 
 Images = npt.NDArray[np.uint8]
@@ -39,7 +39,7 @@ def photo(test_images: Images) -> bytes:
 def test_the_answer_is_that_of_the_command_line(server: RunningServer, boot: bytes) -> None:
     answer = server.ask("POST", "/predict?topk=3", boot)
     document = answer.json()
-    expected = answers.as_dict("picture", Classifier("lenet", device="cpu").predict(boot, topk=3))
+    expected = prediction.as_dict("picture", Classifier("lenet", device="cpu").predict(boot, topk=3))
 
     assert answer.status == 200
     assert {key: document[key] for key in expected if key != "top"} == pytest.approx(

@@ -10,8 +10,7 @@ import pytest
 
 from runtime import Classifier, DeviceUnavailable, ModelInvalid, UsageError, device, session
 from runtime.device import TENSORRT_LIBRARIES, Device, device_problem
-from runtime.session import open_session
-from runtime.tuning import Tuning
+from runtime.session import Tuning, open_session
 
 MODEL = (Path(__file__).resolve().parents[1] / "weights" / "lenet" / "model.onnx").read_bytes()
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from runtime.cli_predict import Nothing, expand
 from runtime.errors import UsageError
-from runtime.sources import Nothing, expand
 
 ROOT = Path(__file__).resolve().parents[1]
 PREDICT = [sys.executable, "-m", "runtime", "predict", "-m", "lenet", "--device", "cpu"]

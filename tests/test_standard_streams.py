@@ -48,7 +48,7 @@ def test_with_stderr_closed_zoo_prints_its_document_alone() -> None:
 def test_no_file_that_is_opened_later_becomes_a_standard_stream(closed: str, tmp_path: Path) -> None:
     program = (
         "import os, sys\n"
-        "from runtime.standard_streams import open_closed_streams\n"
+        "from runtime.console import open_closed_streams\n"
         "open_closed_streams()\n"
         f"with open({str(tmp_path / 'opened')!r}, 'w') as file:\n"
         "    print('lost', file=sys.stderr, flush=True); print('lost', flush=True); os.write(2, b'lost')\n"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime import threads
-from runtime.threads import cpu_quota
+from runtime import device
+from runtime.device import cpu_quota
 
 
 def files(root: Path, contents: dict[str, str]) -> Path:
@@ -51,7 +51,7 @@ def test_the_smallest_quota_on_the_way_up_counts(
 def test_the_quota_is_rounded_up_and_never_exceeds_the_affinity(
     monkeypatch: pytest.MonkeyPatch, quota: float | None, expected: int
 ) -> None:
-    monkeypatch.setattr(threads, "cpu_quota", lambda: quota)
-    monkeypatch.setattr(threads, "_affinity", lambda: 8)
+    monkeypatch.setattr(device, "cpu_quota", lambda: quota)
+    monkeypatch.setattr(device, "_affinity", lambda: 8)
 
-    assert threads.available_cpus() == expected
+    assert device.available_cpus() == expected

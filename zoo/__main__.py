@@ -13,13 +13,15 @@ if (
 
 import importlib.util
 
-from runtime.standard_streams import open_closed_streams
-
 NEEDED = ("torch", "onnx", "onnxscript", "safetensors", "matplotlib")
 
 
 def main() -> None:
     """Run the command line, or say which extra is missing."""
+    try:
+        from runtime.console import open_closed_streams
+    except KeyboardInterrupt:
+        raise SystemExit("Aborted!") from None
     open_closed_streams()
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:

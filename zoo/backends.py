@@ -18,9 +18,9 @@ Request = dict[str, Any]
 
 
 def open_runtime(request: Request, **settings: Any) -> Run:
-    """This runtime; with `settings` of `runtime.tuning` in place of those that it would choose."""
+    """This runtime; with `settings` of `runtime.session` in place of those that it would choose."""
     from runtime import Classifier
-    from runtime.tuning import Tuning
+    from runtime.session import Tuning
 
     classifier = Classifier(
         request["file"],

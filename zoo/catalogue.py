@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from runtime.home import known_home
+from runtime.storage import known_home
 from runtime.store import folders, read_index, read_rebuildable, repository_weights, user_weights
 from zoo.models import ARCHITECTURES
 from zoo.summary import size_of

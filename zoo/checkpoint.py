@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from export.precision import Precision
-from runtime.atomic import write_bytes
 from runtime.errors import FashionZooError
+from runtime.storage import write_bytes
 
 FORMAT = "fashion-zoo checkpoint 1"
 TRAINING = "training/"

@@ -4,7 +4,6 @@ import click
 
 from runtime import __version__
 from runtime.console import CONTEXT_SETTINGS, Group
-from runtime.lazy_commands import LazyCommands
 
 COMMANDS = {
     "list": "zoo.cli_list:list_command",
@@ -21,7 +20,7 @@ COMMANDS = {
 }
 
 
-@click.group(cls=Group, commands=LazyCommands(COMMANDS), context_settings=CONTEXT_SETTINGS)
+@click.group(cls=Group, lazy_subcommands=COMMANDS, context_settings=CONTEXT_SETTINGS)
 @click.version_option(__version__)
 def zoo() -> None:
     """Train the networks of D2L on Fashion-MNIST, export them to ONNX, and prove the export.

@@ -4,8 +4,17 @@ from typing import Any
 
 import click
 
-from runtime.console import Bar, Command, emit_json, emit_table, json_option, note
-from runtime.options import say_device, tf32_option, threads_option
+from runtime.console import (
+    Bar,
+    Command,
+    emit_json,
+    emit_table,
+    json_option,
+    note,
+    say_device,
+    tf32_option,
+    threads_option,
+)
 from zoo.options import device_option, model_argument
 
 

@@ -2,8 +2,7 @@
 
 import click
 
-from runtime.console import Command, json_option
-from runtime.options import say_device, tf32_option, threads_option
+from runtime.console import Command, json_option, say_device, tf32_option, threads_option
 from zoo.options import device_option, model_argument
 
 

@@ -52,8 +52,8 @@ def verify(
     \b
     Example: zoo verify lenet --onnx model.onnx --checkpoint checkpoint.safetensors
     """
-    from runtime.atomic import require_writable, write_bytes
     from runtime.fetch import fetch_with_bar
+    from runtime.storage import require_writable, write_bytes
     from runtime.strict_json import to_json
     from zoo.verification import find_pair, verify_stored
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from runtime.atomic import locked, write_bytes
 from runtime.errors import FashionZooError, UsageError
+from runtime.storage import locked, write_bytes
 from zoo import checkpoint
 from zoo.checkpoint import Checkpoint
 from zoo.data import LabelledImages

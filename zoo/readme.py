@@ -8,7 +8,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from runtime.atomic import write_bytes
+from runtime.storage import write_bytes
 from runtime.store import read_index, read_rebuildable
 from zoo.models import list_models
 from zoo.summary import size_of

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 
 from runtime.errors import UsageError
-from runtime.home import home
+from runtime.storage import home
 from zoo import checkpoint
 from zoo.completion import complete
 from zoo.data import load_split

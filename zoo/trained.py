@@ -7,7 +7,7 @@ from export.artifact import CHECKPOINT_FILE
 from export.description import Description
 from runtime import fashion_mnist
 from runtime.errors import UsageError
-from runtime.home import known_home
+from runtime.storage import known_home
 from runtime.store import folders
 from zoo import checkpoint, run
 from zoo.checkpoint import Checkpoint, CheckpointMissing

@@ -9,9 +9,8 @@ import onnx.helper
 from export.precision import other_float, precision_in
 from export.subject import CheckFailed, CheckResult, VerificationContext
 from runtime import contract
-from runtime.contract import TensorSpec
+from runtime.contract import TensorSpec, is_name
 from runtime.errors import ModelInvalid
-from runtime.plain_text import is_name
 
 _DATATYPES: dict[int, str] = {onnx.TensorProto.UINT8: "UINT8", onnx.TensorProto.FLOAT: "FP32"}
 

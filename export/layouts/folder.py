@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from export.layouts import LayoutRefused
-from runtime.atomic import new_folder_beside, sync_folder, write_synced
+from runtime.storage import new_folder_beside, sync_folder, write_synced
 
 FILES = "files"
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from export.layouts import LayoutRefused
 from export.metadata import metadata_of
 from runtime import contract
-from runtime.atomic import new_folder_beside, sync_folder, write_bytes, write_synced
 from runtime.contract import TensorSpec
+from runtime.storage import new_folder_beside, sync_folder, write_bytes, write_synced
 from runtime.store import MODEL_FILE, StoredModel
 
 CONFIG = "config.pbtxt"

@@ -23,11 +23,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import runtime
-from runtime import answers
-from runtime.errors import ImageError
+from runtime.errors import ImageError, brief, quoted
 from runtime.images import Pixels, to_pixels
-from runtime.plain_text import brief, quoted
-from runtime.prediction import ranked
+from runtime.prediction import as_dict, ranked
 from runtime.serving.docs import OPENAPI, docs_page
 from runtime.serving.limits import RETRY_AFTER, Limits, Reservation, Usage, read_body
 from runtime.serving.metrics import Metrics
@@ -123,7 +121,7 @@ class _Handlers:
         pixels = await self._decode(image, params)
         _, probabilities = await model.outputs(pixels.array[None, None])
         prediction = ranked(model.classifier.labels, probabilities[0], pixels.inverted, params.topk)
-        document = answers.as_dict(source, prediction)
+        document = as_dict(source, prediction)
         document |= {"model": model.name, "device": model.classifier.device}
         document["milliseconds"] = round(1000 * (time.perf_counter() - began), 3)
         if params.pixels:

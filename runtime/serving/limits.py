@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from runtime.plain_text import quoted
+from runtime.errors import quoted
 
 RETRY_AFTER = {"Retry-After": "1"}  # seconds; a full queue of the slowest model that ships empties sooner
 _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}

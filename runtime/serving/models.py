@@ -12,8 +12,7 @@ from starlette.exceptions import HTTPException
 
 from runtime.classifier import Classifier
 from runtime.contract import SIDE
-from runtime.errors import FashionZooError, UsageError
-from runtime.plain_text import quoted
+from runtime.errors import FashionZooError, UsageError, quoted
 from runtime.serving.batcher import Batcher
 from runtime.serving.limits import Limits
 from runtime.serving.metrics import Metrics

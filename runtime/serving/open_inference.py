@@ -22,7 +22,7 @@ from starlette.responses import Response
 
 from runtime import __version__
 from runtime.contract import INPUT, LOGITS, PROBABILITIES, SIDE, TensorSpec, input_specs, output_specs
-from runtime.plain_text import quoted
+from runtime.errors import quoted
 from runtime.serving.models import Outputs, Pixels, ServedModel
 from runtime.strict_json import to_json
 

@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl
 
 from starlette.exceptions import HTTPException
 
+from runtime.errors import quoted
 from runtime.images import Fit, Invert
-from runtime.plain_text import quoted
 
 _SWITCH = {"true": True, "1": True, "false": False, "0": False}
 

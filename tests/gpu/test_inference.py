@@ -17,7 +17,7 @@ from runtime.doctor import examine
 from runtime.gpus import memory_used
 from runtime.parity import measure_parity, read_tolerances
 from runtime.selftest import run_selftest
-from runtime.tuning import ALGORITHMS, Tuning
+from runtime.session import ALGORITHMS, Tuning
 from zoo.parity import measure_live_parity
 
 MIXED = [1, 7, 8, 9, 31, 64, 100, 256, 257, 600, 3, 1024, 1, 1500, 40]

@@ -4,26 +4,19 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from runtime import Classifier, ImageError, Prediction
-from runtime.overlap import decoded_batches
-
-T = TypeVar("T")
+from runtime.streaming import decoded_batches
 
 
 def decoders() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
-
-
-def each(decode: Callable[[int], T]) -> Callable[[list[int]], list[T]]:
-    return lambda numbers: [decode(number) for number in numbers]
 
 
 def still_decoding() -> list[threading.Thread]:
@@ -33,68 +26,22 @@ def still_decoding() -> list[threading.Thread]:
     return decoders()
 
 
-@pytest.mark.parametrize("spare", [True, False])
 @pytest.mark.parametrize("batch_size", [1, 2, 9, 16, 50, 1000])
 @pytest.mark.parametrize("count", [0, 1, 9, 32, 100])
-def test_batches_come_in_order_and_whole(count: int, batch_size: int, spare: bool) -> None:
+def test_batches_come_in_order_and_whole(count: int, batch_size: int) -> None:
     def slower_first(number: int) -> int:
         time.sleep(0.002 if number % 7 == 0 else 0)
         return number * 2
 
-    batches = list(decoded_batches(iter(range(count)), batch_size, each(slower_first), 3, spare=spare))
+    batches = list(decoded_batches(iter(range(count)), batch_size, slower_first, 3))
 
     assert [item for batch in batches for item in batch] == [2 * number for number in range(count)]
     assert all(len(batch) == batch_size for batch in batches[:-1])
     assert still_decoding() == []
 
 
-@pytest.fixture
-def take(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """What decoding takes: so many seconds by the clock that is read here, however busy the machine."""
-    clock = threading.local()
-
-    def take(seconds: float) -> None:
-        clock.now = getattr(clock, "now", 0.0) + seconds
-        time.sleep(seconds)
-
-    monkeypatch.setattr("runtime.overlap.time", SimpleNamespace(perf_counter=lambda: getattr(clock, "now", 0.0)))
-    return take
-
-
-@pytest.mark.parametrize("spare", [True, False])
-@pytest.mark.parametrize("seconds", [0.0, 0.005])
-def test_slow_pictures_are_decoded_by_several_threads_and_quick_ones_by_one_or_none(
-    seconds: float, spare: bool, take: Callable[[float], None]
-) -> None:
-    seen = set()
-
-    def decode(number: int) -> int:
-        seen.add(threading.current_thread())
-        take(seconds)
-        return number
-
-    list(decoded_batches(iter(range(200)), 100, each(decode), 3, spare=spare))
-
-    assert len(seen - {threading.current_thread()}) in ({2, 3} if seconds else {int(spare)})
-
-
-@pytest.mark.parametrize("spare", [True, False])
-def test_pictures_that_grow_are_shared_among_the_threads(spare: bool, take: Callable[[float], None]) -> None:
-    def decode(number: int) -> threading.Thread:
-        take(0.004 if number >= 100 else 0)
-        return threading.current_thread()
-
-    first, second, third = decoded_batches(iter(range(300)), 100, each(decode), 3, spare=spare)
-
-    for batch in (first, second):
-        assert len({*batch} - {threading.current_thread()}) == int(spare)
-    assert len({*third} - {threading.current_thread()}) > 1
-
-
-@pytest.mark.parametrize(("spare", "ahead"), [(True, 1), (False, 0)])
-def test_one_batch_is_drawn_ahead_and_none_where_nobody_decodes_it(
-    spare: bool, ahead: int, take: Callable[[float], None]
-) -> None:
+def test_one_batch_is_drawn_ahead_and_no_more() -> None:
+    """An endless source of large pictures fills no more memory than two batches take."""
     drawn = 0
 
     def endless() -> Iterator[int]:
@@ -103,11 +50,25 @@ def test_one_batch_is_drawn_ahead_and_none_where_nobody_decodes_it(
             drawn += 1
             yield drawn
 
-    batches = decoded_batches(endless(), 20, list, 2, spare=spare)  # by a clock that stands still: quick
+    batches = decoded_batches(endless(), 20, int, 2)
     for number in range(1, 5):
         next(batches)
-        assert drawn == 20 * (number + ahead)
+        assert drawn == 20 * (number + 1)
     batches.close()
+
+
+def test_several_threads_decode_while_the_caller_does_something_else() -> None:
+    """Large pictures are decoded on all cores, and the next batch during the session's run."""
+    together = threading.Barrier(3)
+
+    def decode(number: int) -> threading.Thread:
+        if number % 100 in (0, 16, 32):
+            together.wait(timeout=10)  # passes once three threads decode at the same time
+        return threading.current_thread()
+
+    batches = list(decoded_batches(range(200), 100, decode, 3))
+
+    assert all(len({*batch}) == 3 and threading.current_thread() not in batch for batch in batches)
 
 
 def test_a_live_source_is_answered_before_it_is_asked_again() -> None:
@@ -118,12 +79,12 @@ def test_a_live_source_is_answered_before_it_is_asked_again() -> None:
             drawn.append(number)
             yield number
 
-    for number, batch in enumerate(decoded_batches(live(), 1, list, 2, spare=True)):
+    for number, batch in enumerate(decoded_batches(live(), 1, int, 2)):
         assert (batch, drawn) == ([number], list(range(number + 1)))
 
 
 def test_a_stream_that_is_abandoned_leaves_no_thread() -> None:
-    batches = decoded_batches(iter(range(10_000)), 100, each(lambda number: time.sleep(0.001)), 2, spare=True)
+    batches = decoded_batches(iter(range(10_000)), 100, lambda number: time.sleep(0.001), 2)
     next(batches)
     assert decoders()
     del batches
@@ -144,7 +105,7 @@ def test_a_stream_that_python_collects_in_a_decoder_ends_in_silence(monkeypatch:
             collected.set()
         return number
 
-    cycle: list[Any] = [decoded_batches(iter(range(10_000)), 100, each(decode), 2, spare=True)]
+    cycle: list[Any] = [decoded_batches(iter(range(10_000)), 100, decode, 2)]
     cycle.append(cycle)
     next(cycle[0])
     gone = weakref.ref(cycle[0])
@@ -167,7 +128,7 @@ def test_what_came_before_a_source_that_raises_is_answered_first(batch_size: int
         yield from range(20)
         raise OSError("the disk is gone")
 
-    batches = decoded_batches(failing(), batch_size, list, 2, spare=True)
+    batches = decoded_batches(failing(), batch_size, int, 2)
     got = [number for _ in range(20 // batch_size) for number in next(batches)]
     if 20 % batch_size:
         got += next(batches)
@@ -186,7 +147,7 @@ def test_an_error_is_raised_once_no_thread_reads_any_more() -> None:
         reading.remove(number)
         return number
 
-    batches = decoded_batches(iter(range(1000)), 100, each(decode), 2, spare=True)
+    batches = decoded_batches(iter(range(1000)), 100, decode, 2)
     next(batches)
     while not reading:
         time.sleep(0.001)
@@ -197,32 +158,36 @@ def test_an_error_is_raised_once_no_thread_reads_any_more() -> None:
     assert still_decoding() == []
 
 
+def test_an_interruption_ends_the_threads_and_the_stream() -> None:
+    """Ctrl-C during a long run stops it at once, with nothing left that reads files."""
+
+    def interrupted() -> Iterator[int]:
+        yield from range(150)
+        raise KeyboardInterrupt
+
+    batches = decoded_batches(interrupted(), 100, int, 2)
+    with pytest.raises(KeyboardInterrupt):
+        next(batches)
+
+    assert still_decoding() == []
+    assert list(batches) == []
+
+
 def test_what_a_decoder_raises_reaches_the_caller_and_ends_the_threads() -> None:
     def decode(number: int) -> int:
         return 1 // (number - 30)
 
     with pytest.raises(ZeroDivisionError):
-        list(decoded_batches(range(1000), 50, each(decode), 2, spare=True))
+        list(decoded_batches(range(1000), 50, decode, 2))
     assert still_decoding() == []
 
 
-@pytest.mark.parametrize(("threads", "spare"), [(None, False), (1, True), (3, True), (4, False), (8, False)])
-def test_a_session_on_the_cpu_leaves_a_core_to_spare_where_it_has_fewer_threads(
-    threads: int | None, spare: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("runtime.live.available_cpus", lambda: 4)
-    with Classifier("lenet", device="cpu", threads=threads) as classifier:
-        assert classifier._live.spare is spare
-
-
-@pytest.mark.parametrize("spare", [True, False])
-def test_bad_pictures_keep_their_place_among_many(spare: bool, test_images: npt.NDArray[np.uint8]) -> None:
+def test_bad_pictures_keep_their_place_among_many(test_images: npt.NDArray[np.uint8]) -> None:
     sources: list[Any] = list(test_images[:100])
     bad = {0, 31, 32, 63, 64, 99}
     for index in bad:
         sources[index] = b"no picture"
     with Classifier("lenet", device="cpu") as classifier:
-        classifier._live.spare = spare
         answers = list(classifier.stream(sources, batch_size=32, return_errors=True))
         alone = [classifier.predict(source).label for index, source in enumerate(sources) if index not in bad]
         with pytest.raises(ImageError, match="the picture"):
@@ -240,19 +205,17 @@ class Unreadable:
         raise RuntimeError("the connection is gone")
 
 
-@pytest.mark.parametrize("spare", [True, False])
 @pytest.mark.parametrize(
     ("good", "batch_size"), [(0, 1), (5, 256), (5, 3), (5, 5), (8, 256), (40, 16), (40, 33), (40, 41), (300, 256)]
 )
 @pytest.mark.parametrize("bad", [b"no picture", Unreadable(), 7])
 def test_the_pictures_before_one_that_cannot_be_read_are_answered_first(
-    good: int, batch_size: int, spare: bool, bad: Any, test_images: npt.NDArray[np.uint8]
+    good: int, batch_size: int, bad: Any, test_images: npt.NDArray[np.uint8]
 ) -> None:
     """Who writes answers down as they come has all of them up to the bad picture, whatever the size of a batch."""
     sources: list[Any] = [*test_images[:good], bad, *test_images[:20], b"a later one"]
     got: list[Prediction] = []
     with Classifier("lenet", device="cpu") as classifier:
-        classifier._live.spare = spare
         expected = classifier.logits(test_images[:good, None].copy()).argmax(1)
         with pytest.raises(ImageError) as raised:
             got.extend(classifier.stream(sources, batch_size))

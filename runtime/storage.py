@@ -1,10 +1,12 @@
-"""Writing to file systems of all kinds: which steps must succeed, and which are left out where there is no such thing.
+"""Files of the user's: where they are (`$ZOO_HOME`), and how they are written, on file systems of all kinds.
 
 Essential are the bytes, their way to the disk and the rename: where one of these fails, an error names the file, the
 older file is whole and nothing new is left. Everything else makes a good file system safer, and CIFS, Azure Files, FUSE
 and network drives lack some of it: syncing a folder, locks, and any `fsync` that answers "not supported". No step
 changes permissions: what is made here gets those that the folder and the umask give to any new file.
 """
+
+from __future__ import annotations
 
 import contextlib
 import errno
@@ -14,6 +16,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+from runtime.errors import UsageError
 
 _NO_SUCH_OPERATION = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 _HELD = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES}  # the last on Windows and CIFS
@@ -216,3 +220,49 @@ def _naming(path: Path) -> Iterator[None]:
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
+
+
+def home() -> Path:
+    """Return `$ZOO_HOME`, or `fashion-zoo` in the platform's folder for user data. Creates nothing.
+
+    Raises:
+        UsageError: this user has no home folder and no `$ZOO_HOME`, or it names a user who is not known here.
+    """
+    if (known := known_home()) is None:
+        raise UsageError("this user has no home folder; set $ZOO_HOME to a folder for data, runs and weights")
+    return known
+
+
+def known_home() -> Path | None:
+    """Return what `home` does, or None for a user without a home folder, who has no files there to be read.
+
+    Raises:
+        UsageError: `$ZOO_HOME` begins with the home folder of a user who is not known here.
+    """
+    if configured := configured_folder("ZOO_HOME"):
+        return configured
+    try:
+        if os.name == "nt":
+            base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+        else:
+            base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    except RuntimeError:  # a user without a line in the password file, as in containers, and no $HOME
+        return None
+    return Path(base) / "fashion-zoo"
+
+
+def configured_folder(variable: str) -> Path | None:
+    """Return the folder that an environment variable names, or None where it is not set.
+
+    Raises:
+        UsageError: it begins with the home folder of a user who is not known here.
+    """
+    if not (value := os.environ.get(variable)):
+        return None
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        user = Path(value).parts[0]
+        raise UsageError(
+            f"${variable} is {value!r}, but {user} has no home folder here; write the whole path"
+        ) from None
