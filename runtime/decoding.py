@@ -175,14 +175,17 @@ def _decoded(data: bytes, name: str, max_pixels: int) -> Image.Image:
     if kind == "WEBP" and len(data) < 8 + int.from_bytes(data[4:8], "little"):
         raise ImageError("truncated", f"{name} is truncated: it ends before the length that its header states")
     with _hushed(kind in ("TIFF", "AVIF") or (kind == "PNG" and b"acTL" in data)):
-        file = MeteredFile(data, name)
+        # A PNG is read from front to back: one as small as this cannot be read in more parts than are free.
+        small = kind == "PNG" and len(data) <= FREE_READS
+        file = io.BytesIO(data) if small else MeteredFile(data, name)
         picture = _plugin(FORMATS[kind][2])(file)
         _check_size(picture, name, max_pixels)
         if kind == "TIFF":
             check_tiles(data, picture.size, name)
         elif kind == "JPEG":
             check_scans(data, name)
-        file.metered = kind == "PNG"  # whose decoder is in Python as far as chunks go; a BMP's is, pixel by pixel
+        if isinstance(file, MeteredFile):
+            file.metered = kind == "PNG"  # whose decoder is in Python as far as chunks go; a BMP's is, pixel by pixel
         picture.load()
     return picture
 
