@@ -200,3 +200,16 @@ def test_the_limit_on_pixels_is_exact(size: tuple[int, int]) -> None:
     with pytest.raises(ImageError, match=f"{size[0]}x{size[1]}; at most {pixels - 1} pixels") as raised:
         to_pixels(data, max_pixels=pixels - 1)
     assert raised.value.kind == "too_large"
+
+
+def test_a_small_png_with_any_fault_has_the_answer_of_pillows_own_reader(
+    shirt: Grey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encoded(Image.fromarray(shirt), format="PNG")
+    assert decoding._plain_grey_png(data, 784)
+    files = [data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :] for at in range(len(data))]
+    files += [data[:end] for end in range(1, len(data))]
+    outcomes = [attempt(file) for file in files]
+    monkeypatch.setattr(decoding, "_plain_grey_png", lambda data, max_pixels: None)
+
+    assert outcomes == [attempt(file) for file in files]
