@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import io
 import json
 import os
 import re
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 60.0  # seconds that a busy machine may take to open two models
@@ -124,3 +127,9 @@ def many_connections(server: RunningServer, count: int) -> Iterator[list[socket.
     """Open bare connections, and close them at the end."""
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(server.connect()) for _ in range(count)]
+
+
+def encoded(picture: Image.Image, format: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    picture.save(file, format)
+    return file.getvalue()

@@ -1,18 +1,14 @@
 """The page as files: what it ships is what it says, and nothing in it comes from elsewhere."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from page_files import EXAMPLES, PAGE
 from PIL import Image
 
-import runtime
 from runtime.fashion_mnist import LABELS
-
-PAGE = Path(runtime.__file__).parent / "page"
-EXAMPLES = re.findall(r'\["([\w-]+)", "([A-Z][^"]+)"\]', (PAGE / "page.js").read_text())
 
 
 def test_there_is_one_example_of_each_class() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from page_files import EXAMPLES
 from PIL import Image
 from running_server import RunningServer
-from test_page import EXAMPLES
 
 from runtime import Classifier
 from runtime.images import to_pixels

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
-from running_server import Answer, RunningServer, many_connections, predict_request, read_answer
-from test_serve_predict import encoded
+from running_server import Answer, RunningServer, encoded, many_connections, predict_request, read_answer
 
 Images = npt.NDArray[np.uint8]
 SEED = 8

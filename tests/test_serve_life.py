@@ -17,8 +17,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import require_serve
 from PIL import Image
-from running_server import Answer, RunningServer, many_connections, predict_request, read_answer
-from test_serve_predict import encoded
+from running_server import Answer, RunningServer, encoded, many_connections, predict_request, read_answer
 
 from runtime import Classifier
 from runtime.cli import runtime

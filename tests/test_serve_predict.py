@@ -1,6 +1,5 @@
 """`POST /predict`: the answer of `runtime predict`, for any way in which a picture arrives."""
 
-import io
 import json
 from pathlib import Path
 
@@ -8,18 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
-from running_server import RunningServer, many_connections, predict_request, read_answer
+from running_server import RunningServer, encoded, many_connections, predict_request, read_answer
 
 from runtime import Classifier, prediction
 from runtime.images import to_pixels
 
 Images = npt.NDArray[np.uint8]
-
-
-def encoded(picture: Image.Image, format: str = "PNG") -> bytes:
-    file = io.BytesIO()
-    picture.save(file, format)
-    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
