@@ -1,7 +1,6 @@
 """Fixtures that several tests share."""
 
 import gzip
-import importlib.util
 import shutil
 import signal
 import threading
@@ -14,10 +13,9 @@ import numpy.typing as npt
 import pytest
 from mirror import GZ, LABELS, Mirror
 from PIL import Image
-from running_server import RunningServer
+from running_server import RunningServer, require_serve
 
 from runtime import fashion_mnist, fashion_mnist_download
-from runtime.cli_serve import NEEDED
 from runtime.errors import DatasetError
 
 
@@ -144,13 +142,6 @@ def server(own_home: None) -> Iterator[RunningServer]:
     require_serve()
     with RunningServer("-m", "lenet", "-m", "lenet-modern", "--max-body", "1", "--read-timeout", "1.5") as running:
         yield running
-
-
-def require_serve() -> None:
-    """Skip where the extra is not installed."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        pytest.skip(f"the extra serve is not installed: no {', '.join(missing)}")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import importlib.util
 import io
 import json
 import os
@@ -16,7 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
 from PIL import Image
+
+from runtime.cli_serve import NEEDED
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 60.0  # seconds that a busy machine may take to open two models
@@ -133,3 +137,10 @@ def encoded(picture: Image.Image, format: str = "PNG") -> bytes:
     file = io.BytesIO()
     picture.save(file, format)
     return file.getvalue()
+
+
+def require_serve() -> None:
+    """Skip where the extra is not installed."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"the extra serve is not installed: no {', '.join(missing)}")

@@ -282,7 +282,7 @@ def test_clients_that_come_and_go_leave_nothing_behind(server: RunningServer, bo
 
 
 def test_requests_of_clients_that_have_left_are_not_computed(boot: bytes, own_home: None) -> None:
-    from conftest import require_serve
+    from running_server import require_serve
 
     require_serve()
     with RunningServer("-m", "lenet", "-b", "1") as running:  # one by one, so that a queue forms

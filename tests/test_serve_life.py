@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from click.testing import CliRunner
-from conftest import require_serve
 from PIL import Image
-from running_server import Answer, RunningServer, encoded, many_connections, predict_request, read_answer
+from running_server import Answer, RunningServer, encoded, many_connections, predict_request, read_answer, require_serve
 
 from runtime import Classifier
 from runtime.cli import runtime

@@ -225,7 +225,7 @@ def test_the_metrics_are_prometheus_text_and_count(server: RunningServer, boot: 
 
 
 def test_a_user_file_is_served_by_its_own_name(tmp_path: Path, boot: bytes, own_home: None) -> None:
-    from conftest import require_serve
+    from running_server import require_serve
 
     from runtime.store import find_model
 
