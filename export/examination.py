@@ -20,7 +20,7 @@ _BASE_MEMORY = 900 << 20
 _MEMORY_PER_BYTE = 8  # the file, parsed, serialised and parsed again by each of the three
 _BASE_SECONDS = 4  # of processor time
 _BYTES_PER_SECOND = 10 << 20
-_PATIENCE = 5  # a busy machine gives a process a fraction of its time
+_PATIENCE = 30  # seconds of the clock for one of processor time: the limit is the second, for a busy machine the first
 
 
 @dataclass(frozen=True)
