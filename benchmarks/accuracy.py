@@ -11,13 +11,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a chec
 
 import conditions
 
+from runtime.cli.fetch import fetch_with_bar
 from runtime.errors import DeviceUnavailable
-from runtime.fetch import fetch_with_bar
 from runtime.storage import home
-from zoo.device import choose_device
-from zoo.progress import TrainingBar
-from zoo.seeds import train_seeds
-from zoo.settings import settle
+from zoo.cli.progress import TrainingBar
+from zoo.runs.seeds import train_seeds
+from zoo.runs.settings import resolve_settings
+from zoo.training.device import choose_device
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
     fetch_with_bar()
     suffix = "" if arguments.recipe == "best" else f"-{arguments.recipe}"
     for model in arguments.models:
-        settings = settle(model, None, arguments.recipe, {}, 0, False, device=device)
+        settings = resolve_settings(model, None, arguments.recipe, {}, 0, False, device=device)
         with TrainingBar(model) as bar:
             several = train_seeds(
                 model,

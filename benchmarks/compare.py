@@ -25,15 +25,15 @@ import onnx
 import torch
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from export.convert.exporter import build_graph
 from export.description import Description
-from export.graph import build_graph
-from runtime import fashion_mnist
-from runtime.device import Device, device_problem
+from runtime.datasets import fashion_mnist
+from runtime.evaluation.timing import load_average, random_pixels
+from runtime.session.device import Device, device_problem
 from runtime.storage import write_bytes
-from runtime.timing import load_average, random_pixels
-from zoo.compare import OURS, BackendFailed, Worker, take_turns
+from zoo.benchmark.compare import OURS, BackendFailed, Worker, take_turns
 from zoo.models import create_model
-from zoo.summary import summarize
+from zoo.models.summary import summarize
 
 MODELS = ("lenet", "resnet18", "vgg11")
 BATCH_SIZES = (1, 8, 64, 256, 1024)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from runtime.gpus import find_driver, list_gpus
+from runtime.session.cuda import find_driver, list_gpus
 
 RESULTS = Path(__file__).parent / "results"
 _LIBRARIES = ("torch", "torchvision", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "pillow", "click")

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 
-from runtime import fashion_mnist
-from zoo.device import choose_device
+from runtime.datasets import fashion_mnist
 from zoo.models import ARCHITECTURES, create_model
 from zoo.recipes import recipe_for
+from zoo.training.device import choose_device
 
 WORKERS = 4
 

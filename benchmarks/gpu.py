@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))  # runs from a checkout that is not installed
 
 import conditions  # noqa: E402
 
-from runtime.device import cuda_problem  # noqa: E402
+from runtime.session.device import cuda_problem  # noqa: E402
 from runtime.storage import write_bytes  # noqa: E402
 
 LEAST_SECONDS = 30.0  # a command is not begun with less time left

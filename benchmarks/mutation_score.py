@@ -23,15 +23,15 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import torch  # noqa: E402
 from conditions import RESULTS, save  # noqa: E402
-from mutants import EQUIVALENTS, MUTANTS  # noqa: E402
-from number_mutants import NUMBER_MUTANTS, NUMBER_REWRITES  # noqa: E402
-from test_mutants import context_of, verdict  # noqa: E402
+from export.verification.test_mutants import context_of, verdict  # noqa: E402
+from support.mutants import EQUIVALENTS, MUTANTS  # noqa: E402
+from support.number_mutants import NUMBER_MUTANTS, NUMBER_REWRITES  # noqa: E402
 
 from export import Description, verify  # noqa: E402
-from export.artifact import expectations  # noqa: E402
-from export.gates import CHECKS  # noqa: E402
-from export.graph import build_graph  # noqa: E402
-from runtime import fashion_mnist  # noqa: E402
+from export.bundle.artifact import expectations  # noqa: E402
+from export.convert.exporter import build_graph  # noqa: E402
+from export.verification.checks import CHECKS  # noqa: E402
+from runtime.datasets import fashion_mnist  # noqa: E402
 from runtime.storage import write_bytes  # noqa: E402
 from zoo.models import create_model, list_models  # noqa: E402
 

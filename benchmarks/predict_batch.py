@@ -16,8 +16,9 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-from runtime import Classifier, fashion_mnist
-from runtime.store import find_model
+from runtime import Classifier
+from runtime.datasets import fashion_mnist
+from runtime.model.registry import find_model
 
 MODEL = "lenet"
 BATCH_SIZE = 256

@@ -15,8 +15,8 @@ from pathlib import Path
 import conditions
 from PIL import Image
 
-from runtime import fashion_mnist
-from runtime.store import find_model
+from runtime.datasets import fashion_mnist
+from runtime.model.registry import find_model
 
 ROUNDS = 21
 MINIMAL = """

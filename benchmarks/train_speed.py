@@ -24,10 +24,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a chec
 
 import conditions
 
-from runtime.bench import same_package
 from runtime.errors import DeviceUnavailable
-from zoo.device import choose_device
-from zoo.settings import default_precision
+from runtime.evaluation.benchmark import same_package
+from zoo.runs.settings import default_precision
+from zoo.training.device import choose_device
 
 HERE = Path(__file__).parent
 

@@ -10,13 +10,13 @@ import json
 
 import torch
 
-from zoo.data import load_split
-from zoo.device import choose_device, settle_arithmetic
-from zoo.memory import keep_freed_memory
+from zoo.data.dataset import load_split
 from zoo.models import create_model
 from zoo.recipes import recipe_for
-from zoo.settings import settle
-from zoo.training import Trainer
+from zoo.runs.settings import resolve_settings
+from zoo.training.device import choose_device, configure_backends
+from zoo.training.memory import keep_freed_memory
+from zoo.training.trainer import Trainer
 
 
 def main() -> None:
@@ -29,8 +29,10 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_freed_memory()
     device = choose_device(arguments.device)
-    settle_arithmetic(device)
-    settings = settle(arguments.model, None, "d2l", {"epochs": arguments.epochs}, 0, False, arguments.precision, device)
+    configure_backends(device)
+    settings = resolve_settings(
+        arguments.model, None, "d2l", {"epochs": arguments.epochs}, 0, False, arguments.precision, device
+    )
     torch.manual_seed(settings.seed)
     trainer = Trainer(
         create_model(arguments.model, normalize=recipe_for(arguments.model, "d2l").normalize),

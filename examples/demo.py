@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from runtime import fashion_mnist
+from runtime.datasets import fashion_mnist
 from runtime.storage import home
 
 EPOCHS = 10  # a minute or two on two cores; the published lenet has 60

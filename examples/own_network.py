@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from export import Description, export_network
-from runtime import fashion_mnist
+from runtime.datasets import fashion_mnist
 
 
 class OwnNetwork(nn.Module):

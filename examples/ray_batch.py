@@ -20,8 +20,8 @@ import ray
 from pyarrow import fs
 
 from runtime import Classifier, ImageError
-from runtime.decoding import SUFFIXES
-from runtime.store import find_model
+from runtime.imaging.load import SUFFIXES
+from runtime.model.registry import find_model
 
 SHARD = 500  # pictures: some seconds of work, all that a dead worker costs
 SOURCES = "_sources.parquet"  # readers of Parquet folders pass over names with an underscore

@@ -7,19 +7,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from export.artifact import export_network
+    from export.bundle.artifact import export_network
     from export.description import Description
-    from export.report import Report, VerificationFailed
-    from export.verifier import verify
+    from export.verification.report import Report, VerificationFailed
+    from export.verification.runner import verify
 
 __all__ = ["Description", "Report", "VerificationFailed", "export_network", "verify"]
 
 _HOMES = {
     "Description": "export.description",
-    "Report": "export.report",
-    "VerificationFailed": "export.report",
-    "export_network": "export.artifact",
-    "verify": "export.verifier",
+    "Report": "export.verification.report",
+    "VerificationFailed": "export.verification.report",
+    "export_network": "export.bundle.artifact",
+    "verify": "export.verification.runner",
 }
 
 

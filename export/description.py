@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from export.precision import FULL, Precision
-from runtime.contract import is_folder_name, is_name
 from runtime.errors import UsageError
+from runtime.model.spec import is_folder_name, is_name
 
 _VERSIONED = ("torch", "onnx", "onnxscript")
 
@@ -44,7 +44,7 @@ class Description:
             raise UsageError(f"labels must be two or more different printable names, not {list(self.labels)!r}")
 
     def metadata(self, accuracy: dict[str, Any] | None) -> dict[str, Any]:
-        """Return the fields of `metadata_props`, to be encoded by `runtime.contract`."""
+        """Return the fields of `metadata_props`, to be encoded by `runtime.model.spec`."""
         return {
             "model": self.name,
             "labels": list(self.labels),

@@ -2,9 +2,8 @@
 
 import onnx
 
-from runtime import contract
-from runtime.contract import Metadata
 from runtime.errors import ModelInvalid
+from runtime.model.spec import Metadata, parse_metadata
 
 
 def metadata_of(content: bytes, what: str) -> Metadata:
@@ -17,4 +16,4 @@ def metadata_of(content: bytes, what: str) -> Metadata:
         model = onnx.load_from_string(content)
     except Exception as error:  # protobuf's own kind, which it keeps in a private module
         raise ModelInvalid(f"{what} is no ONNX file, or a damaged one: {error}") from error
-    return contract.parse_metadata({prop.key: prop.value for prop in model.metadata_props}, what)
+    return parse_metadata({prop.key: prop.value for prop in model.metadata_props}, what)

@@ -5,15 +5,15 @@ kernels and matrices as float16, with a Cast that runtimes fold when they load: 
 float32 network whose kernels and matrices were rounded. `--dtype fp16` computes in float16 too, all numbers rounded.
 
 A rounded file is not the network itself: it declares its rounding, and the checks round in the same way. Let W be the
-trained weights, W' the rounded ones, N the network in float64, and M the multiple of `export.gates.parity`.
+trained weights, W' the rounded ones, N the network in float64, and M the multiple of the check of parity.
 
-1. The file, read as float32 (`export.halving.read_as_float`: its weights as they were rounded, the numbers of the
-   network's code as they stand there), must be N(W') within M times the error of PyTorch's float32 with W'. That is the
+1. The file, read as float32 (`read_as_float` of `export.convert.float16`: its weights as they were rounded, the numbers
+   of the network's code as they are), must be N(W') within M times the error of PyTorch's float32 with W'. That is the
    tolerance of any float32 file: no wrong stride, epsilon or activation hides in the thousand times coarser rounding of
    float16.
 2. The file as it is must be N(W) within M times the error of PyTorch doing the same declared rounding: with W', and
-   for `--dtype fp16` with every result rounded (`export.references.InHalf`). So what rounding costs is known, on every
-   kind of picture, and a device that rounds worse is found out.
+   for `--dtype fp16` with every result rounded (`InHalf` of `export.analysis.references`). So what rounding costs is
+   known on every kind of image, and a device that rounds worse is found.
 3. A decision may only differ where the two logits of the network are closer than twice the second tolerance, as it is
    on real pictures.
 4. Every stored number must be the rounding of its parameter, recomputed and compared bit by bit.
@@ -29,8 +29,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from runtime.contract import DTYPES
 from runtime.errors import UsageError
+from runtime.model.spec import DTYPES
 
 _HALF = onnx.TensorProto.FLOAT16
 _WHOLE = {  # types of pixels, sizes, axes and comparisons

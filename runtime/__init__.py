@@ -17,8 +17,8 @@ if TYPE_CHECKING:
         ModelNotFound,
         UsageError,
     )
+    from runtime.model.registry import list_models
     from runtime.prediction import Candidate, Prediction
-    from runtime.store import list_models
 
 __version__ = "0.1.0"  # of the whole project: pyproject.toml reads it, and so it is known where nothing is installed
 __all__ = [

@@ -16,7 +16,7 @@ def main() -> None:
     """Run the command line."""
     try:
         from runtime.cli import runtime
-        from runtime.console import open_closed_streams
+        from runtime.cli.console import open_closed_streams
     except KeyboardInterrupt:  # later ones are Click's, which ends alike
         raise SystemExit("Aborted!") from None
     open_closed_streams()

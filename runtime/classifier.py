@@ -11,15 +11,14 @@ from typing import Any, Literal, Self, SupportsIndex, overload
 import numpy as np
 import numpy.typing as npt
 
-from runtime import contract
-from runtime.contract import SIDE, Metadata, checked_metadata
-from runtime.decoding import Source
 from runtime.errors import ImageError, ModelInvalid, UsageError
-from runtime.images import Fit, Invert
+from runtime.imaging.load import Source
+from runtime.imaging.preprocess import Fit, Invert
+from runtime.model.registry import find_entry
+from runtime.model.spec import INPUT, LOGITS, PROBABILITIES, SIDE, Metadata, checked_metadata, input_specs, output_specs
+from runtime.pipeline import predictions
 from runtime.prediction import Prediction
-from runtime.session import LiveSession, Tuning
-from runtime.store import find_entry
-from runtime.streaming import predictions
+from runtime.session.session import ReopenableSession, Tuning
 
 DEFAULT_BATCH_SIZE = 256
 
@@ -73,7 +72,7 @@ class Classifier:
             require_count("threads", threads)
         if tf32 and device == "cpu":
             raise UsageError("TF32 is a way in which GPUs multiply; the CPU has none: leave it, or ask for cuda")
-        self._live = live = LiveSession(model, device, threads, tf32, tuning)
+        self._live = live = ReopenableSession(model, device, threads, tf32, tuning)
         self.metadata: Metadata = checked_metadata(live.session, str(live.stored.path))
         live.bind(len(self.metadata.labels))
         self.name = self.metadata.model
@@ -124,8 +123,8 @@ class Classifier:
             "sha256": self.sha256,
             "parameters": entry.get("parameters"),
             "flops": entry.get("flops"),
-            "inputs": [str(spec) for spec in contract.input_specs()],
-            "outputs": [str(spec) for spec in contract.output_specs(len(self.labels))],
+            "inputs": [str(spec) for spec in input_specs()],
+            "outputs": [str(spec) for spec in output_specs(len(self.labels))],
             **described,
             "verified": entry.get("verified"),
             "device": self.device,
@@ -140,26 +139,26 @@ class Classifier:
         Raises:
             ImageError: the array is of another type or shape; `.kind` is "array".
         """
-        return self._run([contract.LOGITS], _checked(pixels), batch_size)[0]
+        return self._run([LOGITS], _checked(pixels), batch_size)[0]
 
     def probabilities(
         self, pixels: npt.NDArray[np.uint8], batch_size: int = DEFAULT_BATCH_SIZE
     ) -> npt.NDArray[np.float32]:
         """Return the softmax of the logits: pixels: uint8 (N, 1, 28, 28) -> float32 (N, K). Raises as `logits`."""
-        return self._run([contract.PROBABILITIES], _checked(pixels), batch_size)[0]
+        return self._run([PROBABILITIES], _checked(pixels), batch_size)[0]
 
     def outputs(
         self, pixels: npt.NDArray[np.uint8], batch_size: int = DEFAULT_BATCH_SIZE
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Return logits and probabilities of one run, each float32 (N, K). Takes and raises what `logits` does."""
-        logits, probabilities = self._run([contract.LOGITS, contract.PROBABILITIES], _checked(pixels), batch_size)
+        logits, probabilities = self._run([LOGITS, PROBABILITIES], _checked(pixels), batch_size)
         return logits, probabilities
 
     def predict(self, source: Source, *, topk: int = 5, invert: Invert = "auto", fit: Fit = "auto") -> Prediction:
         """Classify one picture: a path, bytes, a PIL image or an array.
 
         Args:
-            source: the picture; see `runtime.images` for how it becomes 28x28 grey pixels.
+            source: the picture; see `runtime.imaging.preprocess` for how it becomes 28x28 grey pixels.
             topk: how many candidates to return; all of them if there are fewer.
             invert: whether to invert light and dark; "auto" does so for a light background.
             fit: how to bring it to 28x28.
@@ -238,7 +237,7 @@ class Classifier:
             raise UsageError(f"expected several pictures, found one {found}; use predict, or a list") from None
         return predictions(
             waiting,
-            lambda pixels: self._run([contract.PROBABILITIES], pixels, batch_size)[0],
+            lambda pixels: self._run([PROBABILITIES], pixels, batch_size)[0],
             self.labels,
             batch_size=batch_size,
             topk=topk,
@@ -255,9 +254,9 @@ class Classifier:
         session = self._live.session or self._live.reopened()
         try:
             if len(pixels) <= batch_size:
-                return session.run(outputs, {contract.INPUT: pixels})  # type: ignore[no-any-return]
+                return session.run(outputs, {INPUT: pixels})  # type: ignore[no-any-return]
             parts = [
-                session.run(outputs, {contract.INPUT: pixels[start : start + batch_size]})
+                session.run(outputs, {INPUT: pixels[start : start + batch_size]})
                 for start in range(0, len(pixels), batch_size)
             ]
         except Exception as error:  # onnxruntime's errors share no base class

@@ -8,7 +8,7 @@
     +-- DatasetError                 1   Fashion-MNIST is missing, damaged or another release
     +-- DeviceUnavailable            4   the device asked for cannot do the work
 
-The floors above add their own leaves (`export.VerificationFailed` exits with 3). A sentence names the thing, what was
+The layers above add their own leaves (`export.VerificationFailed` exits with 3). A sentence names the thing, what was
 expected, what was found and what to do next. A command line catches the root, prints the sentence and exits.
 """
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from mirror import GZ, LABELS, Mirror
 from PIL import Image
-from running_server import RunningServer, require_serve
+from support.mirror import GZ, LABELS, Mirror
+from support.running_server import RunningServer, require_serve
 
-from runtime import fashion_mnist, fashion_mnist_download
+from runtime.datasets import download, fashion_mnist
 from runtime.errors import DatasetError
 
 
@@ -34,7 +34,7 @@ def heeded_interrupts() -> Iterator[None]:
 def fashion_mnist_dir() -> Path:
     """A folder with the four files of the clean release, verified; fetched where this machine lacks them."""
     try:
-        folder = fashion_mnist_download.ensure().folder
+        folder = download.ensure().folder
     except DatasetError as error:
         pytest.skip(str(error))
     fashion_mnist.verify(folder)
@@ -132,7 +132,7 @@ def bare_machine(fashion_mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
-    for module in (fashion_mnist, fashion_mnist_download):
+    for module in (fashion_mnist, download):
         monkeypatch.setattr(module, "SYSTEM_FOLDER", tmp_path / "usr" / "share" / "datasets" / "fashion-mnist")
 
 

@@ -1,76 +1,114 @@
-"""The floors of the house: who may import whom, in one place, checked from the source and from the running code."""
+"""Who may import whom: one direction through the packages and their sub-packages, and which libraries each may use.
+
+Read from the source, imports inside functions and for type checking included, and from the running code.
+"""
 
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-import click
 import pytest
 
+from tools.code_map import PAGE, with_map
+
 ROOT = Path(__file__).resolve().parents[1]
-FLOORS = {  # folder: what of the project and of the heavy libraries it may import; an inner folder has rules of its own
-    "runtime": {"runtime", "numpy", "PIL", "click", "rich", "onnxruntime"},
-    "runtime/serving": {
-        "runtime",
-        "numpy",
-        "starlette",
-        "anyio",
-        "uvicorn",
-        "orjson",
-        "prometheus_client",
-    },
-    "export": {"runtime", "export", "numpy", "torch", "onnx", "onnxruntime"},
-    "zoo": {"runtime", "export", "zoo", "numpy", "torch", "safetensors", "matplotlib", "click"},
+SERVING = ("starlette", "uvicorn", "orjson", "prometheus_client", "python_multipart")
+LIBRARIES = {  # package or sub-package: the libraries beside Python's own; the innermost entry counts
+    "runtime": {"numpy", "PIL", "click", "rich", "onnxruntime"},
+    "runtime/serving": {"numpy", "anyio", *SERVING},
+    "export": {"numpy", "torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "google"},
+    "zoo": {"numpy", "torch", "safetensors", "matplotlib", "click"},
+    "zoo/benchmark": {"numpy", "torch", "onnxruntime", "openvino"},
 }
-# Beside that: the one file that runs what the runtime is compared with, each in a process of its own.
-BESIDE = {"zoo/backends.py": {"onnxruntime", "openvino"}}
-SERVING = ("starlette", "uvicorn", "httptools", "orjson", "prometheus_client", "python_multipart")
+BELOW = {"runtime": {"runtime"}, "export": {"runtime", "export"}, "zoo": {"runtime", "export", "zoo"}}
 HEAVY = ("torch", "torchvision", "onnx", "onnxscript", "safetensors", "matplotlib", "zoo", "export", *SERVING)
+MOST_NAMES = 15  # at the top of a package: what a newcomer sees first
+MOST_FILES = {"predict": 12, "train": 15}
 
 
-def imports_of(path: Path) -> set[str]:
-    """The top-level names of everything a file imports, wherever in the file."""
+def sources() -> dict[str, Path]:
+    """Every module of the three packages by its dotted name."""
+    found = {}
+    for package in BELOW:
+        for path in (ROOT / package).rglob("*.py"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+SOURCES = sources()
+
+
+def imports_of(source: str) -> set[str]:
+    """The dotted names of everything a source imports, wherever in the file."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            names.update(alias.name.split(".")[0] for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names.add(node.module.split(".")[0])
-    return names - set(sys.stdlib_module_names)
+            names.update(
+                name if (name := f"{node.module}.{alias.name}") in SOURCES else node.module for alias in node.names
+            )
+    return names
 
 
-def floor_of(path: Path) -> str:
-    """The innermost folder of the matrix that a file is in."""
-    return max((folder for folder in FLOORS if path.is_relative_to(ROOT / folder)), key=len)
+def room(module: str) -> str:
+    """The sub-package of a module, or the module itself at the top of a package."""
+    return ".".join(module.split(".")[:2])
 
 
-@pytest.mark.parametrize("package", FLOORS)
-def test_a_floor_imports_only_what_the_matrix_allows(package: str) -> None:
+def test_imports_go_one_way_through_modules_and_sub_packages() -> None:
+    modules = {name: imports_of(path.read_text()) & SOURCES.keys() - {name} for name, path in SOURCES.items()}
+    rooms: dict[str, set[str]] = {}
+    for name, imported in modules.items():
+        rooms.setdefault(room(name), set()).update(room(each) for each in imported if room(each) != room(name))
+    for graph in (modules, rooms):
+        try:
+            tuple(TopologicalSorter(graph).static_order())
+        except CycleError as error:
+            pytest.fail(f"a cycle of imports: {' -> '.join(error.args[1])}")
+
+
+def test_a_package_imports_only_those_below_it_and_its_own_libraries() -> None:
     strays = {}
-    for path in (ROOT / package).rglob("*.py"):
-        name = path.relative_to(ROOT).as_posix()
-        if floor_of(path) == package:
-            strays[name] = sorted(imports_of(path) - FLOORS[package] - BESIDE.get(name, set()))
+    for name, path in SOURCES.items():
+        place = path.relative_to(ROOT)
+        allowed = LIBRARIES[max((each for each in LIBRARIES if place.is_relative_to(each)), key=len)]
+        tops = {each.split(".")[0] for each in imports_of(path.read_text())} - set(sys.stdlib_module_names)
+        if stray := tops - allowed - BELOW[name.split(".")[0]]:
+            strays[name] = stray
 
-    assert {name: imports for name, imports in strays.items() if imports} == {}
-
-
-def test_the_import_reader_sees_imports_inside_functions(tmp_path: Path) -> None:
-    source = tmp_path / "sneaky.py"
-    source.write_text("def f():\n    from torch.nn import Module\n    import zoo.models as z\n")
-
-    assert imports_of(source) == {"torch", "zoo"}
+    assert strays == {}
 
 
-def test_only_the_serve_command_knows_the_server() -> None:
-    knowing = {
-        path.name
-        for path in (ROOT / "runtime").rglob("*.py")
-        if floor_of(path) == "runtime" and "runtime.serving" in path.read_text()
+def test_the_import_reader_sees_imports_inside_functions() -> None:
+    source = "def f():\n    from torch.nn import Module\n    import zoo.models as z\n    from zoo import recipes\n"
+
+    assert imports_of(source) == {"torch.nn", "zoo.models", "zoo.recipes"}
+
+
+@pytest.mark.parametrize("package", BELOW)
+def test_the_top_of_a_package_fits_into_one_look(package: str) -> None:
+    shown = {path.stem for path in (ROOT / package).iterdir()} - {"__init__", "__main__", "__pycache__", "py"}
+
+    assert len(shown) <= MOST_NAMES, sorted(shown)
+
+
+def test_the_map_of_the_code_is_that_of_the_code() -> None:
+    assert PAGE.read_text() == with_map(PAGE.read_text()), "run `python -m tools.code_map`"
+
+
+def test_only_the_serve_command_imports_the_server() -> None:
+    importing = {
+        name
+        for name, path in SOURCES.items()
+        if not name.startswith("runtime.serving")
+        and any(each.startswith("runtime.serving") for each in imports_of(path.read_text()))
     }
 
-    assert knowing == {"cli_serve.py"}
+    assert importing == {"runtime.cli.serve"}
 
 
 def run_blocked(program: str) -> subprocess.CompletedProcess[str]:
@@ -111,30 +149,52 @@ def test_commands_that_need_no_session_do_not_load_onnxruntime(command: list[str
 @pytest.mark.parametrize(
     ("command", "module"),
     [
-        (["predict", "nowhere.png", "--device", "cpu"], "cli_predict"),
-        (["list"], "cli_list"),
-        (["predict", "--help"], "cli_predict"),
+        (["predict", "nowhere.png", "--device", "cpu"], "predict"),
+        (["list"], "list"),
+        (["predict", "--help"], "predict"),
         (["prdict"], None),
         (["--version"], None),
     ],
 )
 def test_a_command_does_not_wait_for_the_other_commands(command: list[str], module: str | None) -> None:
     program = (
-        f"import sys\nfrom runtime.cli import runtime\ntry: runtime({command!r})\nexcept SystemExit: pass\n"
-        "print([n for n in sys.modules if n.startswith('runtime.cli_')], file=sys.stderr)"
+        f"import sys\nfrom runtime.cli import COMMANDS, runtime\n"
+        f"try: runtime({command!r})\nexcept SystemExit: pass\n"
+        "modules = {place.partition(':')[0] for place in COMMANDS.values()}\n"
+        "print(sorted(modules & set(sys.modules)), file=sys.stderr)"
     )
     done = run_blocked(program)
 
-    assert done.stderr.splitlines()[-1] == str([f"runtime.{module}"] if module else [])
+    assert done.stderr.splitlines()[-1] == str([f"runtime.cli.{module}"] if module else [])
+
+
+def files_entered(program: str) -> list[str]:
+    """The project's files that a program imports, without the packages' own `__init__` and `__main__`."""
+    program += (
+        "\nimport sys\nfound = {name for name, module in sys.modules.items() if name.startswith(('runtime', 'export', "
+        "'zoo')) and not str(getattr(module, '__file__', None)).endswith(('__init__.py', '__main__.py', 'None'))}\n"
+        "print(*sorted(found), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    return done.stderr.splitlines()[-1].split()
+
+
+def test_a_picture_passes_few_files_on_its_way_to_a_label() -> None:
+    picture = ROOT / "runtime" / "serving" / "static" / "examples"
+    path = next(picture.glob("*.png"))
+    entered = files_entered(
+        "from runtime.cli import runtime\n"
+        f"try: runtime(['predict', {str(path)!r}, '-m', 'lenet', '--device', 'cpu'])\nexcept SystemExit: pass"
+    )
+
+    assert "runtime.imaging.preprocess" in entered
+    assert len(entered) <= MOST_FILES["predict"], entered
 
 
 def test_every_command_of_the_group_is_found_under_the_name_it_has() -> None:
     from runtime.cli import COMMANDS, runtime
 
-    context = click.Context(runtime)
-    found = {name: runtime.get_command(context, name) for name in runtime.list_commands(context)}
-
-    assert {name: command and command.name for name, command in found.items()} == {name: name for name in COMMANDS}
+    assert {name: runtime.commands[name].name for name in COMMANDS} == {name: name for name in COMMANDS}
 
 
 def test_zoo_help_does_not_wait_for_torch() -> None:

@@ -39,9 +39,9 @@ def test_a_name_that_is_not_there_is_an_attribute_error(package: str) -> None:
 
 
 def test_every_error_of_the_project_has_one_root_and_a_documented_exit_code() -> None:
-    from export.report import VerificationFailed
+    from export.verification.report import VerificationFailed
     from runtime import errors
-    from zoo.checkpoint import CheckpointError
+    from zoo.runs.checkpoint import CheckpointError
 
     leaves = [
         value

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from runtime import __version__
-from runtime.store import SHIPPED
+from runtime.model.registry import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "runtime" / "page"
@@ -140,7 +140,7 @@ def test_the_wheel_carries_types_license_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
 
     assert {"runtime/py.typed", "export/py.typed", "zoo/py.typed"} <= set(names)
-    assert {"runtime/page/index.html", "export/layouts/browser/model.js"} <= set(names)
+    assert {"runtime/serving/static/index.html", "export/deploy/browser/model.js"} <= set(names)
     assert any(name.endswith("LICENSE") for name in names)
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "weights/"))]
     assert wheel.stat().st_size < 2_000_000
@@ -174,7 +174,7 @@ def test_the_same_bytes_are_built_twice_and_from_the_sdist_alone(built: Path, tm
 
 
 def test_the_wheel_carries_the_page_whole(wheel: Path) -> None:
-    page = {f"runtime/page/{path.relative_to(PAGE).as_posix()}" for path in PAGE.rglob("*") if path.is_file()}
+    page = {f"runtime/serving/static/{path.relative_to(PAGE).as_posix()}" for path in PAGE.rglob("*") if path.is_file()}
 
     assert len(page) >= 15
     assert page <= set(zipfile.ZipFile(wheel).namelist())

@@ -1,4 +1,4 @@
-"""The model zoo: networks of the book, recipes that train them, and the `zoo` command.
+"""The model zoo: networks of D2L, recipes that train them, and the `zoo` command.
 
 The names are loaded when first used: `zoo --help` must answer without waiting for PyTorch, or without having it.
 """

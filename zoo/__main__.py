@@ -19,7 +19,7 @@ NEEDED = ("torch", "onnx", "onnxscript", "safetensors", "matplotlib")
 def main() -> None:
     """Run the command line, or say which extra is missing."""
     try:
-        from runtime.console import open_closed_streams
+        from runtime.cli.console import open_closed_streams
     except KeyboardInterrupt:
         raise SystemExit("Aborted!") from None
     open_closed_streams()
@@ -33,7 +33,7 @@ def main() -> None:
         raise SystemExit(1)
     try:
         from zoo.cli import zoo
-        from zoo.memory import keep_freed_memory
+        from zoo.training.memory import keep_freed_memory
     except KeyboardInterrupt:  # later ones are Click's, which ends alike
         raise SystemExit("Aborted!") from None
     keep_freed_memory()
@@ -41,9 +41,9 @@ def main() -> None:
         zoo(prog_name="zoo")
     except SystemExit as end:
         if "TORCHELASTIC_RUN_ID" in os.environ and isinstance(end.code, int):  # started by torchrun
-            from zoo.distributed import leave
+            from zoo.distributed import hard_exit
 
-            leave(end.code)
+            hard_exit(end.code)
         raise
 
 

@@ -44,7 +44,7 @@ class World:
         rows = stop - start
         return slice(start + rows * self.rank // self.size, start + rows * (self.rank + 1) // self.size)
 
-    def add_up(self, tensor: Tensor) -> None:
+    def all_reduce(self, tensor: Tensor) -> None:
         """Replace `tensor`, in place, by its sum over all processes."""
         if self.size > 1:
             dist.all_reduce(tensor)
@@ -68,7 +68,7 @@ class World:
         dist.broadcast(buffer, src=0)
         return buffer.cpu().numpy().tobytes()
 
-    def join_model(self, model: nn.Module) -> nn.Module:
+    def wrap_model(self, model: nn.Module) -> nn.Module:
         """Return what to call in place of `model`, so that backward leaves every process with averaged gradients."""
         if self.size == 1:
             return model
@@ -87,7 +87,7 @@ def launched() -> bool:
     return dist.is_available() and dist.is_torchelastic_launched()
 
 
-def own_device(name: str) -> str:
+def device_of_process(name: str) -> str:
     """Return the device name for this process: under torchrun each takes the GPU of its local rank.
 
     Raises:
@@ -103,7 +103,7 @@ def own_device(name: str) -> str:
 
 
 @contextlib.contextmanager
-def joined(device: torch.device, timeout: timedelta = TIMEOUT) -> Iterator[World]:
+def process_group(device: torch.device, timeout: timedelta = TIMEOUT) -> Iterator[World]:
     """Join the run that torchrun started, NCCL on CUDA and gloo elsewhere; without torchrun, be alone.
 
     Raises:
@@ -131,7 +131,7 @@ def joined(device: torch.device, timeout: timedelta = TIMEOUT) -> Iterator[World
             dist.destroy_process_group()
 
 
-def leave(status: int) -> NoReturn:
+def hard_exit(status: int) -> NoReturn:
     """End this process at once, as every process of a run should.
 
     Python's own way out can abort: a thread of gloo that still holds the last collective's tensor gives it

@@ -1,6 +1,6 @@
 """How each network is trained: every recipe of the zoo, in one file.
 
-`d2l` is the book's own recipe; `best`, the default, trains the same, unchanged network to the accuracies of the README;
+`d2l` is D2L's own recipe; `best`, the default, trains the same, unchanged network to the accuracies of the README;
 `cpu` trains VGG-11 and ResNet-18 where there is no GPU.
 What was tried on the way to `best`, and what failed, is in `benchmarks/recipe_search.md`.
 """
@@ -35,8 +35,8 @@ class Recipe:
         cutmix: part of the images that take a square of another, and of its label (Yun et al., 2019).
         ema: decay of the average of weights that is kept beside them and published; 0 keeps none.
         sides: side in pixels of the images in successive, equal parts of the epochs; empty for the network's own
-            throughout. See `zoo.sides`.
-        normalize: pixels to zero mean and unit variance; the book only scales them to 0 to 1.
+            throughout. See `zoo.training.progressive_resizing`.
+        normalize: pixels to zero mean and unit variance; D2L only scales them to 0 to 1.
     """
 
     name: str
@@ -192,7 +192,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     },
     # For two cores and no GPU: smaller images first, then enough epochs at the network's own side, with enough of the
     # rate left for them. So few epochs do not overfit: nothing is erased. With half of the epochs, 0.935 of the test
-    # images were right of ResNet-18, where the book has 0.913.
+    # images were right of ResNet-18, where D2L has 0.913.
     "cpu": {
         "vgg11": _UNNORMALIZED.override(
             name="cpu",
@@ -216,7 +216,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
             sides=(48, 64, 96, 96),
         ),
     },
-    # The current edition of the book: batch 128, 10 epochs, plain SGD at a constant rate, no augmentation. It trains
+    # The current edition of D2L: batch 128, 10 epochs, plain SGD at a constant rate, no augmentation. It trains
     # neither VGG-11 at full width nor a ResNeXt: these two have the rate of the networks they are variants of.
     "d2l": {
         "lenet": _d2l(0.1),

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import runtime
 from runtime.errors import ImageError, brief, quoted
-from runtime.images import Pixels, to_pixels
+from runtime.imaging.preprocess import Pixels, to_pixels
 from runtime.prediction import as_dict, ranked
 from runtime.serving.docs import OPENAPI, docs_page
 from runtime.serving.limits import RETRY_AFTER, Limits, Reservation, Usage, read_body
@@ -42,7 +42,7 @@ from runtime.serving.open_inference import (
 from runtime.serving.predict import PredictParams, read_params
 from runtime.strict_json import to_json
 
-PAGE = Path(runtime.__file__).parent / "page"
+PAGE = Path(runtime.__file__).parent / "serving" / "static"
 PAGE_HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from starlette.exceptions import HTTPException
 
 from runtime.classifier import Classifier
-from runtime.contract import SIDE
 from runtime.errors import FashionZooError, UsageError, quoted
+from runtime.model.spec import SIDE
 from runtime.serving.batcher import Batcher
 from runtime.serving.limits import Limits
 from runtime.serving.metrics import Metrics

@@ -21,8 +21,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from runtime import __version__
-from runtime.contract import INPUT, LOGITS, PROBABILITIES, SIDE, TensorSpec, input_specs, output_specs
 from runtime.errors import quoted
+from runtime.model.spec import INPUT, LOGITS, PROBABILITIES, SIDE, TensorSpec, input_specs, output_specs
 from runtime.serving.models import Outputs, Pixels, ServedModel
 from runtime.strict_json import to_json
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from starlette.exceptions import HTTPException
 
 from runtime.errors import quoted
-from runtime.images import Fit, Invert
+from runtime.imaging.preprocess import Fit, Invert
 
 _SWITCH = {"true": True, "1": True, "false": False, "0": False}
 

@@ -19,12 +19,12 @@ import uvicorn
 from starlette.applications import Starlette
 
 from runtime.classifier import Classifier
-from runtime.device import available_cpus
 from runtime.errors import FashionZooError
 from runtime.serving.app import create_app
 from runtime.serving.limits import Limits
 from runtime.serving.metrics import Metrics
 from runtime.serving.models import Models
+from runtime.session.device import available_cpus
 
 BACKLOG = 2048  # connections that the system holds for us
 COLLECT_AFTER = 5_000  # new objects until Python's collector looks for cycles among them

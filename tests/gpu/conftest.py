@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.device import cuda_problem
-from runtime.store import read_index
+from runtime.model.registry import read_index
+from runtime.session.device import cuda_problem
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 

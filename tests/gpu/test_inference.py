@@ -10,15 +10,15 @@ import numpy.typing as npt
 import pytest
 
 from runtime import Classifier
-from runtime.accuracy import measure_accuracy
-from runtime.bound import BUCKETS
-from runtime.contract import LOGITS
-from runtime.doctor import examine
-from runtime.gpus import memory_used
-from runtime.parity import measure_parity, read_tolerances
-from runtime.selftest import run_selftest
-from runtime.session import ALGORITHMS, Tuning
-from zoo.parity import measure_live_parity
+from runtime.evaluation.accuracy import measure_accuracy
+from runtime.evaluation.doctor import examine
+from runtime.evaluation.parity import measure_parity, read_tolerances
+from runtime.evaluation.self_test import run_selftest
+from runtime.model.spec import LOGITS
+from runtime.session.cuda import memory_used
+from runtime.session.cuda_graphs import BUCKETS
+from runtime.session.session import ALGORITHMS, Tuning
+from zoo.publishing.parity import measure_live_parity
 
 MIXED = [1, 7, 8, 9, 31, 64, 100, 256, 257, 600, 3, 1024, 1, 1500, 40]
 DEVICE = "cuda"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import onnxruntime
 import pytest
-from hidden_library import can_hide, copies, hiding
+from support.hidden_library import can_hide, copies, hiding
 
-from runtime.device import LINKED_LIBRARIES, OPTIONAL_LIBRARIES
+from runtime.session.device import LINKED_LIBRARIES, OPTIONAL_LIBRARIES
 
 ROOT = Path(__file__).resolve().parents[2]
 CUDA_MAJOR = str(getattr(onnxruntime, "cuda_version", "") or "13").split(".")[0]

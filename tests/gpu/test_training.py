@@ -6,13 +6,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from zoo import run
-from zoo.data import LabelledImages, load_split
-from zoo.device import settle_arithmetic
+from zoo.data.dataset import LabelledImages, load_split
 from zoo.models import create_model
 from zoo.recipes import recipe_for
-from zoo.settings import Settings
-from zoo.training import Trainer
+from zoo.runs import run
+from zoo.runs.settings import Settings
+from zoo.training.device import configure_backends
+from zoo.training.trainer import Trainer
 
 CUDA = torch.device("cuda", 0)
 BATCH = 64
@@ -45,7 +45,7 @@ def weights_after_a_step(
 @pytest.mark.parametrize("model", ["lenet", "lenet-modern"])
 def test_a_training_step_is_the_cpus(model: str, compile: bool, data: LabelledImages) -> None:
     """Within 8 times the CPU's own float32 error, against the step in float64: TF32 would miss it by far."""
-    settle_arithmetic(CUDA)
+    configure_backends(CUDA)
     exact = weights_after_a_step(model, data, torch.device("cpu"), torch.float64)
     on_cpu = weights_after_a_step(model, data, torch.device("cpu"), torch.float32)
     on_cuda = weights_after_a_step(model, data, CUDA, torch.float32, compile)

@@ -1,4 +1,4 @@
-"""The networks of the book, by name: one table, timm's vocabulary."""
+"""The networks of D2L, by name: one table, timm's vocabulary."""
 
 import difflib
 import fnmatch
@@ -9,15 +9,15 @@ from functools import partial
 from torch import nn
 
 from runtime.errors import UsageError
-from runtime.store import ALIASES
+from runtime.model.registry import ALIASES
 from zoo.models.alexnet import alexnet
 from zoo.models.densenet import densenet
 from zoo.models.googlenet import googlenet
 from zoo.models.lenet import lenet
 from zoo.models.nin import nin
+from zoo.models.preprocess import ImageClassifier, Preprocess
 from zoo.models.resnet import resnet18, resnext
 from zoo.models.vgg import VGG11, VGG11_QUARTER, vgg
-from zoo.preprocess import ImageClassifier, Preprocess
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ ARCHITECTURES = {
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Return the names that match a shell pattern, in the order of the book."""
+    """Return the names that match a shell pattern, in the order of D2L."""
     return [name for name in ARCHITECTURES if fnmatch.fnmatchcase(name, pattern)]
 
 
@@ -70,7 +70,7 @@ def create_model(name: str, *, normalize: bool = True) -> ImageClassifier:
 
     Args:
         name: a name of `list_models()`, or an alias.
-        normalize: pixels to zero mean and unit variance; False gives the book's 0 to 1.
+        normalize: pixels to zero mean and unit variance; False gives D2L's 0 to 1.
 
     Raises:
         UsageError: no such model.

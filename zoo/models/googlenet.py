@@ -12,7 +12,7 @@ from zoo.models.initialize import xavier
 def googlenet() -> nn.Sequential:
     """Nine Inception blocks in three modules: float (N, 1, 96, 96) -> logits (N, 10); 5,977,530 parameters.
 
-    Like the book's, it leaves out the original's auxiliary classifiers.
+    Like D2L's, it leaves out the original's auxiliary classifiers.
     """
     network = nn.Sequential(
         OrderedDict(

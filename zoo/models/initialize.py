@@ -1,10 +1,10 @@
-"""How the book starts a network."""
+"""How D2L starts a network."""
 
 from torch import nn
 
 
 def xavier(network: nn.Module) -> None:
-    """Initialise as the book does: Glorot-uniform weights for dense and convolutional layers, biases as PyTorch's."""
+    """Initialise as D2L does: Glorot-uniform weights for dense and convolutional layers, biases as PyTorch's."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(layer.weight)

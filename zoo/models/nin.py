@@ -8,7 +8,7 @@ from zoo.models.initialize import xavier
 def nin() -> nn.Sequential:
     """Four blocks and a global average, nothing dense: float (N, 1, 224, 224) -> logits (N, 10); 1,992,166 parameters.
 
-    As in the book, the last block ends in a ReLU too: no logit is negative.
+    As in D2L, the last block ends in a ReLU too: no logit is negative.
     """
     network = nn.Sequential(
         nin_block(1, 96, kernel_size=11, stride=4, padding=0),  # (N, 96, 54, 54)

@@ -1,7 +1,7 @@
 """ResNet and ResNeXt as D2L 8.6 builds them.
 
 He et al., Deep residual learning for image recognition, 2016; Xie et al., Aggregated residual transformations for deep
-neural networks, 2017. As in the book, convolutions keep their bias, which the batch norm behind them makes idle.
+neural networks, 2017. As in D2L, convolutions keep their bias, which the batch norm behind them makes idle.
 """
 
 from collections import OrderedDict
@@ -23,7 +23,7 @@ def resnet18() -> nn.Sequential:
 def resnext() -> nn.Sequential:
     """ResNet-18's layout with ResNeXt blocks: float (N, 1, 96, 96) -> logits (N, 10); 1,697,546 parameters.
 
-    The book prints the block alone and tries `ResNeXtBlock(32, 16, 1)`; the same 16 and 1 are used here, in the four
+    D2L prints the block alone and tries `ResNeXtBlock(32, 16, 1)`; the same 16 and 1 are used here, in the four
     stages of its ResNet-18.
     """
     return residual_network(GroupedResidual)
@@ -85,7 +85,7 @@ class GroupedResidual(nn.Module):
 
     Args:
         in_channels, channels, stride: as for `Residual`.
-        group_channels: channels in a group. The book calls this argument `groups`, but divides by it: at its 16, 64
+        group_channels: channels in a group. D2L calls this argument `groups`, but divides by it: at its 16, 64
             channels make 4 groups and 512 make 32.
         bottleneck: channels between the 1x1 convolutions, as a multiple of `channels`.
     """
@@ -104,7 +104,7 @@ class GroupedResidual(nn.Module):
         self.bn3 = nn.BatchNorm2d(channels)
         self.shortcut: nn.Module | None = None
         if stride != 1 or in_channels != channels:
-            # Unlike the plain block's, this one is normalised: the book's two blocks differ here.
+            # Unlike the plain block's, this one is normalised: D2L's two blocks differ here.
             self.shortcut = nn.Sequential(
                 nn.Conv2d(in_channels, channels, kernel_size=1, stride=stride), nn.BatchNorm2d(channels)
             )

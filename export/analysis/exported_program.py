@@ -1,0 +1,253 @@
+"""A network as PyTorch's exporter sees it: a `torch.export.ExportedProgram`, in which the number of images is a symbol.
+
+It says which parameters the network reads, which constants and numbers its code brings in, and which shapes flow from
+layer to layer; and PyTorch proves of every size that it holds for any number of images, or says which line of reasoning
+asks for a certain number. `export.convert.exporter` translates such a program to ONNX.
+"""
+
+import io
+import logging
+import operator
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.utils._pytree import tree_iter
+
+from runtime.model import spec
+
+Array = npt.NDArray[Any]
+Shape = tuple[int | str, ...]  # a str is an expression in `batch`
+_EXAMPLE = 5  # images; any number above 1 stands for all
+_NUMBER_OF_IMAGES = re.compile(r"L\['\w+'\]\.size\(\)\[0\]")  # as PyTorch writes it
+_NOISY = ("torch.fx.experimental.symbolic_shapes", "torch.export", "torch._export", "torch._dynamo")
+
+
+class NotTraceable(Exception):
+    """PyTorch cannot follow a network's code for any number of images; the message says why."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a leaf module, and the shapes of its first argument and result; `name` is '' for a network without
+    any module in it."""
+
+    name: str
+    module: nn.Module
+    before: Shape
+    after: Shape
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A batch norm with stored statistics: the names of what it reads, None for what it does without.
+
+    Attributes:
+        layer, layer_bias: weight and bias of the convolution or linear layer whose result it alone takes.
+        transposed: the groups of this layer if it is a transposed convolution.
+    """
+
+    mean: str
+    variance: str
+    weight: str | None
+    bias: str | None
+    eps: float
+    layer: str | None = None
+    layer_bias: str | None = None
+    transposed: int | None = None
+
+    @property
+    def name(self) -> str:
+        return self.mean.removesuffix(".running_mean")
+
+
+@dataclass
+class Trace:
+    """What a network's program says.
+
+    Attributes:
+        calls: of leaf modules, in order.
+        problem: why this does not hold for any number of images, a sentence; None if it does. Then there are no calls,
+            and every parameter counts as read.
+        tensors: parameters and buffers of floats that the network reads, by their name in the state_dict.
+        unread: those that it does not read; a file may do without them.
+        constants: other tensors that the code brings in; scalars: plain numbers that it computes with.
+        norms: batch norms with stored statistics.
+    """
+
+    calls: tuple[Call, ...] = ()
+    problem: str | None = None
+    tensors: dict[str, Array] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+    constants: list[Array] = field(default_factory=list)
+    scalars: set[float] = field(default_factory=set)
+    norms: list[Norm] = field(default_factory=list)
+
+
+def export_program(network: nn.Module) -> ExportedProgram:
+    """Follow `images: uint8 (batch, 1, 28, 28)` through a network in evaluation mode, on the CPU.
+
+    Raises:
+        NotTraceable: the code decides by values, or asks for a certain number of images.
+    """
+    images = torch.zeros(_EXAMPLE, 1, spec.SIDE, spec.SIDE, dtype=torch.uint8)
+    batch = ({0: torch.export.Dim(spec.BATCH)},)
+    first: Exception | None = None
+    for strict in (False, True):  # the second reads the code, where the first takes len(images) for a plain number
+        try:
+            with _quiet(), torch.no_grad():
+                return torch.export.export(network, (images,), dynamic_shapes=batch, strict=strict)
+        except Exception as error:  # PyTorch's own errors share no base class
+            first = first or error
+    raise NotTraceable(_reason(str(first))) from first
+
+
+def trace(network: nn.Module) -> Trace:
+    """Return what the program of a network in evaluation mode says; see `export_program`."""
+    try:
+        program = export_program(network)
+    except NotTraceable as error:
+        return Trace(problem=str(error), tensors={name: _array(t) for name, t in _named(network) if _is_float(t)})
+    found = Trace(_calls(network, program), constants=[_array(value) for value in _lifted(program)])
+    inputs = program.graph_signature.inputs_to_parameters | program.graph_signature.inputs_to_buffers
+    names = {node.name: inputs[node.name] for node in program.graph.nodes if node.name in inputs}
+    by_name = dict(_named(network))
+    read = {by_name[names[node.name]].data_ptr() for node in program.graph.nodes if node.name in names and node.users}
+    for name, tensor in by_name.items():
+        if tensor.data_ptr() not in read:
+            found.unread.append(name)
+        elif _is_float(tensor):
+            found.tensors[name] = _array(tensor)
+        else:  # integers may be an index as well as numbers, so the file need not hold them
+            found.constants.append(_array(tensor))
+    for node in program.graph.nodes:
+        if node.op == "call_function":
+            numbers = {float(value) for value in tree_iter((node.args, node.kwargs)) if type(value) in (int, float)}
+            found.scalars |= numbers | {1 / number for number in numbers if number}
+    found.norms = _norms(program, names)
+    return found
+
+
+def _norms(program: ExportedProgram, names: dict[str, str]) -> list[Norm]:
+    def name(value: Any) -> str | None:
+        return names.get(value.name) if isinstance(value, torch.fx.Node) else None
+
+    found = []
+    for node in program.graph.nodes:
+        if not str(node.target).startswith("aten.batch_norm"):
+            continue
+        layer, weight, bias, mean, variance, training, _, eps, *_ = node.args
+        mean, variance = name(mean), name(variance)
+        if mean is None or variance is None or training:  # it takes those of the batch
+            continue
+        norm = Norm(mean, variance, name(weight), name(bias), eps)
+        if str(layer.target).startswith(("aten.conv", "aten.linear")) and len(layer.users) == 1:
+            kernel, shift = layer.args[1], layer.args[2] if len(layer.args) > 2 else None
+            groups = layer.args[6] if len(layer.args) > 6 else 1
+            transposed = groups if "transpose" in str(layer.target) else None
+            norm = replace(norm, layer=name(kernel), layer_bias=name(shift), transposed=transposed)
+        found.append(norm)
+    return found
+
+
+def _calls(network: nn.Module, program: ExportedProgram) -> tuple[Call, ...]:
+    """Group the program's operations by the leaf module that they belong to."""
+    modules = dict(network.named_modules(remove_duplicate=False))
+    stored = {*program.graph_signature.inputs_to_parameters, *program.graph_signature.inputs_to_buffers}
+    symbol = next(str(node.meta["val"].shape[0]) for node in program.graph.nodes if node.name in _images(program))
+    calls: list[Call] = []
+    last = None
+    for node in program.graph.nodes:
+        stack = list(node.meta.get("nn_module_stack", {}).values())
+        if node.op != "call_function" or not stack or (node.target is operator.getitem and node.args[1]):
+            continue
+        key = stack[-1][0]  # `network.3`, and where it is called again, `network.3@1`
+        module = modules.get(key.partition("@")[0])
+        after = _shape(node.meta.get("val"), symbol)
+        if module is None or list(module.children()):
+            last = None
+        elif key == last and after is not None:
+            calls[-1] = Call(calls[-1].name, module, calls[-1].before, after)
+        elif after is not None:
+            given = (_shape(n.meta.get("val"), symbol) for n in node.all_input_nodes if n.name not in stored)
+            calls.append(Call(key.partition("@")[0], module, next(filter(None, given), ()), after))
+            last = key
+    return tuple(calls)
+
+
+def _images(program: ExportedProgram) -> tuple[str, ...]:
+    return tuple(program.graph_signature.user_inputs)
+
+
+def _lifted(program: ExportedProgram) -> Iterator[Tensor]:
+    for name in program.graph_signature.inputs_to_lifted_tensor_constants.values():
+        yield program.constants[name]
+
+
+def _named(network: nn.Module) -> list[tuple[str, Tensor]]:
+    named = [*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)]
+    return [(name, tensor.detach()) for name, tensor in named]
+
+
+def _is_float(tensor: Tensor) -> bool:
+    return tensor.is_floating_point()
+
+
+def _array(tensor: Tensor) -> Array:
+    array: Array = tensor.detach().float().numpy()
+    return array
+
+
+def _shape(value: Any, symbol: str) -> Shape | None:
+    tensor = next((part for part in tree_iter(value) if isinstance(part, Tensor)), None)
+    if tensor is None:
+        return None
+    return tuple(size if isinstance(size, int) else str(size).replace(symbol, spec.BATCH) for size in tensor.shape)
+
+
+def _reason(message: str) -> str:
+    """Return why PyTorch refuses, in a sentence."""
+    if guard := re.search(r"generated guard (.*)", message):
+        return f"the code asks for {_NUMBER_OF_IMAGES.sub(spec.BATCH, guard[1])}"
+    if fixed := re.search(r"specialized it to be a constant \((\d+)\)", message):
+        return f"the code takes the number of images for a constant, as {fixed[1]} when it was followed with so many"
+    return f"PyTorch cannot follow the code: {' '.join(message.split())[:300]}"
+
+
+def merged(one: Shape, other: Shape, sizes: tuple[int, int]) -> Shape:
+    """Return one shape for two, measured with so many images: what grows with the batch becomes an expression in it."""
+    if len(one) != len(other):
+        return ("?",)
+    return tuple(_expression(a, b, sizes) for a, b in zip(one, other, strict=True))
+
+
+def _expression(one: int | str, other: int | str, sizes: tuple[int, int]) -> int | str:
+    if one == other:
+        return one
+    factor = int(one) // sizes[0]
+    if (one, other) != (factor * sizes[0], factor * sizes[1]):
+        return "?"
+    return spec.BATCH if factor == 1 else f"{factor}*{spec.BATCH}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what PyTorch prints on the way: its refusal is an exception, and is reported."""
+    loggers = [logging.getLogger(name) for name in _NOISY]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,89 @@
+"""What protobuf, onnx's checker, its shape inference and onnxruntime say of a file, asked in a process of its own.
+
+All are C++ that a damaged file may crash, or feed until memory is gone. The child has limits of memory and time,
+imports neither PyTorch nor this package, and tells before each stage which one it is, so that its end can be reported.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from export.analysis.exported_program import Shape, merged
+from export.analysis.sandbox_child import BATCHES
+
+_PROGRAM = Path(__file__).with_name("sandbox_child.py")
+_BASE_MEMORY = 900 << 20
+_MEMORY_PER_BYTE = 8  # the file, parsed, serialised and parsed again by each of the three
+_BASE_SECONDS = 4  # of processor time
+_BYTES_PER_SECOND = 10 << 20
+_PATIENCE = 30  # seconds of the clock for one of processor time: the limit is the second, for a busy machine the first
+
+
+@dataclass(frozen=True)
+class Examination:
+    """The libraries' answers.
+
+    Attributes:
+        unsafe: why the file must not be opened anywhere else: it is not self-contained, no ONNX, or crashed the child.
+        problem: why the checker or strict inference refuses the file; None if they do not.
+        shapes: by value name, what the graph computes, `batch` for the symbol; stored value_info is not believed.
+        types: by value name, the element type that goes with it.
+    """
+
+    unsafe: str | None
+    problem: str | None
+    shapes: dict[str, Shape]
+    types: dict[str, int]
+
+
+def examine(content: bytes) -> Examination:
+    """Ask in a child process, with limits on its memory and time; never raises for what the file does to it."""
+    memory = _BASE_MEMORY + _MEMORY_PER_BYTE * len(content)
+    seconds = _BASE_SECONDS + len(content) // _BYTES_PER_SECOND
+    output, code = _ask(content, memory, seconds)
+    if code is None:  # it neither worked nor died: what it waited for was not the file
+        output, code = _ask(content, memory, seconds)
+    lines = output.decode(errors="replace").splitlines()
+    if code == 0 and lines and lines[-1].startswith("{"):
+        return read_answer(json.loads(lines[-1]))
+    stage = lines[-1] if lines else "starting"
+    return Examination(f"the file is not safe to open: {stage} {_death(code, seconds, memory)}", None, {}, {})
+
+
+def _ask(content: bytes, memory: int, seconds: int) -> tuple[bytes, int | None]:
+    """Return what the child wrote and its exit code, None if it had to be ended."""
+    child = subprocess.Popen(
+        # -P: the folder of the program holds modules of ours, whose names may be those of libraries.
+        [sys.executable, "-P", str(_PROGRAM), str(memory), str(seconds)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        output, _ = child.communicate(content, timeout=seconds * _PATIENCE)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        output, _ = child.communicate()
+        return output, None
+    return output, child.returncode
+
+
+def read_answer(answer: dict[str, Any]) -> Examination:
+    """Understand what `examination_child.examine` returns."""
+    shapes = {name: merged(tuple(one), tuple(other), BATCHES) for name, (_, one, other) in answer["values"].items()}
+    types = {name: kind for name, (kind, _, _) in answer["values"].items()}
+    return Examination(answer["refusal"], answer["problem"], shapes, types)
+
+
+def _death(code: int | None, seconds: int, memory: int) -> str:
+    if code is None:
+        return f"was not done after {seconds * _PATIENCE} s"
+    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        return f"took more than {seconds} s of processor time, or all memory"
+    if code == 0 or code > 0:
+        return f"needs more than {memory >> 20:,} MiB of memory" if code == 3 else f"ended with exit code {code}"
+    return f"crashed with {signal.Signals(-code).name}"

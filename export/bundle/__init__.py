@@ -1,0 +1,1 @@
+"""The artifact: the folder with the ONNX file and everything beside it."""

@@ -1,0 +1,234 @@
+"""The artifact: a folder with the ONNX file, its report, card and test data, written only if every check passes."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from export.bundle.card import model_card
+from export.bundle.index import index_with
+from export.bundle.test_data import golden_tensors
+from export.convert.exporter import translate, with_metadata
+from export.description import Description
+from export.precision import Precision
+from export.verification.accuracy_change import AccuracyChange
+from export.verification.context import VerificationContext
+from export.verification.evidence import Pixels
+from export.verification.report import Report
+from export.verification.runner import verify
+from runtime.errors import DeviceUnavailable, FashionZooError
+from runtime.model.registry import INDEX, MODEL_FILE, read_index
+from runtime.model.spec import SIDE, input_specs, output_specs, parse_metadata
+from runtime.storage import locked, new_folder_beside, sync_folder, write_bytes, write_synced
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+REPORT_FILE = "verification.json"
+SECONDS_FOR_ANOTHER = 10  # that writes to the same folder: it has proved its file and needs less
+
+
+class FolderBusy(FashionZooError):
+    """Another process is writing into the same weights folder."""
+
+
+def export_network(
+    network: nn.Module,
+    weights: str | os.PathLike[str],
+    description: Description,
+    *,
+    images: Pixels,
+    labels: npt.NDArray[Any],
+    checkpoint: str | os.PathLike[str] | bytes | None = None,
+    device: str = "cpu",
+    dtype: str = "fp32",
+    storage: str = "fp32",
+    opset: int | None = None,
+) -> Report:
+    """Freeze a network into `weights/<name>/`, prove it, and enter it in `weights/index.json`.
+
+    Args:
+        network: images: uint8 (N, 1, 28, 28) -> logits: float32 (N, K); it knows nothing of this project.
+        weights: the folder of artifacts; created if need be.
+        description: what the file will say of itself.
+        images: real test pictures, uint8 (N, 1, 28, 28): the declared accuracy is measured on them.
+        labels: their classes, int (N,).
+        checkpoint: the safetensors file that the weights came from, or its bytes, to be copied beside the graph.
+        device: where the graph is run to be verified.
+        dtype: what the file computes in, fp32 or fp16; inputs and outputs are the same.
+        storage: what it keeps kernels and matrices in, fp32 or fp16; see `export.precision`.
+        opset: what it states; by default the exporter's own, `export.convert.exporter.OPSET`.
+
+    Returns:
+        The report, in which every check has passed.
+
+    Raises:
+        VerificationFailed: a check failed; nothing was written.
+        UsageError: there is no such dtype or storage, the exporter does not write this opset, or the network is beyond
+            one of them.
+        ModelInvalid: the index that is there is damaged; it is left as it is.
+        FolderBusy: another process is writing there.
+        OSError: nothing can be written; an older artifact is whole.
+    """
+    weights = Path(weights)
+    read_index(weights)  # a damaged one is refused before the work
+    description = dataclasses.replace(description, precision=Precision(dtype, storage))
+    weights_file = checkpoint if isinstance(checkpoint, bytes | None) else Path(checkpoint).read_bytes()
+    if weights_file is not None:
+        digest = hashlib.sha256(weights_file).hexdigest()
+        description = dataclasses.replace(description, checkpoint={"file": CHECKPOINT_FILE, "sha256": digest})
+    content, context = _frozen(network, description, images, labels, device, opset)
+    expected = expectations(description) | description.precision.as_dict()
+    report = verify(network, content, images=images, labels=labels, expected=expected, device=device)
+    report.require()
+    files = {MODEL_FILE: content, REPORT_FILE: _json(report.as_dict())} | golden_tensors(context)
+    if weights_file is not None:
+        files[CHECKPOINT_FILE] = weights_file
+    write_artifact(weights, index_entry(network, content, description, report), files)
+    return report
+
+
+def expectations(description: Description) -> dict[str, Any]:
+    """Return the metadata that a file of this description must declare."""
+    fields = description.metadata(None)
+    return {name: fields[name] for name in ("model", "labels", "recipe", "seed", "epochs", "checkpoint", "license")}
+
+
+def _frozen(
+    network: nn.Module,
+    description: Description,
+    images: Pixels,
+    labels: npt.NDArray[Any],
+    device: str,
+    opset: int | None,
+) -> tuple[bytes, VerificationContext]:
+    """Translate the network, and declare in the file the accuracy that it itself reaches."""
+    model = translate(network, description.precision, opset)
+    draft = VerificationContext(network, with_metadata(model, description.metadata(None)), images, labels, {}, device)
+    try:
+        correct = int((draft.graph_logits.argmax(1) == labels).sum())
+    except DeviceUnavailable:
+        raise
+    except Exception:  # it cannot be run at all: the checks say why
+        return draft.content, draft
+    accuracy = {"n": len(labels), "correct": correct, "top1": correct / len(labels)}
+    return with_metadata(model, description.metadata(accuracy)), draft
+
+
+def index_entry(network: nn.Module, content: bytes, description: Description, report: Report) -> dict[str, Any]:
+    """Return the line of `index.json` for a verified file."""
+    model = onnx.load_from_string(content)
+    metadata = parse_metadata({prop.key: prop.value for prop in model.metadata_props}, description.name)
+    return {
+        "name": description.name,
+        "file": f"{description.name}/{MODEL_FILE}",
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "opset": model.opset_import[0].version,
+        "ir_version": model.ir_version,
+        "inputs": [spec.as_dict() for spec in input_specs()],
+        "outputs": [spec.as_dict() for spec in output_specs(len(metadata.labels))],
+        "dtype": metadata.fields["dtype"],
+        "storage": metadata.fields["storage"],
+        "labels": list(metadata.labels),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "flops": count_flops(network),
+        "accuracy": metadata.fields["accuracy"],
+        "recipe": description.recipe,
+        "seed": description.seed,
+        "epochs": description.epochs,
+        "trained_on": description.trained_on,
+        "checkpoint": description.checkpoint,
+        "license": description.license,
+        "rounding": _accuracy_change(report).as_dict() if Precision.of(metadata.fields).rounds else None,
+        "verified": {"date": report.conditions["date"], "checks": [check.name for check in report.checks]},
+    }
+
+
+def _accuracy_change(report: Report) -> AccuracyChange:
+    """Return how many decisions of the network and of the file differ, as the decisions check counted them."""
+    (measures,) = (check.measures for check in report.checks if check.name == "decisions")
+    return AccuracyChange(measures["images"], measures["flips"], measures["lost"], measures["gained"])
+
+
+def count_flops(network: nn.Module) -> int:
+    """Return the floating-point operations of one image, two to a multiply-add, as PyTorch counts them."""
+    counter = FlopCounterMode(display=False)
+    image = torch.zeros(1, 1, SIDE, SIDE, dtype=torch.uint8)
+    with counter, torch.no_grad():
+        network.eval()(image)
+    return counter.get_total_flops()
+
+
+def write_artifact(weights: str | os.PathLike[str], entry: dict[str, Any], files: dict[str, bytes]) -> None:
+    """Put a verified model's files and its index entry in place, the old ones until the last moment.
+
+    The folder is written in full under another name and then swapped in, so an interruption leaves the old model; where
+    the index cannot follow, the old folder is put back.
+
+    Raises:
+        ModelInvalid: the index that is there is damaged; all is as it was.
+        FolderBusy: another process is writing there.
+        OSError: nothing can be written; all is as it was.
+    """
+    weights = Path(weights)
+    busy = FolderBusy(f"another process is writing to {weights}; try again when it has ended")
+    with locked(weights / ".lock", busy, SECONDS_FOR_ANOTHER):
+        target, old = weights / entry["name"], weights / f".{entry['name']}.old"
+        if old.exists() and not os.path.lexists(target):  # an earlier swap was cut off half-way
+            old.rename(target)
+        index = index_with(weights, entry)
+        new = new_folder_beside(target)
+        try:
+            for name, content in (files | {"README.md": model_card(entry).encode()}).items():
+                write_synced(new / name, content)
+            _remove(old)
+            _swap(new, target, old, weights / INDEX, index)
+        finally:
+            _remove(new)
+        sync_folder(weights)
+        _remove(old)
+
+
+def _swap(new: Path, target: Path, old: Path, index: Path, content: bytes) -> None:
+    """Move `target` to `old`, `new` to `target` and `content` into the index: all of it, or none."""
+    before = index.read_bytes() if index.exists() else None
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            target.rename(old)
+        new.rename(target)
+        write_bytes(index, content)
+    except BaseException:
+        if before == (index.read_bytes() if index.exists() else None):  # else the swap is done, and only that is whole
+            if not new.exists():
+                target.rename(new)
+            if os.path.lexists(old):
+                old.rename(target)
+        raise
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or a link to one but not what it leads to; what resists is left."""
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _json(document: Any) -> bytes:
+    return (json.dumps(document, indent=2, ensure_ascii=False, default=_plain) + "\n").encode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -1,0 +1,63 @@
+"""Check: any number of images gives what each of them gives alone. Exporters freeze the batch without saying so.
+
+Structured and extreme pictures are mixed with real ones. These are alike: all have a black pixel, say, so what they
+share does not show among them. All are run together, in another order, and in batches of other sizes.
+"""
+
+import numpy as np
+
+from export.verification.context import CheckFailed, CheckResult, VerificationContext
+from export.verification.evidence import REAL, Floats, Pixels
+from runtime.model.spec import INPUT, LOGITS
+
+SIZES = (1, 2, 7, 64)
+_OF_SIZES = ("Shape", "Size")  # their results do not depend on the pixels
+
+
+def batch(context: VerificationContext) -> CheckResult:
+    _require_a_batch_in_every_value(context)
+    others = [pictures for kind, pictures in context.parity_inputs.items() if kind != REAL]
+    mixed = np.concatenate([*(pictures[:17] for pictures in others), context.images])
+    images = np.resize(mixed, (max(SIZES), *mixed.shape[1:]))
+    together = _run(context, images)
+    tolerance, worst = context.tolerance[LOGITS], 0.0
+    for size in SIZES[:-1]:
+        parts = [_run(context, images[start : start + size]) for start in range(0, len(images), size)]
+        worst = max(worst, _difference(np.concatenate(parts), together, f"in batches of {size}", tolerance))
+    order = np.random.default_rng(0).permutation(len(images))
+    worst = max(worst, _difference(_run(context, images[order]), together[order], "in another order", tolerance))
+    return CheckResult(
+        f"batches of {', '.join(map(str, SIZES))} in any order give each image the same logits within {worst:.2g}",
+        {"max_abs_diff": worst},
+    )
+
+
+def _difference(found: Floats, together: Floats, how: str, tolerance: float) -> float:
+    difference = float(np.abs(found - together).max())
+    if not difference <= tolerance:
+        raise CheckFailed(
+            f"{how} the logits of an image differ by {difference:.3g} from those in a batch of {len(together)}, more "
+            f"than {tolerance:.3g}: images of a batch influence each other"
+        )
+    return difference
+
+
+def _require_a_batch_in_every_value(context: VerificationContext) -> None:
+    """Refuse a value that is computed from pixels and has one size for any number of images."""
+    of_images = {INPUT}
+    for node in context.model.graph.node:
+        if node.op_type not in _OF_SIZES and of_images.intersection(node.input):
+            of_images.update(node.output)
+    for name, shape in context.examination.shapes.items():
+        if name in of_images and 0 not in shape and not any(isinstance(size, str) for size in shape):
+            raise CheckFailed(f"{name!r} is {list(shape)} for any number of images: all of them have a part in it")
+
+
+def _run(context: VerificationContext, images: Pixels) -> Floats:
+    try:
+        (logits,) = context.session.run([LOGITS], {INPUT: images})
+    except Exception as error:  # onnxruntime's errors share no base class
+        raise CheckFailed(f"a batch of {len(images)} fails: {' '.join(str(error).split())}") from error
+    if logits.ndim != 2 or len(logits) != len(images):
+        raise CheckFailed(f"a batch of {len(images)} should give as many rows of logits, but gives {logits.shape}")
+    return logits  # type: ignore[no-any-return]

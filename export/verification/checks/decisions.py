@@ -1,0 +1,43 @@
+"""Check: the graph calls every image what the network calls it."""
+
+import numpy as np
+
+from export.verification.context import CheckFailed, CheckResult, VerificationContext
+from runtime.model.spec import LOGITS
+
+LISTED = 20
+
+
+def decisions(context: VerificationContext) -> CheckResult:
+    ours, theirs = context.network_logits, context.graph_logits
+    tolerance = context.parity[LOGITS]["tolerance_on_real_images"]
+    expected, found = ours.argmax(1), theirs.argmax(1)
+    flips = [
+        {
+            "image": int(index),
+            "network": int(expected[index]),
+            "graph": int(found[index]),
+            "margin": float(ours[index, expected[index]] - ours[index, found[index]]),
+        }
+        for index in np.flatnonzero(expected != found)
+    ]
+    # Two logits may each be off by the tolerance, towards each other.
+    wrong = [flip for flip in flips if flip["margin"] > 2 * tolerance]
+    measures = {
+        "images": len(expected),
+        "flips": len(flips),
+        "lost": int(((expected == context.labels) & (found != context.labels)).sum()),
+        "gained": int(((expected != context.labels) & (found == context.labels)).sum()),
+        "tolerance": 2 * tolerance,
+        "listed": flips[:LISTED],
+    }
+    if wrong:
+        first = wrong[0]
+        raise CheckFailed(
+            f"{len(wrong)} of {len(expected)} decisions differ beyond tolerance; the first is image {first['image']}: "
+            f"class {first['network']} in the network, {first['graph']} in the graph, margin {first['margin']:.3g}",
+            measures,
+        )
+    widest = max((flip["margin"] for flip in flips), default=0.0)
+    words = f", by margins up to {widest:.2g}; {2 * tolerance:.2g} is allowed" if flips else ""
+    return CheckResult(f"{len(flips)} of {len(expected):,} decisions differ{words}", measures)

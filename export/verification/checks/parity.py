@@ -1,0 +1,62 @@
+"""Check: the graph's numbers are the network's, within a measured tolerance, see `export.verification.evidence`.
+
+A file that declares float16 is asked twice: read as float32 it must be the network with rounded weights as exactly as
+any other file, and as it is it must be within the multiple of what the same rounding costs PyTorch; `export.precision`
+has the derivation.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from export.verification.context import CheckFailed, CheckResult, VerificationContext
+from export.verification.evidence import NOISE_MULTIPLE, OUTPUTS
+from export.verification.first_divergence import first_departure
+from runtime.evaluation.parity import READ_AS_FLOAT
+from runtime.model.spec import LOGITS
+
+
+def parity(context: VerificationContext) -> CheckResult:
+    found = context.parity
+    plain = found.get(READ_AS_FLOAT, {})
+    for output, row in plain.items():
+        if not row["max_abs_diff"] <= row["tolerance"]:
+            raise CheckFailed(
+                f"read as float32, {output} differ from the float64 network with rounded weights by up to "
+                f"{_excess(row)}{_where(context, row['worst_image'])}",
+                found,
+            )
+    for output in OUTPUTS:
+        row = found[output]
+        if not np.isfinite(row["noise_floor"]):
+            remedy = "export it as fp32" if context.precision.rounds else "a weight is not finite, or a sum overflows"
+            raise CheckFailed(f"{output} are beyond {context.precision} already in PyTorch: {remedy}", found)
+        if not row["max_abs_diff"] <= row["tolerance"]:
+            where = "; read as float32 they are right" if plain else _where(context, row["worst_image"])
+            raise CheckFailed(f"{output} differ from the float64 network by up to {_excess(row)}{where}", found)
+    row = found[LOGITS]
+    told = f"; read as float32 within {plain[LOGITS]['max_abs_diff']:.2g}" if plain else ""
+    return CheckResult(
+        f"logits within {row['max_abs_diff']:.2g} of the float64 network on {row['images']} images{told}; "
+        f"{row['floor_of']} is {row['noise_floor']:.2g}, allowed is {NOISE_MULTIPLE} x that",
+        found,
+    )
+
+
+def _excess(row: dict[str, Any]) -> str:
+    return (
+        f"{row['max_abs_diff']:.3g} ({row['worst_on']}), but at most {row['tolerance']:.3g} is allowed: "
+        f"{NOISE_MULTIPLE} x {row['floor_of']}"
+    )
+
+
+def _where(context: VerificationContext, worst: int) -> str:
+    """Say at which layer it begins, on the picture that shows it best and a few more."""
+    images = np.concatenate(list(context.parity_inputs.values()))[[worst, 0, 1, -1]]
+    try:
+        departure = first_departure(context, images, NOISE_MULTIPLE)
+    except Exception as error:  # the verdict stands without it
+        return f"; where it begins could not be found: {' '.join(str(error).split())}"
+    return (
+        f"; {departure}" if departure else "; every layer that could be matched in the file is within its own tolerance"
+    )

@@ -1,0 +1,28 @@
+"""Check: every parameter that the network reads is in the file, bit by bit; what else the file holds is listed."""
+
+from export.verification.context import CheckFailed, CheckResult, VerificationContext
+
+LISTED = 20
+
+
+def weights(context: VerificationContext) -> CheckResult:
+    found = context.provenance
+    measures = {
+        "tensors": len(found.sources),
+        "folded": found.folded,
+        "unread": found.unread,
+        "unexplained": found.unexplained[:LISTED],
+        "problems": found.problems[:LISTED],
+    }
+    if found.problems:
+        more = f" (and {len(found.problems) - 1} more)" if len(found.problems) > 1 else ""
+        raise CheckFailed(found.problems[0] + more, measures)
+    folded = f"; recomputed: {len(found.folded)} batch norms folded into the layer in front" if found.folded else ""
+    rounding = f"; rounded as declared, recomputed: {context.precision}" if context.precision.rounds else ""
+    more = f" and {len(found.unexplained) - 1} more" if len(found.unexplained) > 1 else ""
+    beside = f"; beside them and the numbers of the code: {found.unexplained[0]}{more}" if found.unexplained else ""
+    return CheckResult(
+        f"{found.held} parameters and buffers are in the file, equal; {len(found.sources)} of its tensors are these or "
+        f"numbers of the network's code{beside}{folded}{rounding}",
+        measures,
+    )

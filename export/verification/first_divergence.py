@@ -1,0 +1,95 @@
+"""Where two computations part: the first layer of the file whose result is not the float64 network's any more."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from export.analysis.layer_matching import in_order, values_of_modules
+from export.verification.context import VerificationContext
+from export.verification.evidence import Floats, Pixels
+from runtime.model.spec import INPUT
+from runtime.session.session import open_session
+
+
+@dataclass(frozen=True)
+class Departure:
+    """The first layer that leaves its tolerance; `before` is the last layer that did not, None if it is the first."""
+
+    module: str
+    node: str
+    error: float
+    tolerance: float
+    before: str | None
+    error_before: float
+
+    def __str__(self) -> str:
+        origin = (
+            f"its input, from {self.before}, is off by {self.error_before:.2g}" if self.before else "it is the first"
+        )
+        return (
+            f"the first to leave the network is node {self.node!r}, module {self.module!r}: off by {self.error:.3g}, "
+            f"allowed is {self.tolerance:.2g}; {origin}"
+        )
+
+
+def first_departure(context: VerificationContext, images: Pixels, noise_multiple: float) -> Departure | None:
+    """Compare every layer that could be matched in the file, read as float32, with the network's, on the same pictures.
+
+    The tolerance of a layer is derived as that of the outputs is: PyTorch's own float32 error in this very place.
+    """
+    exact = _results(context.double_rounded.network, context.double_rounded, images)
+    own = _results(context.rounded, context.rounded, images)
+    ran = [(name, context.network.get_submodule(name)) for name in exact]
+    values = values_of_modules(ran, context.network, context.plain.graph, context.provenance.places)
+    merged = set(context.provenance.folded.values())  # a layer that a batch norm was folded into has no result
+    order = in_order(context.plain.graph)
+    told = sorted((order[value], name) for name, value in values.items() if name not in merged and value in order)
+    found = _values(context, images, [values[name] for _, name in told])
+    before, error_before = None, 0.0
+    for position, name in told:
+        reference, value = exact[name], found[values[name]]
+        rounding = float(np.finfo(np.float32).eps) / 2 * float(np.abs(reference).max())
+        tolerance = noise_multiple * max(float(np.abs(own[name] - reference).max()), rounding)
+        error = float(np.abs(value - reference).max()) if value.shape == reference.shape else float("inf")
+        if not error <= tolerance:
+            node = context.plain.graph.node[position]
+            return Departure(name, node.name or values[name], error, tolerance, before, error_before)
+        before, error_before = name, error
+    return None
+
+
+def _results(network: nn.Module, call: Callable[..., Any], images: Pixels) -> dict[str, Floats]:
+    """Return the result of every leaf module of `network`, which `call` calls; of one that runs again, the last."""
+    results: dict[str, Floats] = {}
+
+    def noting(name: str) -> Callable[..., None]:
+        return lambda module, inputs, output: results.__setitem__(name, output.detach().clone().double().numpy())
+
+    handles = [
+        module.register_forward_hook(noting(name))
+        for name, module in network.named_modules()
+        if name and not list(module.children())
+    ]
+    try:
+        with torch.no_grad():
+            call(torch.from_numpy(images))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return results
+
+
+def _values(context: VerificationContext, images: Pixels, names: list[str]) -> dict[str, Floats]:
+    """Run the file with these inner values as outputs too."""
+    model = onnx.ModelProto()
+    model.CopyFrom(context.plain)
+    known = {output.name for output in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in known)
+    session = open_session(model.SerializeToString(), context.device, what="the file").session
+    wanted = list(dict.fromkeys(names))
+    return dict(zip(wanted, session.run(wanted, {INPUT: images}), strict=True)) if wanted else {}

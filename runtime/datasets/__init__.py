@@ -1,0 +1,1 @@
+"""Fashion-MNIST and folders of labelled images, read without PyTorch."""

@@ -1,0 +1,1 @@
+"""Accuracy, parity, speed and the state of this machine."""

@@ -1,0 +1,1 @@
+"""What a model file promises (spec) and which file a name means (registry)."""

@@ -1,0 +1,120 @@
+"""Batched inference over a stream of pictures: threads decode the next batch while the session runs this one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.errors import ImageError
+from runtime.imaging.load import Source
+from runtime.imaging.preprocess import Fit, Invert, Pixels, to_pixels
+from runtime.prediction import Prediction, ranked
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+CHUNK = 16  # pictures that a thread decodes at a time
+FEW = 8  # pictures that are decoded sooner than a thread is started
+
+
+def predictions(
+    sources: Iterator[Source],
+    probabilities: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
+    labels: Sequence[str],
+    *,
+    batch_size: int,
+    topk: int,
+    invert: Invert,
+    fit: Fit,
+    return_errors: bool,
+    decoders: int,
+) -> Iterator[Prediction | ImageError]:
+    """Yield one answer a source; a picture that cannot be read yields its ImageError, or raises it after those before.
+
+    Args:
+        probabilities: uint8 (N, 1, 28, 28) -> float32 (N, K), for N of 1 to `batch_size`.
+        labels: the K class names.
+        decoders: threads that decode.
+    """
+
+    def decode(source: Source) -> Pixels | ImageError:
+        try:
+            return to_pixels(source, invert=invert, fit=fit)
+        except ImageError as error:
+            return error
+
+    batches = decoded_batches(sources, batch_size, decode, decoders)
+    for batch in batches:
+        error = None if return_errors else next((answer for answer in batch if isinstance(answer, ImageError)), None)
+        if error is not None:
+            batch = batch[: batch.index(error)]
+        arrays = [answer.array for answer in batch if not isinstance(answer, ImageError)]
+        rows = iter(probabilities(np.stack(arrays)[:, None]) if arrays else ())
+        for answer in batch:
+            if isinstance(answer, ImageError):
+                yield answer
+            else:
+                yield ranked(labels, next(rows), answer.inverted, topk)
+        if error is not None:
+            batches.throw(error)  # which raises it again, once no thread reads a source any more
+
+
+def decoded_batches(
+    sources: Iterable[S], batch_size: int, decode: Callable[[S], T], workers: int
+) -> Generator[list[T], None, None]:
+    """Yield `decode(source)` of each `batch_size` sources, in order; `workers` threads decode one batch ahead.
+
+    The sources are drawn in the caller's thread, at most one batch ahead of what is yielded, and none ahead in batches
+    of up to FEW: a live source gets each answer before it is asked for more. Where drawing one raises, what came before
+    is yielded first. The threads of a generator that is closed early end by themselves, after at most one chunk each;
+    whatever is raised here or thrown in waits for them.
+    """
+    waiting = iter(sources)
+    group, failure = _draw(waiting, batch_size)
+    if batch_size <= FEW or len(group) <= FEW:
+        while group:
+            yield [decode(source) for source in group]
+            group, failure = ([], failure) if failure else _draw(waiting, batch_size)
+    else:
+        from concurrent.futures import ThreadPoolExecutor  # a single picture does not wait for this import
+
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        wait = True
+
+        def decode_chunk(chunk: list[S]) -> list[T]:
+            return [decode(source) for source in chunk]
+
+        def begin(group: list[S]) -> list[Future[list[T]]]:
+            return [pool.submit(decode_chunk, group[at : at + CHUNK]) for at in range(0, len(group), CHUNK)]
+
+        try:
+            pending = begin(group)
+            while pending:
+                ready = [decoded for future in pending for decoded in future.result()]
+                group, failure = ([], failure) if failure else _draw(waiting, batch_size)
+                pending = begin(group)
+                yield ready
+        except GeneratorExit:
+            wait = False  # this may be Python's collector, in one of these threads or while a lock is held
+            raise
+        finally:
+            pool.shutdown(wait, cancel_futures=True)
+    if failure:
+        raise failure
+
+
+def _draw(waiting: Iterator[S], count: int) -> tuple[list[S], Exception | None]:
+    """Return the next sources, fewer at the end, and what drawing them raised."""
+    group: list[S] = []
+    try:
+        group.extend(itertools.islice(waiting, count))
+    except Exception as error:
+        return group, error
+    return group, None

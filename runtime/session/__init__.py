@@ -1,0 +1,1 @@
+"""onnxruntime sessions on the device that was asked for."""

@@ -1,0 +1,211 @@
+"""The file in other languages, on other engines: Node with onnxruntime, C++ with OpenVINO. Same answers as here."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+from PIL import Image
+
+from runtime import Classifier
+from runtime.evaluation import parity
+from runtime.evaluation.golden import read_tensor
+from runtime.model.registry import find_model
+
+ROOT = Path(__file__).resolve().parents[2]
+NODE = ROOT / "examples" / "node"
+CPP = ROOT / "examples" / "cpp"
+WEIGHTS = ROOT / "weights"
+MODELS = ("lenet", "lenet-modern")
+PICTURES = 200
+
+
+@pytest.fixture(scope="module")
+def pictures(test_images: npt.NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = [folder / f"{index}.png" for index in range(PICTURES)]
+    for path, image in zip(paths, test_images, strict=False):
+        Image.fromarray(image).save(path)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def node() -> str:
+    found = shutil.which("node") or pytest.skip("Node.js is not on the PATH")
+    if not (ROOT / "node_modules" / "onnxruntime-node").is_dir():
+        pytest.skip("the npm packages of examples/node are not installed: npm ci")
+    return str(found)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """examples/cpp, built as its CMakeLists.txt says."""
+    openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed; it is in the extra dev")
+    for tool, package in (("cmake", "cmake"), ("c++", "g++")):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not on the PATH (Debian: apt-get install {package})")
+    if not any(Path(prefix, "include", "png.h").exists() for prefix in ("/usr", "/usr/local", "/opt/homebrew")):
+        pytest.skip("libpng's header is missing (Debian: apt-get install libpng-dev)")
+    build = tmp_path_factory.mktemp("build")
+    where = f"-DOpenVINO_DIR={Path(openvino.__file__).parent / 'cmake'}"
+    for command in (["cmake", "-S", CPP, "-B", build, where], ["cmake", "--build", build]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return build / "predict"
+
+
+def lines(model: str, pictures: list[Path]) -> list[str]:
+    """What the examples should print, but for the share, which may round the other way."""
+    with Classifier(WEIGHTS / model, device="cpu") as classifier:
+        answers = classifier.predict_batch(pictures, topk=1)
+    return [f"{picture}: {answer.label}" for picture, answer in zip(pictures, answers, strict=True)]
+
+
+def without_shares(text: str) -> list[str]:
+    return [line.rsplit(" ", 1)[0] for line in text.splitlines()]
+
+
+def with_labels(labels: list[str], path: Path) -> Path:
+    """lenet with other labels."""
+    model = onnx.load(WEIGHTS / "lenet" / "model.onnx")
+    next(prop for prop in model.metadata_props if prop.key == "labels").value = json.dumps(labels, ensure_ascii=False)
+    onnx.save(model, path)
+    return path
+
+
+LABELS_WITH_QUOTES = [f'no. {index}: "\\{index}", Schuhgröße' for index in range(10)]
+
+
+def test_the_node_example_reads_labels_with_quotes_and_refuses_a_file_with_too_few(
+    node: str, pictures: list[Path], tmp_path: Path
+) -> None:
+    require_own_labels([node, NODE / "predict.mjs"], pictures[0], tmp_path)
+
+
+def test_the_cpp_example_reads_labels_with_quotes_and_refuses_a_file_with_too_few(
+    program: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    require_own_labels([program], pictures[0], tmp_path)
+
+
+def require_own_labels(command: list[str | Path], boot: Path, folder: Path) -> None:
+    quoted = with_labels(LABELS_WITH_QUOTES, folder / "quoted.onnx")
+    named = subprocess.run([*command, quoted, boot], capture_output=True, text=True, timeout=120, check=False)
+    few = with_labels(["a", "b"], folder / "few.onnx")
+    refused = subprocess.run([*command, few, boot], capture_output=True, text=True, timeout=120, check=False)
+
+    assert without_shares(named.stdout) == [f"{boot}: {LABELS_WITH_QUOTES[9]}"], named.stderr
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "not as many labels as outputs" in refused.stderr
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_node_example_makes_the_same_200_decisions(node: str, model: str, pictures: list[Path]) -> None:
+    command = [node, NODE / "predict.mjs", WEIGHTS / model / "model.onnx", *pictures]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert without_shares(done.stdout) == lines(model, pictures)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_node_gives_the_golden_answers_within_the_derived_tolerance(node: str, model: str) -> None:
+    pixels, expected, tolerance = golden(model)
+    program = """
+        import { readFileSync } from "node:fs";
+        import { InferenceSession, Tensor } from "onnxruntime-node";
+        const { model, shape, pixels } = JSON.parse(readFileSync(0));
+        const session = await InferenceSession.create(model);
+        const image = new Tensor("uint8", Uint8Array.from(pixels), shape);
+        const { logits } = await session.run({ image }, ["logits"]);
+        console.log(JSON.stringify(Array.from(logits.data)));
+    """
+    asked = {"model": str(WEIGHTS / model / "model.onnx"), "shape": pixels.shape, "pixels": pixels.reshape(-1).tolist()}
+    command = [node, "--input-type=module", "--eval", program]
+    done = subprocess.run(
+        command, input=json.dumps(asked), cwd=NODE, capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert np.abs(np.reshape(json.loads(done.stdout), expected.shape) - expected).max() <= tolerance
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_node_example_reads_all_of_the_metadata(model: str) -> None:
+    node = shutil.which("node") or pytest.skip("Node.js is not on the PATH")
+    program = """
+        import { readFileSync } from "node:fs";
+        import { readMetadata } from "./metadata.mjs";
+        console.log(JSON.stringify(readMetadata(readFileSync(process.argv[1]))));
+    """
+    command = [str(node), "--input-type=module", "--eval", program, str(WEIGHTS / model / "model.onnx")]
+    done = subprocess.run(command, cwd=NODE, capture_output=True, text=True, timeout=120, check=True)
+    session = onnxruntime.InferenceSession(WEIGHTS / model / "model.onnx", providers=["CPUExecutionProvider"])
+    stored = session.get_modelmeta().custom_metadata_map
+
+    assert json.loads(done.stdout) == {key: json.loads(value) for key, value in stored.items()}
+
+
+def test_the_node_example_refuses_a_picture_of_another_size(node: str, tmp_path: Path) -> None:
+    Image.new("L", (30, 28)).save(tmp_path / "wide.png")
+    command = [node, NODE / "predict.mjs", WEIGHTS / "lenet" / "model.onnx", tmp_path / "wide.png"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    assert done.returncode == 1
+    assert "wide.png is 30x28; the network takes 28x28" in done.stderr
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_cpp_example_makes_the_same_200_decisions(program: Path, model: str, pictures: list[Path]) -> None:
+    command = [program, WEIGHTS / model / "model.onnx", *pictures]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert without_shares(done.stdout) == lines(model, pictures)
+
+
+def test_the_cpp_example_names_what_it_cannot_read(program: Path, tmp_path: Path) -> None:
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    Image.new("L", (30, 28)).save(tmp_path / "wide.png")
+    for name, reason in (("no.png", "not a PNG"), ("wide.png", "another size"), ("missing.png", "No such file")):
+        command = [program, WEIGHTS / "lenet" / "model.onnx", tmp_path / name]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"{name}: " in done.stderr
+        assert reason.lower() in done.stderr.lower()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_openvino_gives_the_golden_answers_within_the_derived_tolerance(model: str) -> None:
+    """In a process of its own, and set up as examples/cpp is."""
+    pytest.importorskip("openvino", reason="OpenVINO is not installed; it is in the extra dev")
+    pixels, expected, tolerance = golden(model)
+    program = """
+import json, sys
+import numpy, openvino
+asked = json.load(sys.stdin)
+compiled = openvino.Core().compile_model(asked["model"], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+found = compiled({"image": numpy.array(asked["pixels"], numpy.uint8)})
+print(json.dumps(found["logits"].tolist()))
+"""
+    asked = {"model": str(WEIGHTS / model / "model.onnx"), "pixels": pixels.tolist()}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, timeout=120, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert np.abs(np.array(json.loads(done.stdout)) - expected).max() <= tolerance
+
+
+def golden(model: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], float]:
+    """The golden pictures, the network's logits for them, and how far an engine may be from these."""
+    entry = find_model(WEIGHTS / model).entry or {}
+    pixels = read_tensor(WEIGHTS / model / parity.INPUT_FILE)[1]
+    logits = read_tensor(WEIGHTS / model / parity.OUTPUT_FILES["logits"])[1]
+    return pixels, logits, parity.read_tolerances(WEIGHTS / model, entry["sha256"])["logits"]

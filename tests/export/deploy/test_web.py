@@ -1,0 +1,366 @@
+"""The web layout: a folder that, in a real browser and with a static server alone, answers as the network did."""
+
+import base64
+import functools
+import http.server
+import io
+import json
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from export.deploy import LayoutRefused, web
+from export.deploy.web import ONNXRUNTIME_WEB, find_onnxruntime_web, write_web
+from runtime import Classifier
+from runtime.evaluation import parity
+from runtime.imaging.preprocess import to_pixels
+from runtime.model.registry import find_model
+from zoo.cli import zoo
+
+ROOT = Path(__file__).resolve().parents[3]
+MODELS = ("lenet", "lenet-modern")
+
+
+def as_base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def png(image: npt.NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+class QuietServer(http.server.SimpleHTTPRequestHandler):
+    """A static server, and nothing else."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a static server; the folder of each model is under the model's name."""
+    folder = tmp_path_factory.mktemp("sites")
+    for model in MODELS:
+        try:
+            write_web(find_model(model), folder / model)
+        except LayoutRefused as refused:
+            pytest.skip(str(refused))
+    handler = functools.partial(QuietServer, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def page(browser: Any, sites: str) -> Iterator[Any]:
+    """A page that fails the test if anything is written to its console, or asked of any other server."""
+    opened = browser.new_page()
+    complaints: list[str] = []
+    opened.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("request", lambda asked: asked.url.startswith((sites, "data:", "blob:")) or complaints.append(asked.url))
+    yield opened
+    opened.close()
+    assert complaints == []
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_browser_gives_the_golden_answers_within_the_derived_tolerance(page: Any, sites: str, model: str) -> None:
+    page.goto(f"{sites}/{model}/index.html")
+    (logits,) = page.evaluate(
+        """async (pixels) => {
+            const { run } = await import("./model.js");
+            const { logits } = await run(Uint8Array.from(atob(pixels), (c) => c.charCodeAt(0)));
+            return [Array.from(logits)];
+        }""",
+        as_base64(golden(model, parity.INPUT_FILE).tobytes()),
+    )
+    expected = golden(model, parity.OUTPUT_FILES["logits"])
+    digest = json.loads((ROOT / "weights" / model / parity.REPORT).read_bytes())["conditions"]["onnx_sha256"]
+    tolerance = parity.read_tolerances(ROOT / "weights" / model, digest)["logits"]
+
+    assert np.abs(np.reshape(logits, expected.shape) - expected).max() <= tolerance
+
+
+def golden(model: str, file: str) -> npt.NDArray[Any]:
+    from runtime.evaluation.golden import read_tensor
+
+    return read_tensor(ROOT / "weights" / model / file)[1]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_parity_page_says_what_runtime_parity_says(page: Any, sites: str, model: str) -> None:
+    page.goto(f"{sites}/{model}/parity.html")
+    page.wait_for_function("document.getElementById('report').textContent")
+    found = json.loads(page.text_content("#report"))
+    with Classifier(model, device="cpu") as classifier:
+        here = parity.measure_parity(classifier).as_dict()
+
+    assert (found["passed"], found["flips"], found["images"]) == (True, 0, here["images"])
+    assert {name: row["tolerance"] for name, row in found["outputs"].items()} == {
+        name: row["tolerance"] for name, row in here["outputs"].items()
+    }
+
+
+def test_a_wrong_weight_fails_parity_in_the_browser(page: Any, sites: str, tmp_path: Path) -> None:
+    page.route("**/model.onnx", lambda route: route.fulfill(path=ROOT / "weights" / "lenet" / "model.onnx"))
+    page.goto(f"{sites}/lenet-modern/parity.html")  # the golden answers of one model, the file of another
+    page.wait_for_function("document.getElementById('report').textContent")
+
+    assert page.text_content("#verdict").startswith("No: ")
+    assert json.loads(page.text_content("#report"))["passed"] is False
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_200_test_images_get_the_same_decisions_and_the_very_same_pixels(
+    page: Any, sites: str, model: str, test_images: npt.NDArray[np.uint8]
+) -> None:
+    images = test_images[:200]
+    page.goto(f"{sites}/{model}/index.html")
+    answers = page.evaluate(
+        """async (files) => {
+            const { predict } = await import("./predictor.js");
+            const answers = [];
+            for (const file of files) {
+                const picture = await (await fetch(`data:image/png;base64,${file}`)).blob();
+                const { label, pixels } = await predict(picture);
+                answers.push({ label, pixels: Array.from(pixels) });
+            }
+            return answers;
+        }""",
+        [as_base64(png(image)) for image in images],
+    )
+    with Classifier(model, device="cpu") as classifier:
+        expected = [prediction.label for prediction in classifier.predict_batch(list(images))]
+
+    assert [answer["label"] for answer in answers] == expected
+    np.testing.assert_array_equal([answer["pixels"] for answer in answers], images.reshape(200, 784))
+
+
+def test_a_photograph_in_colour_is_prepared_as_the_runtime_prepares_it(
+    page: Any, sites: str, test_images: npt.NDArray[np.uint8]
+) -> None:
+    sheet = Image.new("RGB", (640, 480), (243, 239, 228))
+    garment = Image.fromarray(255 - test_images[0]).resize((280, 280), Image.Resampling.BICUBIC)
+    sheet.paste(
+        Image.merge("RGB", [garment, garment.point(lambda v: v * 0.97), garment.point(lambda v: v * 0.9)]), (90, 50)
+    )
+    page.goto(f"{sites}/lenet/index.html")
+    answer = page.evaluate(
+        """async (file) => {
+            const { predict } = await import("./predictor.js");
+            const found = await predict(await (await fetch(`data:image/png;base64,${file}`)).blob());
+            return { ...found, pixels: Array.from(found.pixels) };
+        }""",
+        as_base64(png(np.asarray(sheet))),
+    )
+    expected = to_pixels(sheet)
+
+    assert (answer["label"], answer["inverted"]) == ("Ankle boot", True)
+    assert np.abs(np.array(answer["pixels"]) - expected.array.reshape(-1)).max() <= 2
+
+
+def test_the_page_names_its_first_example_and_a_file_that_is_no_picture_gets_a_sentence(page: Any, sites: str) -> None:
+    page.goto(f"{sites}/lenet/")
+    page.wait_for_function("document.getElementById('where').textContent.includes('ms')")
+
+    assert page.text_content("#label") == "Ankle boot"
+    assert page.text_content("#where").startswith("lenet on this browser, WebAssembly")
+
+    page.set_input_files("#file", {"name": "no.png", "mimeType": "image/png", "buffer": b"no picture"})
+    page.wait_for_selector("#error:not([hidden])")
+
+    assert page.text_content("#error") == "This browser cannot read the picture; PNG and JPEG always work."
+
+
+# Without a browser: what is written, and what is refused
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A folder in which npm has installed an onnxruntime-web, as far as its files' names go."""
+    package = tmp_path / "app" / "node_modules" / "onnxruntime-web"
+    (package / "dist").mkdir(parents=True)
+    (package / "package.json").write_text(json.dumps({"version": ONNXRUNTIME_WEB}))
+    for name in ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"):
+        (package / "dist" / name).write_bytes(name.encode())
+    return tmp_path / "app"
+
+
+def test_the_folder_holds_the_very_file_and_what_it_says_of_itself(installed: Path, tmp_path: Path) -> None:
+    stored = find_model("lenet")
+    site = write_web(stored, tmp_path / "site", installed)
+    description = json.loads((site / "model.json").read_text())
+
+    assert (site / "model.onnx").read_bytes() == stored.path.read_bytes()
+    assert description["sha256"] == (stored.entry or {})["sha256"]
+    assert description["metadata"]["labels"] == (stored.entry or {})["labels"]
+    assert (site / "onnxruntime" / "ort.wasm").read_bytes() == b"ort-wasm-simd-threaded.wasm"
+
+
+def test_every_file_that_the_pages_and_modules_name_is_in_the_folder(installed: Path, tmp_path: Path) -> None:
+    site = write_web(find_model("lenet"), tmp_path / "site", installed)
+    for source in [*site.glob("*.js"), *site.glob("*.html")]:
+        text = source.read_text()
+        assert not re.findall(r"https?://|@import|<style", text), source.name
+        for target in re.findall(r'(?:from |import\(|src=|href=|here\()"([^"]+)"', text):
+            assert (site / target).is_file(), (source.name, target)
+
+
+def test_a_file_that_travels_alone_is_written_without_golden_answers(installed: Path, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "weights" / "lenet" / "model.onnx", tmp_path / "alone.onnx")
+    site = write_web(find_model(tmp_path / "alone.onnx"), tmp_path / "site", installed)
+
+    assert json.loads((site / "model.json").read_text())["golden"] is None
+    assert not (site / "golden.json").exists()
+
+
+def test_onnxruntime_web_is_found_in_the_nearest_folder_above(installed: Path) -> None:
+    below = installed / "src" / "pages"
+    below.mkdir(parents=True)
+
+    assert find_onnxruntime_web(below) == installed / "node_modules" / "onnxruntime-web"
+
+
+def test_without_the_npm_package_one_sentence_names_the_install_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "repository_weights", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(zoo, ["export", "lenet", "--layout", "web", "-o", "site"])
+
+    assert done.exit_code == 1
+    assert f"npm install --ignore-scripts onnxruntime-web@{ONNXRUNTIME_WEB}" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "site").exists()
+
+
+def test_another_version_of_the_npm_package_is_refused(installed: Path) -> None:
+    (installed / "node_modules" / "onnxruntime-web" / "package.json").write_text('{"version": "1.0.0"}')
+
+    with pytest.raises(LayoutRefused, match=r"is version 1\.0\.0, and .* is the one tested"):
+        find_onnxruntime_web(installed)
+
+
+def test_a_damaged_npm_package_is_refused(installed: Path) -> None:
+    (installed / "node_modules" / "onnxruntime-web" / "dist" / "ort-wasm-simd-threaded.wasm").unlink()
+
+    with pytest.raises(LayoutRefused, match="lacks dist/ort-wasm"):
+        find_onnxruntime_web(installed)
+
+
+def test_an_older_folder_is_replaced_and_what_the_new_one_lacks_is_gone(installed: Path, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "weights" / "lenet" / "model.onnx", tmp_path / "alone.onnx")
+    site = write_web(find_model("lenet"), tmp_path / "site", installed)
+    assert (site / "golden.json").exists()
+    write_web(find_model(tmp_path / "alone.onnx"), site, installed)
+
+    assert not (site / "golden.json").exists()
+    assert json.loads((site / "model.json").read_text())["files"] == sorted(
+        path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.onnx", "app", "site"]
+
+
+FOREIGN: dict[str, Callable[[Path], object]] = {
+    "CNAME": lambda path: path.write_text("zoo.example"),
+    ".git": lambda path: path.mkdir(),
+    "onnxruntime/own/notes.txt": lambda path: (path.parent.mkdir(), path.write_text("mine")),
+    "photographs": lambda path: path.symlink_to(path.parents[1]),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_folder_to_which_something_was_added_is_refused_and_stays_as_it_is(
+    installed: Path, tmp_path: Path, name: str
+) -> None:
+    site = write_web(find_model("lenet"), tmp_path / "site", installed)
+    FOREIGN[name](site / name)
+    before = tree(site)
+    with pytest.raises(LayoutRefused, match=f"holds other files, which would be lost, {re.escape(name)} among them"):
+        write_web(find_model("lenet-modern"), site, installed)
+
+    assert tree(site) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["app", "site"]
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        '{"format": "layers-model", "modelTopology": {}, "weightsManifest": []}',
+        '{"files": ["model.json", "group1-shard1of1.bin"]}',
+        '{"onnxruntime_web": "1.30.0", "files": 3}',
+        '["onnxruntime_web", "files"]',
+        "no JSON",
+    ],
+)
+def test_a_foreign_model_json_does_not_make_a_folder_ours(installed: Path, tmp_path: Path, description: str) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "model.json").write_text(description)
+    (mine / "group1-shard1of1.bin").write_bytes(b"years of work")
+    before = tree(mine)
+    with pytest.raises(LayoutRefused, match="holds other files, which would be lost"):
+        write_web(find_model("lenet"), mine, installed)
+
+    assert tree(mine) == before
+
+
+def test_a_folder_of_anything_else_is_refused(installed: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("years of work")
+    with pytest.raises(LayoutRefused, match=r"thesis\.tex among them"):
+        write_web(find_model("lenet"), mine, installed)
+
+    assert [path.name for path in mine.iterdir()] == ["thesis.tex"]
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """Everything below a folder by its path; the content of files."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def test_a_failed_write_leaves_the_old_folder(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = write_web(find_model("lenet"), tmp_path / "site", installed)
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("export.deploy.folder.write_synced", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_web(find_model("lenet-modern"), site, installed)
+
+    assert json.loads((site / "model.json").read_text())["metadata"]["model"] == "lenet"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["app", "site"]
+
+
+def test_a_layout_needs_a_folder() -> None:
+    done = CliRunner().invoke(zoo, ["export", "lenet", "--layout", "web"])
+
+    assert done.exit_code == 2
+    assert "--layout needs -o" in done.stderr
+
+
+def test_package_json_pins_the_version_that_is_asked_for() -> None:
+    dependencies = json.loads((ROOT / "package.json").read_text())["dependencies"]
+    locked = json.loads((ROOT / "package-lock.json").read_text())["packages"]
+
+    assert dependencies == {"onnxruntime-web": ONNXRUNTIME_WEB}
+    assert locked["node_modules/onnxruntime-web"]["version"] == ONNXRUNTIME_WEB
+    assert all("integrity" in package for path, package in locked.items() if path.startswith("node_modules/@"))

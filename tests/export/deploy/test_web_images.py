@@ -1,0 +1,71 @@
+"""The web layout's own way from grey levels to 28x28, in Node: it computes what the runtime computes."""
+
+import base64
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from runtime.imaging.preprocess import to_pixels
+
+IMAGES_JS = Path(__file__).resolve().parents[3] / "export" / "layouts" / "browser" / "images.js"
+
+
+def pictures(images: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
+    """Data set images as they are, enlarged, photographed on white and with noise; noise alone; one level alone."""
+    rng = np.random.default_rng(0)
+    for image in images:
+        garment = Image.fromarray(image)
+        yield image
+        yield 255 - image
+        yield np.asarray(garment.resize((int(rng.integers(20, 600)),) * 2, Image.Resampling.BICUBIC))
+        sheet = Image.new(
+            "L", (int(rng.integers(150, 1000)), int(rng.integers(150, 1000))), int(rng.integers(200, 256))
+        )
+        sheet.paste(Image.fromarray(255 - image).resize((120, 120)), (int(rng.integers(30)), int(rng.integers(30))))
+        yield np.asarray(sheet)
+        yield np.clip(np.asarray(sheet) + rng.normal(0, 4, (sheet.height, sheet.width)), 0, 255).astype(np.uint8)
+    for _ in range(20):
+        height, width = rng.integers(1, 70, 2)
+        yield np.full((height, width), rng.integers(0, 256), np.uint8)
+        yield rng.integers(0, 200, (height, width)).astype(np.uint8)
+
+
+def test_the_javascript_that_prepares_pictures_computes_what_the_runtime_computes(
+    test_images: npt.NDArray[np.uint8], tmp_path: Path
+) -> None:
+    node = shutil.which("node") or pytest.skip("Node.js is not on the PATH")
+    given = [np.ascontiguousarray(picture) for picture in pictures(test_images[:15])]
+    program = tmp_path / "prepare.mjs"
+    program.write_text(
+        f"""import {{ toPixels }} from {json.dumps(IMAGES_JS.as_uri())};
+        import {{ readFileSync }} from "node:fs";
+        const prepare = ({{ levels, width, height }}) => {{
+            const found = toPixels({{ levels: Buffer.from(levels, "base64"), width, height }});
+            return {{ ...found, array: Array.from(found.array) }};
+        }};
+        console.log(JSON.stringify(JSON.parse(readFileSync(0)).map(prepare)));"""
+    )
+    asked = [
+        {"levels": base64.b64encode(p.tobytes()).decode(), "width": p.shape[1], "height": p.shape[0]} for p in given
+    ]
+    command = [node, "--no-warnings", program]  # the page's modules are .js files outside any npm package
+    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, timeout=120, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    differences = []
+    for picture, found in zip(given, json.loads(done.stdout), strict=True):
+        expected = to_pixels(picture)
+        assert (found["inverted"], found["fit"]) == (expected.inverted, expected.fit), picture.shape
+        differences.append(np.abs(np.reshape(found["array"], (28, 28)) - expected.array.astype(int)).max())
+        if expected.fit == "exact":
+            assert differences[-1] == 0
+    # Pillow reduces rows or columns first, whichever is less work; the other order rounds differently, by a level.
+    assert max(differences) <= 4
+    assert np.mean(np.array(differences) == 0) > 0.75

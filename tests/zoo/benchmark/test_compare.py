@@ -1,0 +1,211 @@
+"""`zoo bench`, `zoo parity` and `runtime bench --sweep`: backends give the same answers and are timed in turn."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from click.testing import CliRunner
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from runtime import Classifier, UsageError
+from runtime.cli import runtime
+from runtime.errors import FashionZooError
+from runtime.evaluation import sweep
+from runtime.session.session import Tuning
+from zoo.benchmark.compare import CHECKPOINT, OURS, BackendFailed, Worker, compare, take_turns
+from zoo.cli import zoo
+
+LENET = Path(__file__).resolve().parents[3] / "weights" / "lenet"
+
+
+def worker(backend: str, file: Path = LENET / "model.onnx") -> Worker:
+    checkpoint = LENET / CHECKPOINT if backend.startswith("torch") else None
+    return Worker(backend, file, "cpu", threads=1, network="lenet", checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "torch", "openvino"])
+def test_another_way_gives_the_same_answers(backend: str, test_images: npt.NDArray[np.uint8]) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    pixels = test_images[:20, None].copy()
+    with worker(backend) as other, Classifier(LENET, device="cpu") as classifier:
+        np.testing.assert_allclose(other.logits(pixels), classifier.logits(pixels), atol=1e-4)
+        assert set(other.cold_start_ms) == {"import", "session", "first_run", "total"}
+        assert other.version[0].isdigit()
+
+
+def test_live_parity_runs_the_network_itself_and_finds_another_network_out(tmp_path: Path) -> None:
+    arguments = ["parity", "--device", "cpu", "--json"]
+    result = CliRunner().invoke(zoo, [*arguments, str(LENET)])
+    document = json.loads(result.stdout)
+
+    assert (result.exit_code, document["passed"], document["flips"]) == (0, True, 0)
+    assert (document["reference"], document["images"]) == ("the PyTorch network", 512)
+    assert 0 < document["max_abs_diff"] < document["tolerance"]
+
+    other = shutil.copytree(LENET, tmp_path / "lenet")
+    weights = load_file(other / CHECKPOINT)
+    with safe_open(other / CHECKPOINT, "numpy") as file:
+        header = file.metadata()
+    weights["network.11.bias"][3] += 0.01
+    save_file(weights, other / CHECKPOINT, header)
+    result = CliRunner().invoke(zoo, [*arguments, str(other)])
+    assert result.exit_code == 3
+    assert json.loads(result.stdout)["max_abs_diff"] == pytest.approx(0.01, rel=0.1)
+
+
+def test_live_parity_without_the_weights_names_them(tmp_path: Path) -> None:
+    shutil.copytree(LENET, tmp_path / "lenet")
+    (tmp_path / "lenet" / CHECKPOINT).unlink()
+    result = CliRunner().invoke(zoo, ["parity", "--device", "cpu", str(tmp_path / "lenet")])
+
+    assert result.exit_code == 1
+    assert "live parity needs the weights in " in result.stderr
+
+
+def test_backends_are_timed_in_turn_with_all_their_runs_and_the_first_is_the_measure() -> None:
+    with worker(OURS) as ours, worker("onnxruntime") as other:
+        rows = take_turns([ours, other], 4, 0, 10, rounds=5)
+
+    assert list(rows) == [OURS, "onnxruntime"]
+    assert rows[OURS]["times_ours"] == 1.0
+    for row in rows.values():
+        assert (row["batch_size"], row["runs"], row["device_mib"]) == (4, 10, None)
+        assert 0 < row["latency_ms"]["p50"] <= row["latency_ms"]["p99"]
+        assert row["resident_mib"] > 20
+
+
+def test_a_way_that_ends_leaves_the_others_running() -> None:
+    with worker(OURS) as ours, worker("onnxruntime") as other:
+        other._process.kill()
+        rows = take_turns([ours, other], 1, 0, 5)
+
+    assert rows["onnxruntime"]["error"].startswith("onnxruntime ended: ")
+    assert rows[OURS]["runs"] == 5
+
+
+def test_a_way_that_cannot_run_is_a_sentence() -> None:
+    with pytest.raises(BackendFailed, match="torch-graph: only a GPU replays graphs"):
+        worker("torch-graph")
+    with pytest.raises(BackendFailed, match=r"onnxruntime: .*nowhere"):
+        worker("onnxruntime", Path("nowhere.onnx"))
+
+
+def test_a_way_without_weights_or_library_is_said_and_not_run(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes((LENET / "model.onnx").read_bytes())
+    report = compare(
+        ["torch"], file, "cpu", threads=1, tf32=False, network="lenet", batch_sizes=[1], min_seconds=0, min_runs=5
+    )
+
+    assert list(report["backends"]) == [OURS]
+    assert report["not_run"]["torch"].startswith("torch needs the weights in ")
+
+
+def test_an_unknown_way_is_a_usage_error_that_lists_the_known() -> None:
+    with pytest.raises(UsageError, match=r"there is no backend .tensorflow.; expected some of runtime"):
+        compare(
+            ["tensorflow"], LENET, "cpu", threads=1, tf32=False, network="x", batch_sizes=[1], min_seconds=0, min_runs=1
+        )
+
+
+def test_bench_compares_on_the_command_line() -> None:
+    arguments = ["bench", str(LENET), "--device", "cpu", "-b", "2", "--min-seconds", "0", "--min-runs", "5"]
+    result = CliRunner().invoke(zoo, [*arguments, "--compare", "onnxruntime", "--json"])
+    compared = json.loads(result.stdout)
+
+    assert result.exit_code == 0
+    assert set(compared["batches"][0]) == {"runtime", "onnxruntime"}
+    text = CliRunner().invoke(zoo, [*arguments, "--compare", "onnxruntime,torch-graph"])
+    assert "times ours" in text.stdout
+    assert "not run: torch-graph: only a GPU" in text.stderr
+
+
+def test_a_sweep_measures_every_setting_and_prefers_the_default_unless_another_is_faster() -> None:
+    arguments = ["-m", str(LENET), "--device", "cpu", "--threads", "2", "-b", "1", "-b", "8"]
+    result = CliRunner().invoke(
+        runtime, ["bench", *arguments, "--min-seconds", "0", "--min-runs", "6", "--sweep", "--json"]
+    )
+    report = json.loads(result.stdout)
+    settings = [tuple(row["settings"].values()) for row in report["rows"]]
+
+    assert result.exit_code == 0
+    assert settings == [(2, 100), (2, 0), (1, 100), (1, 0)]
+    assert report["rows"][0]["times_default"] == 1.0
+    assert all(set(row["images_per_second"]) == {"1", "8"} for row in report["rows"])
+    best = next(row for row in report["rows"] if row["settings"] == report["best"])
+    assert best["times_default"] == 1.0 or best["times_default"] == max(row["times_default"] for row in report["rows"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (["bench", "-m", "lenet", "--compare", "torch"], "zoo bench lenet --compare torch"),
+        (["parity", "-m", "lenet", "--live"], "zoo parity lenet"),
+    ],
+)
+def test_flags_that_moved_name_the_command_to_type(old: list[str], new: str) -> None:
+    result = CliRunner().invoke(runtime, old)
+
+    assert (result.exit_code, new in result.stderr) == (2, True)
+
+
+def test_an_unknown_backend_is_named_before_anything_is_measured() -> None:
+    result = CliRunner().invoke(zoo, ["bench", "lenet", "--compare", "tf"])
+
+    assert (result.exit_code, "there is no backend 'tf'" in result.stderr) == (2, True)
+
+
+def sweep_of(classifier: Classifier) -> dict[str, Any]:
+    return sweep.measure_sweep(classifier, threads=2, batch_sizes=[1], min_seconds=0, min_runs=6)
+
+
+def test_a_setting_that_fails_is_neither_the_measure_of_others_nor_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = sweep._opened
+
+    def refuse_the_default(classifier: Classifier, tuning: Tuning, threads: int | None) -> Classifier:
+        if tuning == Tuning() and threads == 2:
+            raise FashionZooError("says the test")
+        return opened(classifier, tuning, threads)
+
+    monkeypatch.setattr(sweep, "_opened", refuse_the_default)
+    with Classifier(LENET, device="cpu") as classifier:
+        report = sweep_of(classifier)
+
+    assert report["rows"][0]["error"] == "says the test"
+    assert report["best"] != report["rows"][0]["settings"]
+    assert [row["times_default"] is None for row in report["rows"]] == [True, False, False, False]
+
+
+def test_a_setting_that_fails_while_it_is_measured_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = sweep._opened
+
+    def without_sleeping(classifier: Classifier, tuning: Tuning, threads: int | None) -> Classifier:
+        candidate = opened(classifier, tuning, threads)
+        if tuning.spin_us == 0:
+            candidate.close()  # from now on it raises
+        return candidate
+
+    monkeypatch.setattr(sweep, "_opened", without_sleeping)
+    with Classifier(LENET, device="cpu") as classifier:
+        report = sweep_of(classifier)
+
+    assert [row["error"] is None for row in report["rows"]] == [True, False, True, False]
+    assert report["best"]["spin_us"] == 100
+
+
+def test_a_sweep_in_which_nothing_works_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> Classifier:
+        raise FashionZooError("says the test")
+
+    monkeypatch.setattr(sweep, "_opened", refuse)
+    with (
+        Classifier(LENET, device="cpu") as classifier,
+        pytest.raises(FashionZooError, match="not one setting works here; with the default one: says the test"),
+    ):
+        sweep_of(classifier)

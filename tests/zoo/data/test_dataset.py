@@ -1,0 +1,138 @@
+"""The pictures that training sees: every random choice is a function of (seed, epoch), on real images."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from zoo.data.dataset import Epochs, LabelledImages, load_split
+from zoo.recipes import Recipe
+
+PLAIN = Recipe(name="plain", epochs=1, batch_size=32, lr=0.1)
+
+
+@pytest.fixture
+def data(test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uint8]) -> LabelledImages:
+    images = torch.from_numpy(test_images[:100].copy())[:, None]
+    return LabelledImages(images, torch.from_numpy(test_labels[:100].copy()).long())
+
+
+def collect(data: LabelledImages, recipe: Recipe, seed: int = 0, epoch: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    batches = list(Epochs(data, recipe, seed).batches(epoch))
+    return torch.cat([images for images, _ in batches]), torch.cat([labels for _, labels in batches])
+
+
+def as_set(images: torch.Tensor) -> set[bytes]:
+    return {image.numpy().tobytes() for image in images}
+
+
+def test_an_epoch_shows_every_image_once_and_the_last_batch_is_what_remains(data: LabelledImages) -> None:
+    batches = list(Epochs(data, PLAIN, 0).batches(0))
+
+    assert [len(labels) for _, labels in batches] == [32, 32, 32, 4]
+    assert as_set(torch.cat([images for images, _ in batches])) == as_set(data.images)
+
+
+def test_labels_stay_with_their_images(data: LabelledImages) -> None:
+    label_of = {image.numpy().tobytes(): label for image, label in zip(data.images, data.labels, strict=True)}
+    images, labels = collect(data, PLAIN)
+
+    assert all(label_of[image.numpy().tobytes()] == label for image, label in zip(images, labels, strict=True))
+
+
+def test_the_same_seed_and_epoch_give_the_same_pictures_and_any_other_do_not(data: LabelledImages) -> None:
+    recipe = PLAIN.override(flip=True, shift=2, erase=0.5)
+    images, _ = collect(data, recipe, seed=3, epoch=5)
+
+    assert torch.equal(images, collect(data, recipe, seed=3, epoch=5)[0])
+    assert not torch.equal(images, collect(data, recipe, seed=3, epoch=6)[0])
+    assert not torch.equal(images, collect(data, recipe, seed=4, epoch=5)[0])
+
+
+def test_the_batch_size_does_not_change_what_is_seen(data: LabelledImages) -> None:
+    recipe = PLAIN.override(flip=True, shift=2, erase=0.5)
+
+    assert torch.equal(collect(data, recipe)[0], collect(data, recipe.override(batch_size=7))[0])
+
+
+def test_flipping_mirrors_about_half_of_the_images_and_changes_no_other(data: LabelledImages) -> None:
+    images, _ = collect(data, PLAIN.override(flip=True))
+    mirrored = as_set(data.images.flip(3))
+    straight = as_set(data.images)
+
+    assert all(image.numpy().tobytes() in mirrored | straight for image in images)
+    assert 30 <= sum(image.numpy().tobytes() in mirrored for image in images) <= 70
+
+
+def test_shifting_moves_by_at_most_the_given_pixels_and_shows_black_at_the_edge(data: LabelledImages) -> None:
+    images, _ = collect(data, PLAIN.override(shift=2))
+    padded = torch.nn.functional.pad(data.images, (2, 2, 2, 2))
+    windows = padded.unfold(2, 28, 1).unfold(3, 28, 1).reshape(-1, 1, 28, 28)
+
+    assert as_set(images) <= as_set(windows)
+    assert len(as_set(images) & as_set(data.images)) < 20  # 1 in 25 stays where it was
+
+
+def test_erasing_blackens_one_rectangle_in_the_given_share_of_images(data: LabelledImages) -> None:
+    white = LabelledImages(torch.full_like(data.images, 255), data.labels)
+    images, _ = collect(white, PLAIN.override(erase=0.5))
+    erased = [image[0] == 0 for image in images if (image == 0).any()]
+
+    assert 30 <= len(erased) <= 70
+    for hole in erased:
+        rows, columns = hole.any(1), hole.any(0)
+        assert torch.equal(hole, rows[:, None] & columns[None, :])
+        assert rows.sum() <= 10
+        assert columns.sum() <= 10
+
+
+def two_tone(data: LabelledImages) -> LabelledImages:
+    """Images of one grey each, so that what a mixed pixel was made of can be read from it: 100 or 200, by label."""
+    labels = data.labels % 2
+    return LabelledImages((100 + 100 * labels)[:, None, None, None].expand(-1, 1, 28, 28).to(torch.uint8), labels)
+
+
+def test_cutmix_gives_a_square_of_another_image_and_its_area_of_the_label(data: LabelledImages) -> None:
+    images, labels = collect(two_tone(data), PLAIN.override(cutmix=1.0))
+
+    assert labels.shape == (100, 10)
+    torch.testing.assert_close(labels.sum(1), torch.ones(100))
+    bright = (images[:, 0] == 200).float().mean((1, 2))
+    torch.testing.assert_close(labels[:, 1], bright)
+    assert set(images.unique().tolist()) == {100, 200}
+    assert 20 < ((bright > 0) & (bright < 1)).sum() < 80  # half of the partners are of the same grey
+    untouched, _ = collect(two_tone(data), PLAIN.override(cutmix=0.01), seed=1)
+    assert ((untouched == untouched[:, :, :1, :1]).all(-1).all(-1)).sum() > 90
+
+
+def test_mixup_blends_pixels_and_labels_by_one_share(data: LabelledImages) -> None:
+    images, labels = collect(two_tone(data), PLAIN.override(mixup=0.4))
+    brightness = images[:, 0, 0, 0].float()
+
+    assert (images == images[:, :, :1, :1]).all()
+    torch.testing.assert_close(100 + 100 * labels[:, 1], brightness, rtol=0, atol=0.51)
+    torch.testing.assert_close(labels.sum(1), torch.ones(100))
+    share = torch.minimum(labels[:, 0], labels[:, 1])
+    assert share.max() <= 0.4
+    assert len(share.unique()) > 20
+
+
+def test_mixed_pictures_are_the_same_in_batches_of_any_size_and_by_places_on_the_device(data: LabelledImages) -> None:
+    for mix in ({"mixup": 0.5}, {"cutmix": 0.7}):
+        recipe = PLAIN.override(flip=True, shift=2, erase=0.5, erase_side=14, **mix)
+        images, labels = collect(data, recipe)
+        for ours, expected in zip(collect(data, recipe.override(batch_size=7)), (images, labels), strict=True):
+            assert torch.equal(ours, expected)
+        epochs = Epochs(data, recipe, 0)
+        picked, shares = epochs.batch(epochs.sample(0), torch.arange(90, 100))
+        assert torch.equal(picked, images[90:])
+        assert torch.equal(shares, labels[90:])
+
+
+def test_the_validation_split_is_the_last_ten_thousand_training_images(fashion_mnist_dir: object) -> None:
+    train, fit, validation = load_split("train"), load_split("fit"), load_split("validation")
+
+    assert (len(train), len(fit), len(validation)) == (60_000, 50_000, 10_000)
+    assert torch.equal(torch.cat([fit.images, validation.images]), train.images)
+    counts = torch.bincount(validation.labels)
+    assert (counts.min(), counts.max()) == (955, 1050)

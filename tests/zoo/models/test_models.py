@@ -1,0 +1,138 @@
+"""The networks are D2L's: names, sizes, shapes and first weights."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from runtime.errors import UsageError
+from runtime.model.registry import ALIASES
+from zoo.models import ARCHITECTURES, canonical_name, create_model, list_models
+from zoo.models.summary import summarize
+
+SIZES = {  # name: (side of the input, parameters)
+    "lenet": (28, 61_706),
+    "lenet-max": (28, 61_706),
+    "lenet-relu": (28, 61_706),
+    "lenet-modern": (28, 61_706),
+    "alexnet": (224, 46_764_746),
+    "vgg11": (224, 43_093_322),
+    "vgg11-full": (224, 128_806_154),
+    "nin": (224, 1_992_166),
+    "googlenet": (96, 5_977_530),
+    "resnet18": (96, 11_178_378),
+    "resnext": (96, 1_697_546),
+    "densenet": (96, 758_226),
+}
+LENET = "6x28x28 6x28x28 6x14x14 16x10x10 16x10x10 16x5x5 400 120 120 84 84 10"
+DENSE_HEAD = "4096 4096 4096 4096 4096 4096 10"
+ROWS = {  # the shapes that the project promises; test_d2l_equivalence.py compares those of all networks
+    "lenet": LENET,
+    "lenet-max": LENET,
+    "lenet-relu": LENET,
+    "lenet-modern": LENET,
+    "vgg11": f"16x112x112 32x56x56 64x28x28 128x14x14 128x7x7 6272 {DENSE_HEAD}",
+    "vgg11-full": f"64x112x112 128x56x56 256x28x28 512x14x14 512x7x7 25088 {DENSE_HEAD}",
+    "resnet18": "64x24x24 64x24x24 128x12x12 256x6x6 512x3x3 10",
+}
+
+
+def test_the_models_are_listed_in_the_order_of_the_book() -> None:
+    assert list_models() == list(SIZES)
+
+
+def test_a_pattern_picks_models() -> None:
+    assert list_models("vgg*") == ["vgg11", "vgg11-full"]
+    assert list_models("no such*") == []
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_a_network_has_the_books_size(name: str) -> None:
+    side, parameters = SIZES[name]
+
+    with torch.device("meta"):
+        network = create_model(name)
+
+    assert ARCHITECTURES[name].input_size == network.preprocess.size == side
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_network_has_the_promised_rows(name: str) -> None:
+    rows = ["x".join(map(str, layer.output_shape[1:])) for layer in summarize(name).layers]
+
+    assert " ".join(rows) == ROWS[name]
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_a_network_turns_grey_bytes_into_ten_logits(name: str) -> None:
+    with torch.device("meta"):
+        logits = create_model(name)(torch.zeros(3, 1, 28, 28, dtype=torch.uint8))
+
+    assert (logits.shape, logits.dtype) == ((3, 10), torch.float32)
+
+
+@pytest.mark.parametrize("name", ["lenet", "nin", "googlenet", "resnet18", "resnext", "densenet"])
+def test_the_first_weights_are_the_books(name: str) -> None:
+    torch.manual_seed(0)
+
+    for layer in create_model(name).modules():
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            continue
+        fans = layer.weight[0].numel(), layer.weight.shape[0] * layer.weight[0, 0].numel()
+        bound = math.sqrt(6 / sum(fans))  # Glorot and Bengio, 2010: uniform up to here, so of variance bound² / 3
+        assert layer.weight.abs().max() <= bound
+        if layer.weight.numel() > 1000:
+            assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1)
+        assert layer.bias is not None, "D2L's layers have a bias"
+
+
+def test_the_same_seed_gives_the_same_network() -> None:
+    def weights(seed: int) -> list[torch.Tensor]:
+        torch.manual_seed(seed)
+        return list(create_model("resnext").parameters())
+
+    assert all(map(torch.equal, weights(0), weights(0)))
+    assert not all(map(torch.equal, weights(0), weights(1)))
+
+
+def test_a_logit_can_be_negative_except_in_nin_which_ends_in_a_relu() -> None:
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (2, 1, 28, 28), dtype=torch.uint8)
+
+    with torch.inference_mode():
+        assert create_model("nin").eval()(images).min() >= 0
+        assert create_model("densenet").eval()(images).min() < 0
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_an_alias_is_the_model_that_it_stands_for(alias: str) -> None:
+    assert canonical_name(alias) in list_models()
+    assert alias not in list_models()
+
+
+def test_vgg_is_vgg11() -> None:
+    assert canonical_name("vgg") == "vgg11"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "nearest"), [("resnet-18", "resnet18"), ("LeNet", "lenet"), ("vg11", "vgg11"), ("densnet", "densenet")]
+)
+def test_an_unknown_name_is_refused_with_the_nearest_and_all_known_ones(wrong: str, nearest: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        create_model(wrong)
+
+    assert f"there is no model {wrong!r}: did you mean {nearest!r}?" in str(caught.value)
+    assert all(name in str(caught.value) for name in list_models())
+
+
+def test_an_unknown_name_that_is_near_to_none_suggests_none() -> None:
+    with pytest.raises(UsageError, match="there is no model 'zebra'; known models: lenet, "):
+        create_model("zebra")
+
+
+@pytest.mark.parametrize("name", [3, None, ["lenet"], b"lenet"])
+def test_a_name_that_is_no_text_is_refused_in_a_sentence(name: object) -> None:
+    with pytest.raises(UsageError, match=r"a model's name is a text, not .*; known models: lenet, lenet-max"):
+        create_model(name)  # type: ignore[arg-type]

@@ -1,0 +1,53 @@
+"""A half-size export keeps a rounded checkpoint beside it, which never takes the place of the trained one."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from runtime.datasets import fashion_mnist
+from runtime.model.registry import read_index
+from zoo.cli import zoo
+from zoo.publishing.publish import export_trained
+from zoo.runs import checkpoint
+from zoo.runs.checkpoint import CheckpointError
+from zoo.runs.trained import load_trained
+
+PUBLISHED = Path(__file__).resolve().parents[3] / "weights"
+
+
+@pytest.fixture
+def exported(fashion_mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's weights, with a half-size export of the published lenet and no run."""
+    images, labels = fashion_mnist.load("test")
+    monkeypatch.setattr("zoo.publishing.publish.fashion_mnist.load", lambda split: (images[:300], labels[:300]))
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    export_trained(load_trained("lenet"), storage="fp16")
+    return tmp_path / "home" / "weights"
+
+
+def test_a_later_export_is_of_the_trained_weights_and_not_of_the_rounded_ones(exported: Path) -> None:
+    origin = checkpoint.sha256_of(PUBLISHED / "lenet" / "checkpoint.safetensors")
+    assert checkpoint.load(exported / "lenet" / "checkpoint.safetensors").rounded_from == origin
+
+    assert load_trained("lenet").checkpoint.sha256() == origin
+    result = CliRunner().invoke(zoo, ["export", "lenet", "--json"])
+    entry = read_index(exported)["lenet"]
+
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["checkpoint"]["sha256"] == origin
+    assert (entry["storage"], entry["rounding"]) == ("fp32", None)
+    assert checkpoint.sha256_of(exported / "lenet" / "checkpoint.safetensors") == origin
+
+
+def test_rounded_weights_without_their_origin_are_exported_in_no_precision(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.runs.trained.folders", lambda: [("user", exported)])
+    trained = load_trained("lenet")
+
+    for precision in ({}, {"storage": "fp16"}, {"dtype": "fp16"}):
+        with pytest.raises(CheckpointError, match=r"holds weights rounded from .*give the trained ones with --checkp"):
+            export_trained(trained, tmp_path / "other", **precision)
+    assert not (tmp_path / "other").exists()

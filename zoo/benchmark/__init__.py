@@ -1,0 +1,1 @@
+"""Backends compared on one model, each in a process of its own."""

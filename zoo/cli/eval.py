@@ -1,0 +1,55 @@
+"""`zoo eval`: parse, make one library call, print."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from runtime.cli.console import Command, emit, emit_json, emit_table, json_option, note
+from zoo.cli.options import checkpoint_option, device_option, model_argument
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.command("eval", cls=Command)
+@model_argument
+@checkpoint_option
+@click.option("--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Also draw pictures into it.")
+@device_option
+@json_option
+def eval_command(model: str, checkpoint: Path | None, output: Path | None, device: str, as_json: bool) -> None:
+    """Measure a trained MODEL on the 10,000 test images, in PyTorch.
+
+    \b
+    Example: zoo eval lenet --checkpoint checkpoint.safetensors -o pictures
+    """
+    from runtime.cli.fetch import fetch_with_bar
+    from zoo.data.dataset import load_split
+    from zoo.runs.folder import RunFolder
+    from zoo.runs.trained import load_trained
+    from zoo.training.device import choose_device, configure_backends
+    from zoo.training.evaluation import evaluate
+
+    trained = load_trained(model, checkpoint)
+    note(trained.source)
+    chosen = choose_device(device)
+    configure_backends(chosen)
+    fetch_with_bar()
+    images = load_split("test", chosen)
+    evaluation = evaluate(trained.network.to(chosen), images)
+    if output is not None:
+        RunFolder(output).draw_answers(evaluation, images)
+    report = {"model": trained.name, "checkpoint": str(trained.checkpoint.path)} | evaluation.as_dict()
+    if as_json:
+        emit_json(report)
+        return
+    emit(
+        f"{trained.name}: {evaluation.correct:,} of {len(evaluation.labels):,} right, "
+        f"top-1 {evaluation.accuracy:.4f}, calibration error {evaluation.calibration_error():.4f}"
+    )
+    emit_table(
+        ["class", "right", "of", "accuracy"],
+        [[row["label"], row["correct"], row["n"], f"{row['accuracy']:.4f}"] for row in report["per_class"]],
+        right=["right", "of", "accuracy"],
+    )

@@ -1,0 +1,85 @@
+"""`zoo verify`: every check of a stored file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runtime.cli.console import Bar, Command, emit, emit_json, emit_table, json_option, note
+from zoo.cli.options import CHECKPOINT, DTYPE, device_option, model_argument, warn_of_later_runs
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.command(cls=Command)
+@model_argument
+@click.option("--onnx", "onnx_file", type=click.Path(dir_okay=False, path_type=Path), help="The file; else MODEL's.")
+@click.option("--checkpoint", type=CHECKPOINT, help="Its weights, or the folder of their run; else those beside it.")
+@click.option("--images", type=click.IntRange(1, 10_000), help="Use only the first so many test images.")
+@click.option("--dtype", type=DTYPE, help="What the file must compute in; else what it declares.")
+@click.option(
+    "--engine",
+    type=click.Choice(["onnxruntime", "openvino", "tract", "reference"]),
+    default="onnxruntime",
+    show_default=True,
+    help="What runs the file; the others on the CPU. The reference is slow: give it few --images.",
+)
+@click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Also write the report as JSON.")
+@device_option
+@json_option
+def verify(
+    model: str,
+    onnx_file: Path | None,
+    checkpoint: Path | None,
+    images: int | None,
+    dtype: str | None,
+    engine: str,
+    output: Path | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Prove that MODEL's ONNX file is its network: every check is run and reported; one that fails exits with 3.
+
+    \b
+    Example: zoo verify lenet --onnx model.onnx --checkpoint checkpoint.safetensors
+    """
+    from runtime.cli.fetch import fetch_with_bar
+    from runtime.storage import require_writable, write_bytes
+    from runtime.strict_json import to_json
+    from zoo.publishing.verify import find_pair, verify_stored
+
+    if output is not None:
+        require_writable(output)
+    pair = find_pair(model, onnx_file, checkpoint)
+    note(pair.source)
+    note(pair.trained.source)
+    fetch_with_bar()
+    with Bar(f"verifying {model}", total=None):
+        report = verify_stored(pair, images=images, device=device, dtype=dtype, engine=engine)
+    document = report.as_dict()
+    document |= {"file": str(pair.stored.path), "checkpoint": str(pair.trained.checkpoint.path)}
+    if output is not None:
+        write_bytes(output, (to_json(document, indent=2) + "\n").encode())
+    if as_json:
+        emit_json(document)
+    else:
+        print_report(report)
+    if pair.stored.origin == "user":
+        warn_of_later_runs(pair.trained.checkpoint)
+    if not report.passed:
+        raise SystemExit(3)
+
+
+def print_report(report: Any) -> None:
+    """Print a verification as a table."""
+    emit_table(
+        ["check", "verdict", "finding", "seconds"],
+        [
+            [check.name, "passed" if check.passed else "FAILED", check.detail, f"{check.seconds:.2f}"]
+            for check in report.checks
+        ],
+        right=["seconds"],
+    )
+    failed = len(report.failures)
+    emit(f"{report.model}: " + ("every check passed" if report.passed else f"{failed} of {len(report.checks)} failed"))

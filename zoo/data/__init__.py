@@ -1,0 +1,1 @@
+"""Fashion-MNIST as tensors on the device, and the augmentation of an epoch."""

@@ -1,0 +1,1 @@
+"""From a checkpoint to an artifact, and into the repository."""

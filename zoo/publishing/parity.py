@@ -1,0 +1,47 @@
+"""Compare an exported model with the PyTorch network itself, run on the CPU: what `zoo parity` calls."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from runtime.classifier import Classifier
+from runtime.errors import ModelNotFound
+from runtime.evaluation.parity import ParityReport, compare_outputs, read_tolerances
+from runtime.model.spec import LOGITS
+from zoo.models import create_model
+from zoo.runs import checkpoint
+
+CHECKPOINT = "checkpoint.safetensors"
+NETWORK = "the PyTorch network"
+BATCH_SIZE = 64
+
+
+def measure_live_parity(classifier: Classifier, images: npt.NDArray[np.uint8]) -> ParityReport:
+    """Run the network of a model of the zoo in PyTorch on the CPU, and compare the logits.
+
+    Args:
+        classifier: the model; its checkpoint and verification report are beside its file.
+        images: uint8 (N, 1, 28, 28).
+
+    Raises:
+        ModelNotFound: the checkpoint or the report is missing.
+        CheckpointError: the checkpoint is damaged, or of another network.
+    """
+    folder = classifier.path.parent
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        raise ModelNotFound(f"live parity needs the weights in {path}, which is missing; `zoo export` writes it there")
+    tolerances = read_tolerances(folder, classifier.sha256, tf32=classifier.tf32)
+    network = create_model(classifier.name)
+    checkpoint.load(path, model=classifier.name).load_into(network)
+    with torch.inference_mode():
+        batches = [torch.from_numpy(images[start : start + BATCH_SIZE]) for start in range(0, len(images), BATCH_SIZE)]
+        expected = torch.cat([network.eval()(batch) for batch in batches]).numpy()
+    started = time.perf_counter()
+    found = {LOGITS: classifier.logits(images)}
+    seconds = time.perf_counter() - started
+    return compare_outputs(classifier, found, {LOGITS: expected}, tolerances, seconds, NETWORK)

@@ -1,0 +1,189 @@
+"""From a trained network to an artifact, and to the repository: what `zoo export|publish` call."""
+
+import contextlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from export.bundle.artifact import CHECKPOINT_FILE, REPORT_FILE, export_network, index_entry, write_artifact
+from export.bundle.test_data import FOLDER
+from export.convert.exporter import default_opset
+from export.precision import Precision
+from export.verification.accuracy_change import AccuracyChange
+from runtime.datasets import fashion_mnist
+from runtime.errors import FashionZooError, ModelNotFound, UsageError
+from runtime.model.registry import MODEL_FILE, find_model, read_index, repository_weights, user_weights
+from zoo.models import canonical_name
+from zoo.publishing.verify import find_pair, verify_stored
+from zoo.recipes import recipe_for
+from zoo.runs.checkpoint import CheckpointError
+from zoo.runs.trained import Trained, describe, load_trained
+
+
+class NotPublishable(FashionZooError):
+    """There is nothing to publish, or nowhere to publish to."""
+
+
+# What a repository that everybody clones may carry; the forges warn at 50 MB a file.
+MAX_FILE, MAX_WEIGHTS = 50_000_000, 90_000_000
+
+
+def export_trained(
+    trained: Trained,
+    weights: Path | None = None,
+    *,
+    dtype: str = "fp32",
+    storage: str | None = None,
+    opset: int | None = None,
+) -> tuple[dict[str, Any], Path]:
+    """Export a trained network into a weights folder (by default the user's own); return its entry and its folder.
+
+    Args:
+        dtype: what the file computes in: fp32 or fp16.
+        storage: what it, and the checkpoint beside it, keep kernels and matrices in: fp32 or fp16; by default as dtype.
+        opset: what the file states; by default the exporter's own.
+
+    Raises:
+        VerificationFailed: a check failed; nothing was written.
+        CheckpointError: the weights are of an unfinished run, or rounded themselves.
+        UsageError: there is no such dtype or storage, they do not go together, or a weight is beyond them;
+            or the exporter does not write this opset.
+    """
+    if (dtype, storage) == ("fp16", "fp32"):
+        raise UsageError("a file that computes in float16 stores float16 too: leave out --storage fp32")
+    precision = Precision(dtype, storage or "fp32")
+    if not trained.checkpoint.finished:
+        header = trained.checkpoint.header
+        raise CheckpointError(
+            f"{trained.checkpoint.path} is from epoch {header['epoch']} of {header['recipe']['epochs']}: finish the "
+            f"run with `zoo train {trained.name} --resume` before exporting it"
+        )
+    if trained.checkpoint.rounded_from is not None:  # what rounding costs cannot be measured against them
+        raise CheckpointError(
+            f"{trained.checkpoint.path} holds weights rounded from the checkpoint of sha256 "
+            f"{trained.checkpoint.rounded_from}: give the trained ones with --checkpoint"
+        )
+    images, labels = fashion_mnist.load("test")
+    weights = weights or user_weights()
+    halves = precision == Precision(storage="fp16")  # a float16 file rounds more than its checkpoint should lose
+    export_network(
+        trained.network,
+        weights,
+        describe(trained),
+        images=images,
+        labels=labels,
+        checkpoint=trained.checkpoint.rounded(precision) if halves else trained.checkpoint.path,
+        dtype=precision.dtype,
+        storage=precision.storage,
+        opset=opset,
+    )
+    return read_index(weights)[trained.name], weights / trained.name
+
+
+def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
+    """Copy the user's export of a model into the repository's weights, after verifying the file on disk again.
+
+    Of a model with a file too large for a repository, all but that file and its checkpoint are copied, and its entry
+    says by which command they are made.
+
+    Raises:
+        NotPublishable: nothing was exported, this is no checkout of the repository, rounding cost accuracy, rounding
+            would make the file small enough for a repository, or the repository has no room for it.
+        ModelNotFound: the export has lost its file.
+        VerificationFailed: a check failed; the repository is as it was.
+    """
+    name = canonical_name(model)
+    weights, source = repository_weights(), user_weights()
+    if weights is None:
+        raise NotPublishable("zoo publish writes to the repository's weights/, and this is an installed package")
+    exported = read_index(source).get(name)
+    if exported is None:
+        raise NotPublishable(f"there is no export of {name} in {source}: run `zoo export {name}` first")
+    stored = find_model(name)
+    if stored.origin != "user":
+        raise ModelNotFound(f"the export of {name} in {source} has lost its file: run `zoo export {name}` again")
+    folder = stored.path.parent
+    rounding = exported.get("rounding")
+    if rounding and AccuracyChange(**rounding).is_loss:
+        raise NotPublishable(
+            f"{name} loses accuracy as {Precision.of(exported)}: {AccuracyChange(**rounding)}, which chance does not "
+            "explain; publish it as fp32"
+        )
+    precision = Precision.of(exported)
+    too_large = _too_large(folder, precision)
+    report = verify_stored(find_pair(name, stored.path, folder / CHECKPOINT_FILE))
+    report.require()
+    trained = load_trained(name, folder / CHECKPOINT_FILE)
+    content = stored.read()
+    files = {REPORT_FILE: (json.dumps(report.as_dict(), indent=2) + "\n").encode()}
+    # The checkpoint beside the file may be rounded itself; what that cost was measured against the trained one.
+    entry = index_entry(trained.network, content, describe(trained), report) | {"rounding": rounding}
+    if too_large:
+        del entry["file"]
+        usual = default_opset(trained.network, replace(describe(trained), precision=precision).metadata(None))
+        entry["rebuild"] = rebuild_command(trained, precision, None if entry["opset"] == usual else entry["opset"])
+    else:
+        files |= {MODEL_FILE: content, CHECKPOINT_FILE: (folder / CHECKPOINT_FILE).read_bytes()}
+    files |= {str(path.relative_to(folder)): path.read_bytes() for path in sorted((folder / FOLDER).iterdir())}
+    _require_room(weights, name, sum(map(len, files.values())), precision)
+    write_artifact(weights, entry, files)
+    return entry, weights / name
+
+
+def rebuild_command(trained: Trained, precision: Precision, opset: int | None = None) -> str:
+    """Return the command line that trains and exports this very model again, with every option that decides it.
+
+    Args:
+        trained: its network, of whose checkpoint the header says how it was trained.
+        precision: what the file computes in and keeps its weights in.
+        opset: what was asked for; None for the lowest that carries the graph.
+    """
+    header = trained.checkpoint.header
+    recipe, stock = header["recipe"], {}
+    with contextlib.suppress(UsageError):  # a recipe of another version
+        stock = recipe_for(trained.name, recipe["name"]).as_dict()
+    options = [f"--recipe {recipe['name']}", f"--seed {header['seed']}"]
+    options += [
+        f"--{field.replace('_', '-')} {recipe[field]}"
+        for field in ("epochs", "lr", "batch_size")
+        if field in recipe and recipe[field] != stock.get(field)
+    ]
+    # The defaults of these follow from the hardware, so they are always named.
+    options += [f"--precision {header.get('precision', 'fp32')}", f"--step {header.get('step', 'eager')}"]
+    if header.get("val_split"):
+        options.append("--val-split")
+    processes = (header.get("trained_on") or {}).get("processes", 1)
+    program = "zoo" if processes == 1 else f"torchrun --nproc-per-node {processes} -m zoo"
+    form = {"fp16": " --dtype fp16", "fp32": " --storage fp16" if precision.rounds else ""}[precision.dtype]
+    if opset is not None:
+        form += f" --opset {opset}"
+    return f"{program} train {trained.name} {' '.join(options)} && zoo export {trained.name}{form}"
+
+
+def _too_large(folder: Path, precision: Precision) -> bool:
+    """Tell whether a file of an export is more than a repository carries.
+
+    Raises:
+        NotPublishable: it is, and keeping the weights as float16 would help.
+    """
+    largest = max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    size = largest.stat().st_size
+    if MAX_FILE < size < 2 * MAX_FILE and not precision.rounds:
+        raise NotPublishable(
+            f"{largest} has {size:,} bytes, and a file in the repository may have {MAX_FILE:,}: "
+            "`zoo export --storage fp16` halves it"
+        )
+    return size > MAX_FILE
+
+
+def _require_room(weights: Path, name: str, size: int, precision: Precision) -> None:
+    """Raise NotPublishable where all of the repository's weights would be too large with this model's `size` bytes."""
+    others = [path for path in weights.glob("*/**/*") if path.is_file() and weights / name not in path.parents]
+    total = size + sum(path.stat().st_size for path in others)
+    if total > MAX_WEIGHTS:
+        remedy = "" if precision.rounds else "`zoo export --storage fp16` halves it, or "
+        raise NotPublishable(
+            f"with {name}, {weights} would hold {total:,} bytes, and may hold {MAX_WEIGHTS:,}: "
+            f"{remedy}use it from your own weights"
+        )

@@ -1,0 +1,82 @@
+"""A network's answers as pictures: what it takes for what, and where it is most confidently wrong."""
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from runtime.datasets.fashion_mnist import LABELS
+from zoo.training.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS, ROWS = 8, 5
+SIDE, WIDTH, HEIGHT = 28, 31, 38  # a picture, and the cell that it and its words stand in, in its pixels
+
+
+def draw_confusion(evaluation: Evaluation) -> bytes:
+    """Return a PNG of the confusion matrix: row by true class, column by predicted class, as counts."""
+    from matplotlib.figure import Figure  # no pyplot: nothing global, no display
+
+    counts = evaluation.confusion
+    shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    figure = Figure(figsize=(7.2, 6.6), layout="constrained")
+    axes = figure.subplots()
+    # The root brings out the few mistakes beside the many right answers.
+    axes.imshow(shares.sqrt().numpy(), cmap="Blues", vmin=0, vmax=1)
+    for row, line in enumerate(counts.tolist()):
+        for column, count in enumerate(line):
+            colour = "white" if shares[row, column] > 0.3 else "black" if count else "lightgray"
+            axes.text(column, row, str(count), ha="center", va="center", fontsize=8, color=colour)
+    ticks = range(len(LABELS))
+    axes.set_xticks(ticks, LABELS, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, LABELS)
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.set_title(f"{evaluation.correct:,} of {len(evaluation.labels):,} right, top-1 {evaluation.accuracy:.4f}")
+    return _png(figure)
+
+
+def draw_mistakes(evaluation: Evaluation, images: Tensor) -> bytes:
+    """Return a PNG of the wrong answers in which the network trusts most, the most confident first.
+
+    Args:
+        evaluation: the answers.
+        images: uint8 (N, 1, 28, 28), the images they were given to.
+    """
+    from matplotlib.figure import Figure
+
+    confidence, predicted = evaluation.logits.softmax(1).max(1)
+    wrong = torch.nonzero(predicted != evaluation.labels)[:, 0]
+    # Stable: among equals, the order of the data set.
+    order = torch.argsort(confidence[wrong], descending=True, stable=True)
+    shown = wrong[order][: COLUMNS * ROWS].tolist()
+    # One canvas for all: forty axes of their own would take seconds.
+    canvas = np.full((ROWS * HEIGHT, COLUMNS * WIDTH), 255, dtype=np.uint8)
+    figure = Figure(figsize=(COLUMNS * 1.35, ROWS * 1.7 + 0.5))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 0.95))
+    axes.axis("off")
+    for place, number in enumerate(shown):
+        top, left = HEIGHT * (place // COLUMNS) + HEIGHT - SIDE, WIDTH * (place % COLUMNS) + (WIDTH - SIDE) // 2
+        canvas[top : top + SIDE, left : left + SIDE] = images[number, 0].cpu().numpy()
+        truth, answer = LABELS[int(evaluation.labels[number])], LABELS[int(predicted[number])]
+        words = f"{number}: {truth}\n{answer} {_percent(float(confidence[number]))}"
+        axes.text(left + SIDE / 2, top - 1.5, words, ha="center", va="bottom", fontsize=8)
+    axes.imshow(canvas, cmap="gray", vmin=0, vmax=255, aspect="auto")
+    figure.suptitle(
+        f"the {len(shown)} most confident of {len(wrong):,} mistakes: number, true class, answer and its probability",
+        fontsize=11,
+    )
+    return _png(figure)
+
+
+def _percent(share: float) -> str:
+    return ">99.9%" if share > 0.9995 else f"{share:.1%}"
+
+
+def _png(figure: "Figure") -> bytes:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    return picture.getvalue()

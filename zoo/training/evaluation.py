@@ -1,0 +1,78 @@
+"""A network's answers on a whole split, and what they are worth."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from runtime.datasets.fashion_mnist import LABELS
+from zoo.data.dataset import LabelledImages
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """logits: float32 (N, K) and labels: int64 (N,), on the CPU."""
+
+    logits: Tensor
+    labels: Tensor
+
+    @property
+    def correct(self) -> int:
+        return int((self.logits.argmax(1) == self.labels).sum())
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / len(self.labels)
+
+    @property
+    def confusion(self) -> Tensor:
+        """int64 (K, K): row by true class, column by predicted class."""
+        classes = self.logits.shape[1]
+        pairs = self.labels * classes + self.logits.argmax(1)
+        return torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+    def calibration_error(self, bins: int = 15) -> float:
+        """Return the expected calibration error (Guo et al., 2017): mean gap between confidence and accuracy."""
+        confidence, predicted = self.logits.softmax(1).max(1)
+        right = (predicted == self.labels).float()
+        which = (confidence * bins).long().clamp(max=bins - 1)
+        gaps = torch.zeros(bins).index_add_(0, which, right - confidence)
+        return float(gaps.abs().sum() / len(self.labels))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON: n, correct, top1, calibration_error, per_class, confusion."""
+        confusion = self.confusion
+        rows = zip(LABELS, confusion.diagonal().tolist(), confusion.sum(1).tolist(), strict=True)
+        return {
+            "n": len(self.labels),
+            "correct": self.correct,
+            "top1": self.accuracy,
+            "calibration_error": self.calibration_error(),
+            "per_class": [
+                {"label": label, "correct": right, "n": n, "accuracy": right / max(1, n)} for label, right, n in rows
+            ],
+            "confusion": confusion.tolist(),
+        }
+
+
+def evaluate(model: nn.Module, data: LabelledImages, batch_size: int = 200) -> Evaluation:
+    """Run `model` in evaluation mode over `data`, which is on the model's device; the mode is put back afterwards.
+
+    At 224 pixels, 200 images take VGG-11 2 GB, and 1,000 took 10 GB. Where a GPU's memory does not hold even these, it
+    goes on with half as many.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        while True:
+            try:
+                with torch.inference_mode():
+                    logits = torch.cat([model(images) for images in torch.split(data.images, batch_size)])
+                return Evaluation(logits.float().cpu(), data.labels.cpu())
+            except torch.OutOfMemoryError:
+                if batch_size == 1:
+                    raise
+            batch_size = (batch_size + 1) // 2
+    finally:
+        model.train(was_training)
