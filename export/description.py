@@ -1,4 +1,4 @@
-"""What is known of a network beyond its weights: its labels, its accuracy, where it came from."""
+"""The description of a network beyond its weights: labels, accuracy, recipe, licence."""
 
 import importlib.metadata
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a file says of itself, read from its bytes."""
+"""Read the metadata of a file from its bytes."""
 
 import onnx
 

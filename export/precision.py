@@ -1,4 +1,4 @@
-"""In which precision a file computes and keeps its weights, and what that makes of the network.
+"""The precisions in which a file computes and keeps its weights, and how they are verified.
 
 Three forms are written. `fp32` is the network as it was trained. `--storage fp16` computes in float32, but keeps
 kernels and matrices as float16, with a Cast that runtimes fold when they load: half the bytes, and to the bit the

@@ -1,4 +1,4 @@
-"""The runtime: an ONNX file of the zoo, or any that keeps the contract, turned into predictions, without PyTorch.
+"""Run ONNX image classifiers without PyTorch.
 
 The names are loaded when first used, so that a command that needs no session does not wait for onnxruntime.
 """

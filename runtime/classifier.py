@@ -1,4 +1,4 @@
-"""The runtime's one class: a model file, opened on a device, that turns pictures into labels."""
+"""The class `Classifier`: a model file, opened on a device, that turns pictures into predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong, in one tree; every error is one sentence and knows its exit code.
+"""The exceptions, in one tree. Each message is one sentence, and each class has its exit code.
 
     FashionZooError                  1   something failed
     +-- UsageError (ValueError)      2   the request itself makes no sense

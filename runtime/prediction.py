@@ -1,4 +1,4 @@
-"""What a classifier answers: the candidates for one picture, most probable first, and how they are printed."""
+"""A prediction: the candidates for one picture, most probable first, and how they are printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of the user's: where they are (`$ZOO_HOME`), and how they are written, on file systems of all kinds.
+"""The user's files: where they are (`$ZOO_HOME`), and atomic writes and locks on file systems of all kinds.
 
 Essential are the bytes, their way to the disk and the rename: where one of these fails, an error names the file, the
 older file is whole and nothing new is left. Everything else makes a good file system safer, and CIFS, Azure Files, FUSE

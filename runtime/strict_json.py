@@ -1,4 +1,4 @@
-"""JSON that every reader takes: the standard (RFC 8259) has no word for infinity, nor for what is no number."""
+"""Write JSON that every reader takes: null for a number that is not finite, as RFC 8259 has no other word."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run over several processes, as torchrun starts them: who each is, its share of a batch, and what they exchange.
+"""Distributed training, as torchrun starts it: ranks, shards of a batch, and all-reduce.
 
 Each process computes its share of every batch, and the gradients are those of the whole batch, so the learning curve is
 that of one process, but for two things: dropout draws other masks, one sequence a process, and on the CPU, for which

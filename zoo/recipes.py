@@ -1,4 +1,4 @@
-"""How each network is trained: every recipe of the zoo, in one file.
+"""The recipes: how each network is trained.
 
 `d2l` is D2L's own recipe; `best`, the default, trains the same, unchanged network to the accuracies of the README;
 `cpu` trains VGG-11 and ResNet-18 where there is no GPU.

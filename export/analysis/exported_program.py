@@ -1,4 +1,4 @@
-"""A network as PyTorch's exporter sees it: a `torch.export.ExportedProgram`, in which the number of images is a symbol.
+"""A network as a `torch.export.ExportedProgram`, in which the number of images is a symbol.
 
 It says which parameters the network reads, which constants and numbers its code brings in, and which shapes flow from
 layer to layer; and PyTorch proves of every size that it holds for any number of images, or says which line of reasoning

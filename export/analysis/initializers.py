@@ -1,4 +1,4 @@
-"""The numbers that a file holds, what reads them, and how they compare with a network's."""
+"""The tensors that a file holds, which nodes read them, and how they compare with a network's."""
 
 import hashlib
 from collections import defaultdict

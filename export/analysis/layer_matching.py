@@ -1,5 +1,4 @@
-"""Which value of the file is which module's result: by the weights that a node reads, by the names that exporters give,
-and where there is neither, by the order of execution."""
+"""Match values of the file with modules: by the weights a node reads, by exporters' names, else by execution order."""
 
 import ast
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""What a graph is measured against: a network in float64, and a network that keeps its numbers in float16.
+"""The references of a graph: a network in float64, and a network that rounds to float16.
 
 Both hold for any network, whatever its code asks for: PyTorch is stopped at every operation.
 """

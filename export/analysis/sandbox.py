@@ -1,4 +1,4 @@
-"""What protobuf, onnx's checker, its shape inference and onnxruntime say of a file, asked in a process of its own.
+"""Ask protobuf, onnx's checker, its shape inference and onnxruntime about a file, in a child process.
 
 All are C++ that a damaged file may crash, or feed until memory is gone. The child has limits of memory and time,
 imports neither PyTorch nor this package, and tells before each stage which one it is, so that its end can be reported.

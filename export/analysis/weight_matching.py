@@ -1,4 +1,4 @@
-"""Which tensor of the file is which of the network: by name where names agree, else by value.
+"""Match tensors of the file with the network's: by name where names agree, else by value.
 
 Weights are compared bit by bit, but for batch norms that an exporter merged with the layer in front: these are computed
 again in float64. What the file holds beside them and beside the numbers of the network's code is listed.

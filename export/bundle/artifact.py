@@ -1,4 +1,4 @@
-"""The artifact: a folder with the ONNX file, its report, card and test data, written only if every check passes."""
+"""Write the artifact: a folder with the ONNX file, its report, card and test data, only if every check passes."""
 
 import contextlib
 import dataclasses

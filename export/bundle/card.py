@@ -1,4 +1,4 @@
-"""The model card: `README.md` beside the file, written from its index entry alone."""
+"""The model card: `README.md` beside the file, generated from its index entry."""
 
 from typing import Any
 

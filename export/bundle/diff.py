@@ -1,4 +1,4 @@
-"""What changed between two graphs: nodes, attributes, weights, metadata, and answers to the same pictures.
+"""Compare two ONNX files: nodes, attributes, weights, metadata, and answers to the same pictures.
 
 Answers are compared by the names of the classes, where both files have the same ones in whatever order.
 """

@@ -1,4 +1,4 @@
-"""`index.json`: one entry a model, the single source of the README's table and of every checksum the runtime trusts."""
+"""`index.json`: one entry a model, from which the README's table and the runtime's checksums come."""
 
 import json
 from pathlib import Path

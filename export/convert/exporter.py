@@ -1,4 +1,4 @@
-"""From an `nn.Module` to ONNX bytes that keep the contract of `runtime.model.spec`.
+"""Convert an `nn.Module` to ONNX bytes that keep the contract of `runtime.model.spec`.
 
 PyTorch's exporter does the translation. What it leaves is then made fit to travel: one file, no path of this machine,
 and names that say which layer a node came from.

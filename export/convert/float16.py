@@ -1,4 +1,4 @@
-"""A graph in float16, in whole or in its weights alone; and a float16 graph read as float32.
+"""Convert a graph to float16, in whole or in its weights alone; read a float16 graph as float32.
 
 The exporter's graph is float32 throughout, without subgraphs, so that no node needs a rule of its own: all float
 tensors change together, and the edges are cast.

@@ -1,4 +1,4 @@
-"""What a network must be like to be exported and verified: said before anything fails for it."""
+"""Check that a network can be exported and verified, and raise a clear error if not."""
 
 import copy
 

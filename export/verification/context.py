@@ -1,4 +1,4 @@
-"""What the checks look at: a network, a file, pictures to try them on, and the evidence computed from these."""
+"""The context of the checks: a network, a file, pictures, and the evidence computed from these."""
 
 import copy
 import functools

@@ -1,4 +1,4 @@
-"""Where two computations part: the first layer of the file whose result is not the float64 network's any more."""
+"""Find the first layer of the file whose result differs from the float64 network's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

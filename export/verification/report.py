@@ -1,4 +1,4 @@
-"""What a verification found: every check's result, with what was expected, found and where."""
+"""The report of a verification: each check's result, with what was expected, found and where."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""The `runtime` command: which commands there are. Only Click is imported until one of them is asked for."""
+"""The `runtime` command and its list of commands. Only Click is imported until one of them is asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Getting the data set, as its owner watches it."""
+"""Download the data set with a progress bar."""
 
 from runtime.cli.console import Bar, note
 from runtime.datasets.download import ensure

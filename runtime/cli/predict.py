@@ -1,4 +1,4 @@
-"""`runtime predict`: parse, find the pictures that are meant, make one library call, print.
+"""`runtime predict`: which pictures the arguments mean, one library call, the output.
 
 Only Click is imported until it runs.
 """

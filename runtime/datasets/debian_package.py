@@ -1,4 +1,4 @@
-"""Take the files out of a Debian or Ubuntu package without root: apt fetches and authenticates it, dpkg-deb unpacks."""
+"""Take files out of a Debian or Ubuntu package without root: apt fetches and verifies it, dpkg-deb unpacks it."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Get Fashion-MNIST where this machine lacks it: from a public mirror, or out of the Debian package.
+"""Download Fashion-MNIST from a public mirror, or take it out of the Debian package.
 
 What arrives goes into the project's cache, and takes its final name only after its checksum was checked. `progress` is
 called with what is being fetched, the bytes so far and the bytes in all (None where unknown); drawing is the caller's.

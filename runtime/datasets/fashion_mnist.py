@@ -1,4 +1,4 @@
-"""Fashion-MNIST, clean release only: where its four files are, and what they hold.
+"""Read Fashion-MNIST, clean release only: where its four files are, and what they hold.
 
 The files are IDX, gzipped or plain. Each is checked by the sha256 of its decompressed content, so a mirror may compress
 it as it likes (Debian does), and not one pixel may differ. Nothing here touches the network: `fashion_mnist_download`

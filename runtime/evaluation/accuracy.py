@@ -1,4 +1,4 @@
-"""How many labelled pictures a model gets right, without PyTorch.
+"""Accuracy on labelled pictures, without PyTorch.
 
 Classes are compared by name. The data's index of a class and the file's may differ, so each class of the data is first
 mapped to the file's label of the same name; data with a class that the file does not know are refused.

@@ -1,4 +1,4 @@
-"""How fast a model is on this machine: a cold start in its parts, then latency and throughput by batch size."""
+"""Benchmark a model on this machine: cold start in its parts, then latency and throughput by batch size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A confusion matrix as a picture, drawn with Pillow alone."""
+"""Draw a confusion matrix as a PNG, with Pillow alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine can run models on, what stands in the way, and what to do about it."""
+"""What this machine can run models on, what is missing, and the remedy."""
 
 import contextlib
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""Golden tensors: pictures and the PyTorch network's answers to them, which travel beside a model file.
+"""Read golden tensors: pictures and the PyTorch network's answers to them, stored beside a model file.
 
 ONNX's own test format, `test_data_set_0/*.pb`: one `TensorProto` a file. It is read here by hand, since the runtime
 does without onnx; only what `export.bundle.test_data` writes is taken: unpacked dimensions, and numbers as raw bytes.

@@ -1,4 +1,4 @@
-"""Accuracy on one's own pictures: `DIR/<label>/*.png`, a folder a class."""
+"""Accuracy on a folder of pictures: `DIR/<label>/*.png`, a folder a class."""
 
 from __future__ import annotations
 

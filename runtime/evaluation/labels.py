@@ -1,4 +1,4 @@
-"""Which class of a model a name means that comes from elsewhere: from a data set, a folder, or another model."""
+"""Match class names of a data set, a folder or another model with a model's labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether this machine's device gives the answers that the PyTorch network gave, without PyTorch.
+"""Compare this device's answers with the stored answers of the PyTorch network.
 
 The tolerance is derived, not typed. When the model was verified, PyTorch's own float32 error against the network in
 float64 was measured (`noise_floor`), and a graph was allowed a multiple of it (`tolerance`); both are in

@@ -1,4 +1,4 @@
-"""Whether this machine, driver and provider compute convolutions rightly: D2L's worked examples, run here.
+"""Run D2L's worked examples on the device and compare with their exact answers.
 
 Each file of `known_answers/` is a tiny ONNX graph with its inputs and the right outputs in its own metadata;
 `tools.known_answers` writes them.

@@ -1,4 +1,4 @@
-"""The best settings of this machine for one model, found by measuring all of them in turn."""
+"""Measure session settings in turn, and report the best for a model on this machine."""
 
 from __future__ import annotations
 

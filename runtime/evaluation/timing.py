@@ -1,4 +1,4 @@
-"""Timing of one call, run after run, and what figures hold for.
+"""Time a function run after run, and summarise the times.
 
 Every run after the warm-up counts; none is dropped as an outlier, since the slow ones are what a user waits for.
 """

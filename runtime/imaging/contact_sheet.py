@@ -1,4 +1,4 @@
-"""What the network saw, as a picture: one as it is, several side by side."""
+"""Write the preprocessed pictures as one PNG: one as it is, several side by side."""
 
 from __future__ import annotations
 

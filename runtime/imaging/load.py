@@ -1,4 +1,4 @@
-"""From any source to an upright grey picture: steps 1 to 5 of `runtime.imaging.preprocess`.
+"""Decode any source to an upright grey picture: steps 1 to 5 of `runtime.imaging.preprocess`.
 
 Pillow decodes; what is added here is distrust: formats by allow-list, sizes before pixels, and whatever a damaged file
 makes a decoder throw is an `ImageError`.

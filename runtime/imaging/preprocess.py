@@ -1,4 +1,4 @@
-"""From any picture to what the network sees: uint8 (28, 28), grey, a light garment on black.
+"""From any picture to the network's input: uint8 (28, 28), grey, a light garment on black.
 
 The one way in, in this order:
 

@@ -1,4 +1,4 @@
-"""Which file a model's name means, and whether that file is still the one that was published.
+"""Find the file that a model's name means, and check that it is the one that was published.
 
 A name is looked for, in this order, in the user's own exports (`$ZOO_HOME/weights`), in the repository this package
 was imported from, and among the weights inside the wheel. Each of these folders has an `index.json` that holds every

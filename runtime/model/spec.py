@@ -1,4 +1,4 @@
-"""What a model file promises to whoever embeds it: names, types, shapes, and a description in its metadata.
+"""The contract of a model file: names, types and shapes of inputs and outputs, and the metadata.
 
     input   image           uint8    [batch, 1, 28, 28]   grey, 0..255, light garment on black
     output  logits          float32  [batch, K]

@@ -1,4 +1,4 @@
-"""Jobs that wait at the same time become one batch. Knows nothing of images, networks or HTTP."""
+"""Run requests that wait at the same time as one batch. Knows nothing of pictures, networks or HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The models that are being served, each with its batches."""
+"""The served models, each with its batcher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The NVIDIA GPUs that this process may use, asked of the driver itself; no library of NVIDIA's needs to be installed.
+"""List the NVIDIA GPUs that this process may use, through the driver alone.
 
 The order is CUDA's own, after CUDA_VISIBLE_DEVICES, so that GPU number N is what `--device cuda:N` means.
 """

@@ -1,4 +1,4 @@
-"""What this machine offers, asked of the machine itself: CPU threads, and why it can or cannot run a model on CUDA."""
+"""What this machine offers: CPU threads, and why it can or cannot run a model on CUDA."""
 
 from __future__ import annotations
 

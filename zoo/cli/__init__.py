@@ -1,4 +1,4 @@
-"""The `zoo` command: which commands there are. Only Click is imported until one of them is asked for."""
+"""The `zoo` command and its list of commands. PyTorch is imported by the commands that need it."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""What Ctrl-C leaves of a training that the command line started, and the command that goes on."""
+"""After Ctrl-C in a training: what is saved, and the command that continues it."""
 
 import os
 import shlex

@@ -1,4 +1,4 @@
-"""A training run as its owner watches it: one bar, one line an epoch."""
+"""The progress of a training run: one bar, one line an epoch, and a forecast of its end."""
 
 import time
 from typing import Self

@@ -1,4 +1,4 @@
-"""What chance does to the images of an epoch: their order, shifts, mirrors, patches of others and erased rectangles."""
+"""Sample an epoch's order and augmentation: shifts, mirrors, mixed images and erased rectangles."""
 
 from dataclasses import dataclass
 

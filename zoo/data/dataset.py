@@ -1,4 +1,4 @@
-"""Fashion-MNIST as tensors that live on the device: no DataLoader, no workers, no copies per step.
+"""Fashion-MNIST as tensors on the device: no DataLoader, no workers, no copies per step.
 
 All 60,000 images are 47 MB as uint8, so the whole set sits beside the network, and a batch is one gather. Every random
 choice of an epoch (the order, and what happens to each image) is drawn at its start from (seed, epoch) alone. That is

@@ -1,4 +1,4 @@
-"""How D2L starts a network."""
+"""Initialise a network as D2L does."""
 
 from torch import nn
 

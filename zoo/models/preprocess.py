@@ -1,5 +1,4 @@
-"""The one preprocessing of the project: it stands in front of every network, in training, in evaluation and in the
-exported graph, so there is no second implementation to drift."""
+"""Preprocessing inside the network: from uint8 pixels to its input, in training, evaluation and the exported graph."""
 
 import contextlib
 from collections.abc import Iterator

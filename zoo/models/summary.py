@@ -1,4 +1,4 @@
-"""What a network is made of, layer by layer: shapes, parameters, multiply-adds, receptive fields.
+"""Summarise a network layer by layer: shapes, parameters, multiply-adds, receptive fields.
 
 The network is built and run on PyTorch's `meta` device, which has shapes but no numbers: 129 million parameters take
 no memory and no time. The shape of every convolution and pooling is also worked out by the closed formula.

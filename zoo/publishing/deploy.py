@@ -1,4 +1,4 @@
-"""From a trained network to a layout: what `zoo export --layout` calls."""
+"""Export a trained network to a layout: what `zoo export --layout` calls."""
 
 import contextlib
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""From a trained network to an artifact, and to the repository: what `zoo export|publish` call."""
+"""Export a checkpoint to an artifact, and copy it into the repository: what `zoo export` and `publish` call."""
 
 import contextlib
 import json

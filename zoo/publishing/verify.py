@@ -1,4 +1,4 @@
-"""A stored file, whatever its state, against the network that it should be: what `zoo verify` calls."""
+"""Verify a stored file against the network that it should be: what `zoo verify` calls."""
 
 import dataclasses
 import hashlib

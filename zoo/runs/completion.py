@@ -1,4 +1,4 @@
-"""What belongs beside a finished run's checkpoint, made again where a kill came between."""
+"""Write again the files of a finished run that are missing after a kill."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Training curves, as a picture."""
+"""Draw training curves."""
 
 import io
 from typing import Any

@@ -1,4 +1,4 @@
-"""The folder of a training run: who may write to it, what lies in it, and what becomes of an older run."""
+"""The folder of a training run: its lock, its files, and the archive of an older run."""
 
 import contextlib
 import itertools

@@ -1,4 +1,4 @@
-"""A network's answers as pictures: what it takes for what, and where it is most confidently wrong."""
+"""Draw a confusion matrix and the most confident mistakes."""
 
 import io
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""A training run on disk: its folder, its lock, and how it stops and goes on.
+"""A training run on disk: train, save after every epoch, resume.
 
 $ZOO_HOME/runs/<model>/
   checkpoint.safetensors   replaced after every epoch; holds what `--resume` needs until the run is finished

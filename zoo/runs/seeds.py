@@ -1,4 +1,4 @@
-"""One recipe from several seeds: what a single accuracy is worth."""
+"""Train one recipe with several seeds: mean and standard deviation."""
 
 import dataclasses
 import statistics

@@ -1,4 +1,4 @@
-"""What a training run is a function of, besides the model and the device; and how a command line decides it."""
+"""The settings of a training run, and how command-line options resolve to them."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A network with the weights of a checkpoint in it."""
+"""Load a network with the weights of a checkpoint."""
 
 from dataclasses import dataclass
 from pathlib import Path

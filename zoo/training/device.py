@@ -1,4 +1,4 @@
-"""Which device PyTorch trains on. A device asked for by name is used, or the command fails; only `auto` may choose."""
+"""Choose the device that PyTorch trains on: the one asked for by name, or an error; `auto` takes what is there."""
 
 import os
 

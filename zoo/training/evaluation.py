@@ -1,4 +1,4 @@
-"""A network's answers on a whole split, and what they are worth."""
+"""Evaluate a network on a whole split: accuracy, by class, and calibration error."""
 
 from dataclasses import dataclass
 from typing import Any

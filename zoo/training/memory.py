@@ -1,4 +1,4 @@
-"""Freed memory is kept: what one training step frees, the next one takes."""
+"""Keep freed memory in the process, so that the next training step does not ask the system for it again."""
 
 import ctypes
 import sys

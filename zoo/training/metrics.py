@@ -1,4 +1,4 @@
-"""What is counted during an epoch."""
+"""Running loss and accuracy of an epoch, kept on the device."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The optimiser that a recipe asks for."""
+"""Build the optimiser of a recipe."""
 
 import torch
 from torch import nn

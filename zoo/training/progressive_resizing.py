@@ -1,4 +1,4 @@
-"""Smaller images first: a run begins with small images, which cost little, and ends with those of the network's side.
+"""Progressive resizing: a run begins with small images, which cost little, and ends at the network's own side.
 
 What a convolutional network learns from small images holds, for the most part, for larger ones: progressive resizing
 (Howard and Gugger, 2020, chapter 7), whose reason Touvron et al., Fixing the train-test resolution discrepancy, 2019,

@@ -1,4 +1,4 @@
-"""The training engine: one loop for every network and recipe.
+"""The training loop, one for every network and recipe.
 
 It knows tensors, a recipe and a seed. It does not know files (`zoo.runs.run` keeps those), commands or bars: a callback
 is called after every batch and every epoch.
