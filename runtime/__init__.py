@@ -35,7 +35,12 @@ __all__ = [
     "list_models",
 ]
 
-_HOMES = {"Candidate": "prediction", "Classifier": "classifier", "Prediction": "prediction", "list_models": "store"}
+_HOMES = {
+    "Candidate": "prediction",
+    "Classifier": "classifier",
+    "Prediction": "prediction",
+    "list_models": "model.registry",
+}
 
 
 def __getattr__(name: str) -> Any:
