@@ -1,7 +1,7 @@
 # `make demo` and `make test` do all the set-up on a fresh machine: environment, install, data.
 #
 #   make demo    train, export, verify and use LeNet
-#   make test    the tests
+#   make test    the tests that take a few minutes; make test-all: all of them, as CI does
 #   make check   format, lint, types
 #   make gpu     on a machine with an NVIDIA GPU: its tests, trainings and speeds, into .zoo/gpu
 #   make clean   remove what these made
@@ -17,7 +17,7 @@ export GOMP_SPINCOUNT ?= 100000
 INSTALLED := $(VENV)/.installed
 BIN := $(VENV)/bin
 
-.PHONY: setup data demo test check format clean gpu gpu-train
+.PHONY: setup data demo test test-all check format clean gpu gpu-train
 
 setup: $(INSTALLED)
 
@@ -41,6 +41,9 @@ node_modules: package-lock.json
 	else echo "npm ci failed: nothing of it is tested"; fi
 
 test: data node_modules
+	$(BIN)/pytest -m "not slow"
+
+test-all: data node_modules
 	$(BIN)/pytest
 
 check: $(INSTALLED)
