@@ -22,7 +22,7 @@ from runtime import __version__
 from runtime.model.registry import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "runtime" / "page"
+PAGE = ROOT / "runtime" / "serving" / "static"
 ONNXRUNTIMES = ("onnxruntime-gpu", "onnxruntime")
 
 

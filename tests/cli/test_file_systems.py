@@ -29,6 +29,8 @@ from zoo.publishing import publish
 from zoo.runs import run
 from zoo.runs.folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 CHECKPOINT = ROOT / "weights" / "lenet" / "checkpoint.safetensors"
 TRAIN = ["zoo", "train", "lenet", "--recipe", "d2l", "--epochs", "1", "--device", "cpu"]
 Patch = pytest.MonkeyPatch

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 # Names that people give to scripts of their own, and those of modules that commands and their children need.
 NAMES = ("export", "runtime", "zoo", "json", "torch", "numpy", "onnx", "onnxruntime", "click", "rich", "PIL", "random")

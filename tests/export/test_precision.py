@@ -32,6 +32,8 @@ from zoo.publishing.publish import NotPublishable, export_trained, publish_expor
 from zoo.runs import checkpoint
 from zoo.runs.trained import Trained, load_trained
 
+pytestmark = pytest.mark.slow
+
 IMAGES = 300
 HALF_SIZE = Precision(storage="fp16")
 

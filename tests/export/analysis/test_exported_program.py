@@ -18,6 +18,8 @@ from export.verification.context import CheckFailed, VerificationContext
 from runtime.datasets.fashion_mnist import LABELS
 from zoo.models import create_model
 
+pytestmark = pytest.mark.slow
+
 
 def context_of(network: nn.Module, content: bytes) -> VerificationContext:
     images: npt.NDArray[np.uint8] = np.zeros((2, 1, 28, 28), np.uint8)

@@ -108,6 +108,7 @@ def test_the_command_prints_one_document(content: bytes, tmp_path: Path, fashion
     assert json.loads(done.stdout)["same"] is True
 
 
+@pytest.mark.slow
 def test_the_example_of_an_own_network_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fashion_mnist_dir: Path
 ) -> None:

@@ -26,6 +26,8 @@ from runtime.imaging.preprocess import to_pixels
 from runtime.model.registry import find_model
 from zoo.cli import zoo
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 MODELS = ("lenet", "lenet-modern")
 

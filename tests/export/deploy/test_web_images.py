@@ -14,7 +14,7 @@ from PIL import Image
 
 from runtime.imaging.preprocess import to_pixels
 
-IMAGES_JS = Path(__file__).resolve().parents[3] / "export" / "layouts" / "browser" / "images.js"
+IMAGES_JS = Path(__file__).resolve().parents[3] / "export" / "deploy" / "browser" / "images.js"
 
 
 def pictures(images: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:

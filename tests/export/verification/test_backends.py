@@ -24,6 +24,8 @@ from runtime.evaluation.parity import INPUT_FILE, OUTPUT_FILES, read_tolerances
 from runtime.model import spec
 from runtime.model.registry import read_index
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = Path(__file__).resolve().parents[3] / "weights"
 OUTPUTS = (spec.LOGITS, spec.PROBABILITIES)
 

@@ -21,6 +21,8 @@ from export.verification.checks import CHECKS
 from export.verification.context import CheckFailed, VerificationContext
 from runtime.datasets.fashion_mnist import LABELS
 
+pytestmark = pytest.mark.slow
+
 IMAGES = 64
 CASES = [
     (name, check, network, mutate)

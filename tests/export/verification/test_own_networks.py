@@ -26,6 +26,8 @@ from runtime.datasets.fashion_mnist import LABELS
 from runtime.errors import UsageError
 from runtime.model.spec import encode_metadata
 
+pytestmark = pytest.mark.slow
+
 DESCRIPTION = Description(name="own", labels=LABELS)
 
 

@@ -110,7 +110,7 @@ def test_a_folder_without_pictures_is_a_sentence(tmp_path: Path) -> None:
 
 def test_nothing_that_a_library_prints_reaches_stdout(picture_folder: Path) -> None:
     program = (
-        "import os, sys\nfrom runtime import images\nfrom runtime.cli import runtime\n"
+        "import os, sys\nfrom runtime.imaging import preprocess as images\nfrom runtime.cli import runtime\n"
         "original = images.to_pixels\n"
         "def chatty(*a, **k):\n    print('python chatter'); os.write(1, b'native chatter')\n"
         "    return original(*a, **k)\n"

@@ -31,6 +31,8 @@ from runtime.cli import runtime
 from runtime.errors import FashionZooError
 from runtime.model.registry import StoredModel
 
+pytestmark = pytest.mark.slow
+
 ENDED = 15.0  # seconds: 5 where a core is free, and less than any limit of a connection's own
 
 

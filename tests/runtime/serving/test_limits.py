@@ -26,6 +26,8 @@ from starlette.exceptions import HTTPException
 
 from runtime.serving.open_inference import read_request
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 2**24 - 2**10  # bytes of the longest body, about
 MAX_IMAGES = 512
 INFER = "/v2/models/lenet/infer"

@@ -15,6 +15,8 @@ from support.running_server import RunningServer
 from runtime import Classifier
 from runtime.imaging.preprocess import to_pixels
 
+pytestmark = pytest.mark.slow
+
 Images = npt.NDArray[np.uint8]
 ARIA_PRESSED = "aria-pressed"
 

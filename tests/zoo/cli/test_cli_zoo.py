@@ -152,6 +152,7 @@ def test_eval_prints_the_calibration_error_and_draws_what_it_found(tmp_path: Pat
     assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"confusion.png", "mistakes.png"}
 
 
+@pytest.mark.slow
 def test_the_whole_way_from_training_to_a_prediction(picture_folder: Path, tmp_path: Path) -> None:
     trained = json.loads(call("zoo", "train", "lenet-modern", "--epochs", "1", "--json").stdout)
     unpublished = call("zoo", "export", "lenet-modern", "--json")

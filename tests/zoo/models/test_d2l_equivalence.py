@@ -14,7 +14,7 @@ from zoo.models.summary import summarize
 from zoo.recipes import recipe_for
 from zoo.training.optimizer import make_optimizer
 
-pytestmark = pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")]
 
 # One step shows that the forward passes agree, a second that the backward passes do; small networks go on.
 STEPS = {28: 20, 96: 3, 224: 2}

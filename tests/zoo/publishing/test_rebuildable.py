@@ -23,6 +23,8 @@ from zoo.publishing.catalogue import catalogue
 from zoo.publishing.publish import NotPublishable, export_trained, publish_exported
 from zoo.runs.trained import load_trained
 
+pytestmark = pytest.mark.slow
+
 COMMAND = "zoo train lenet-max --recipe best --seed 0 && zoo export lenet-max --storage fp16"
 ENTRY = {"name": "lenet-max", "bytes": 86_000_000, "sha256": "0" * 64, "rebuild": COMMAND}
 

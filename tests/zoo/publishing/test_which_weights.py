@@ -13,6 +13,8 @@ from zoo.runs import checkpoint, run, trained
 from zoo.runs.checkpoint import checkpoint_in
 from zoo.runs.trained import load_trained, runs_since
 
+pytestmark = pytest.mark.slow
+
 PUBLISHED = ROOT / "weights" / "lenet" / "checkpoint.safetensors"
 
 

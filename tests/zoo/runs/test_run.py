@@ -93,6 +93,7 @@ print("finished", flush=True)
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_ten_times_at_random_moments_ends_with_the_weights_of_one_never_killed(tmp_path: Path) -> None:
     program = KILLABLE.format(tests=str(ROOT / "tests"))
 
@@ -119,6 +120,7 @@ def test_a_run_killed_ten_times_at_random_moments_ends_with_the_weights_of_one_n
     assert weights(tmp_path / "often") == weights(tmp_path / "never")
 
 
+@pytest.mark.slow
 def test_a_run_that_saves_seldom_ends_as_one_that_saves_after_every_epoch(tmp_path: Path) -> None:
     train(tmp_path / "often")
     with pytest.raises(Stop):

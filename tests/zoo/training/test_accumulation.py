@@ -99,6 +99,7 @@ def test_what_cannot_be_compiled_names_the_flag(data: LabelledImages, monkeypatc
         gradients.compute(data.images, data.labels, 90)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_steps_learn_what_uncompiled_ones_learn(data: LabelledImages) -> None:
     recipe = Recipe(name="plain", epochs=2, batch_size=32, lr=0.05, momentum=0.9)  # the last batch is of 26

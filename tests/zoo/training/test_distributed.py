@@ -15,6 +15,8 @@ from zoo.distributed import World
 from zoo.runs import checkpoint
 from zoo.runs.checkpoint import checkpoint_in
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 
 CURVES = """

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # Page faults of allocating and freeing four tensors of so many megabytes, of 256 pages each, so many times.
 FAULTS = """
 import resource
