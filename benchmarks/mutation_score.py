@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import torch  # noqa: E402
 from conditions import RESULTS, save  # noqa: E402
-from export.verification.test_mutants import context_of, verdict  # noqa: E402
+from support.mutant_checks import context_of, verdict  # noqa: E402
 from support.mutants import EQUIVALENTS, MUTANTS  # noqa: E402
 from support.number_mutants import NUMBER_MUTANTS, NUMBER_REWRITES  # noqa: E402
 
@@ -99,7 +99,8 @@ def score() -> None:
 @functools.cache
 def code() -> str:
     """Return a digest of the code that the score is of: checks, runtime, mutants."""
-    files = [*(ROOT / "export").rglob("*.py"), *(ROOT / "runtime").glob("*.py"), *(ROOT / "tests").glob("*mutants.py")]
+    mutants = (ROOT / "tests" / "support").glob("*mutant*.py")
+    files = [*(ROOT / "export").rglob("*.py"), *(ROOT / "runtime").rglob("*.py"), *mutants]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()
 
 

@@ -133,7 +133,7 @@ def process_metric(url: str, name: str) -> float:
 
 
 def measure(requests: list[tuple[bytes, bytes]], seconds: float, *arguments: str) -> dict[str, Any]:
-    """Start a server, let it resolve_settings, load it, and stop it."""
+    """Start a server, let it settle, load it, and stop it."""
     with server(*arguments) as url:
         load(url, requests, min(2.0, seconds))
         memory, processor = process_metric(url, "resident_memory_bytes"), process_metric(url, "cpu_seconds_total")

@@ -54,7 +54,7 @@ class Precision:
         for option, value in (("dtype", self.dtype), ("storage", self.storage)):
             if value not in DTYPES:
                 raise UsageError(f"{option} must be one of {', '.join(DTYPES)}, not {value!r}")
-        if self.dtype == "fp16":  # what computes in float16 has no use for more
+        if self.dtype == "fp16":  # computing in float16 implies storing in float16
             object.__setattr__(self, "storage", "fp16")
 
     @classmethod

@@ -96,7 +96,7 @@ def _rates(what: str, figures: dict[str, Any], ours: float, rival: str, theirs: 
 
 
 def _compared(figures: dict[str, Any]) -> list[str]:
-    """Rows of `benchmarks/compare.py`: the middle latency of one picture and of 256, against each rival that ran."""
+    """Rows of `benchmarks/compare.py`: the median latency of one picture and of 256, against each rival that ran."""
     where = figures["conditions"]["gpu"] or f"{figures['conditions']['cores']} CPU cores"
     rows = []
     for cell, measured in figures["cells"].items():

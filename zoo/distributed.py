@@ -49,11 +49,6 @@ class World:
         if self.size > 1:
             dist.all_reduce(tensor)
 
-    def wait(self) -> None:
-        """Wait until every process has come here."""
-        if self.size > 1:
-            dist.barrier()
-
     def from_main(self, content: bytes, device: torch.device) -> bytes:
         """Return the main process's `content` in every process."""
         if self.size == 1:
@@ -135,7 +130,7 @@ def hard_exit(status: int) -> NoReturn:
     """End this process at once, as every process of a run should.
 
     Python's own way out can abort: a thread of gloo that still holds the last collective's tensor gives it
-    back to an interpreter that no longer is one (PyTorch issues 179291 and 190489).
+    back to an interpreter that has been finalised (PyTorch issues 179291 and 190489).
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -8,7 +8,7 @@ import onnx
 from torch import nn
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
-# What becomes one node, whoever exports it.
+# Modules that every exporter writes as one node.
 _OPERATORS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.ReLU: ("Relu",),
     nn.Sigmoid: ("Sigmoid",),

@@ -205,7 +205,7 @@ def _run(content: bytes, model: Any) -> None:
 def _limit(memory: int, seconds: int) -> None:
     try:
         import resource
-    except ImportError:  # Windows: the parent's patience is the only limit
+    except ImportError:  # Windows: only the parent's timeout applies
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))

@@ -89,7 +89,7 @@ class _Matching:
         self._place()
         self.result.held = len(self.found)
         self.result.problems += [
-            f"{name} {size_of(array)}: expected in the file, but no tensor holds it{self._nearest(name, array)}"
+            f"{name} {size_of(array)}: expected in the file, but no tensor holds it{self._nearest(array)}"
             for name, array in self.traced.tensors.items()
             if name not in self.found
         ]
@@ -230,7 +230,7 @@ class _Matching:
         self.found.setdefault(parameter, []).append(stored.name)
         self.result.sources.setdefault(stored.name, parameter if verb == "is" else f"{verb} {parameter}")
 
-    def _nearest(self, name: str, array: Array) -> str:
+    def _nearest(self, array: Array) -> str:
         rivals = [
             stored
             for stored in self.stored.values()

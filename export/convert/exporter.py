@@ -166,7 +166,7 @@ def _drop_barriers(graph: onnx.GraphProto) -> None:
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:
-    """Name every node after the module it came from: `network.0/Conv`. The verifier reads these names."""
+    """Name every node after the module it came from: `network.0/Conv`. The checks read these names."""
     used: dict[str, int] = {}
     for node in graph.node:
         scopes = next((prop.value for prop in node.metadata_props if prop.key == _SCOPES), "['']")

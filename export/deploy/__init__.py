@@ -1,4 +1,4 @@
-"""A verified model in the form that another place wants: a static web folder, a Triton model repository.
+"""A verified model in the layout of a deployment target: a static web folder, a Triton model repository.
 
 One file a layout; each takes a stored model and a folder. None changes the ONNX file: it is copied byte by byte.
 """

@@ -40,7 +40,7 @@ class Departure:
 def first_departure(context: VerificationContext, images: Pixels, noise_multiple: float) -> Departure | None:
     """Compare every layer that could be matched in the file, read as float32, with the network's, on the same pictures.
 
-    The tolerance of a layer is derived as that of the outputs is: PyTorch's own float32 error in this very place.
+    The tolerance of a layer is derived as that of the outputs is: PyTorch's own float32 error at this layer.
     """
     exact = _results(context.double_rounded.network, context.double_rounded, images)
     own = _results(context.rounded, context.rounded, images)

@@ -1,4 +1,4 @@
-"""`runtime accuracy`: parse, make one library call, print."""
+"""`runtime accuracy`: accuracy by class, on the test images or on a folder of pictures."""
 
 from __future__ import annotations
 

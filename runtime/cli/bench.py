@@ -1,4 +1,4 @@
-"""`runtime bench`: parse, make one library call, print."""
+"""`runtime bench`: cold start, latency and throughput on this machine."""
 
 from __future__ import annotations
 

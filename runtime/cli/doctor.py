@@ -1,4 +1,4 @@
-"""`runtime doctor`: parse, make one library call, print."""
+"""`runtime doctor`: what this machine can run on, and what is missing."""
 
 from __future__ import annotations
 

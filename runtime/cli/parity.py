@@ -1,4 +1,4 @@
-"""`runtime parity`: parse, make one library call, print."""
+"""`runtime parity`: compare this device with the stored answers of the network."""
 
 from __future__ import annotations
 

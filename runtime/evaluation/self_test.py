@@ -21,9 +21,9 @@ FOLDER = Path(__file__).resolve().parent / "known_answers"
 SUFFIX = ".onnx"
 FORMAT = "fashion-zoo known answer 1"
 
-# The answers are exact in float32 however one multiplies and adds, so the CPU has no excuse. On CUDA, cuDNN may choose
-# a Winograd or Fourier transform, which rounds on the way. Right answers are multiples of 1/16, so anything really
-# wrong is off by far more than this.
+# The answers are exact in float32 in whatever order one multiplies and adds, so the tolerance on the CPU is zero. On
+# CUDA, cuDNN may choose a Winograd or Fourier transform, which rounds. Right answers are multiples of 1/16, so a wrong
+# one is off by far more than this.
 _SLACK = {"cpu": 0.0, "cuda": 2.0**-10, "tensorrt": 2.0**-10}
 
 _Exact = npt.NDArray[np.float64]

@@ -22,7 +22,7 @@ INDEX = "index.json"
 INDEX_SCHEMA = 1
 MODEL_FILE = "model.onnx"
 SHIPPED = ("lenet", "lenet-modern")  # travel in the wheel; pyproject.toml puts them there
-ALIASES = {"vgg": "vgg11"}  # other names of networks, to train as well as to run
+ALIASES = {"vgg": "vgg11"}  # aliases of networks, for `zoo` and `runtime`
 MAX_MODEL_BYTES = 2**31 - 1  # protobuf's own limit
 
 Origin = Literal["path", "user", "repository", "wheel"]

@@ -18,7 +18,7 @@ STARTS_CHILDREN = {
     "cold starts": ["runtime", "bench", "-m", "lenet", *QUICK],
     "other backends": ["zoo", "bench", "lenet", *QUICK, "--compare", "onnxruntime,torch"],
     "live parity": ["zoo", "parity", str(ROOT / "weights" / "lenet"), "--device", "cpu"],
-    "examination": ["zoo", "verify", "lenet", "--images", "16"],
+    "sandbox": ["zoo", "verify", "lenet", "--images", "16"],
     "export": ["zoo", "export", "lenet", "--checkpoint", str(CHECKPOINT), "-o", "weights"],
 }
 

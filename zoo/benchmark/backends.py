@@ -49,7 +49,7 @@ def open_onnxruntime(request: Request) -> Run:
 
 
 def open_openvino(request: Request) -> Run:
-    """Compiled for each batch size, which is OpenVINO's best: of a dynamic one it knows less."""
+    """Compiled for each batch size, which is OpenVINO's best: a dynamic batch is slower."""
     import openvino
 
     if request["device"] != "cpu":
@@ -123,7 +123,8 @@ def open_torch_compile(request: Request) -> Run:
 def open_torch_graph(request: Request, *, bare: bool = False) -> Run:
     """PyTorch's eager kernels as one CUDA graph: what is left when nothing but the GPU takes time.
 
-    `bare` leaves the copies out and returns the answers to whatever was copied last: a floor, not a backend to predict.
+    `bare` leaves the copies out and returns the answers to whatever was copied last: a lower bound on latency, whose
+    answers are not usable.
     """
     import torch
 

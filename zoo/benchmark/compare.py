@@ -157,7 +157,7 @@ class Worker:
 def take_turns(
     workers: Sequence[Worker], batch_size: int, min_seconds: float, min_runs: int, rounds: int = ROUNDS
 ) -> dict[str, dict[str, Any]]:
-    """Time each worker `rounds` times, in turn, so that a change of the machine's speed meets all of them.
+    """Time each worker `rounds` times, in turn, so that a change of the machine's speed affects all of them alike.
 
     Returns:
         By backend: its row as `runtime.evaluation.timing.figures`, its memory, and `times_ours`, the median over rounds

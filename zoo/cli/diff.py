@@ -1,14 +1,10 @@
 """`zoo diff`: what changed between two ONNX files."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from runtime.cli.console import Command, emit, emit_json, json_option
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command("diff", cls=Command)

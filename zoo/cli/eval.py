@@ -1,15 +1,11 @@
-"""`zoo eval`: parse, make one library call, print."""
+"""`zoo eval`: measure a checkpoint on the test images."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from runtime.cli.console import Command, emit, emit_json, emit_table, json_option, note
 from zoo.cli.options import checkpoint_option, device_option, model_argument
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command("eval", cls=Command)

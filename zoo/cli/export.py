@@ -1,15 +1,11 @@
 """`zoo export`: from a checkpoint to a verified ONNX file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from runtime.cli.console import Bar, Command, emit, emit_json, json_option, note
 from zoo.cli.options import DTYPE, checkpoint_option, model_argument
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(cls=Command)

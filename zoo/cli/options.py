@@ -28,7 +28,9 @@ def device_option(command: F) -> F:
 
 def checkpoint_option(command: F) -> F:
     return click.option(
-        "--checkpoint", type=CHECKPOINT, help="The weights, or the folder of their run; else those of your run."
+        "--checkpoint",
+        type=CHECKPOINT,
+        help="The weights, or the folder of their run; else those of your run, your export or the published model.",
     )(command)
 
 

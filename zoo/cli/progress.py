@@ -123,7 +123,9 @@ class Forecast:
         shorter = RECIPES["cpu"].get(self._model)
         if shorter is None or self._done or pass_seconds * passes(shorter, own) >= seconds:
             return sentence
-        return f"{sentence}; --recipe cpu, which is made for one, about {duration(pass_seconds * passes(shorter, own))}"
+        return (
+            f"{sentence}; --recipe cpu, which is made for CPUs, about {duration(pass_seconds * passes(shorter, own))}"
+        )
 
 
 def passes(recipe: Recipe, own: int, begin: int = 0) -> float:

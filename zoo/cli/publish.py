@@ -1,14 +1,9 @@
 """`zoo publish`: from your exports into the repository."""
 
-from typing import TYPE_CHECKING
-
 import click
 
 from runtime.cli.console import Bar, Command, emit, emit_json, json_option, note
 from zoo.cli.options import model_argument, warn_of_later_runs
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(cls=Command)

@@ -1,4 +1,4 @@
-"""`zoo train`: parse, make one library call, print."""
+"""`zoo train`: train a network, or resume a run."""
 
 import json
 import shlex

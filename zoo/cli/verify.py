@@ -1,15 +1,12 @@
 """`zoo verify`: every check of a stored file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from runtime.cli.console import Bar, Command, emit, emit_json, emit_table, json_option, note
 from zoo.cli.options import CHECKPOINT, DTYPE, device_option, model_argument, warn_of_later_runs
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(cls=Command)

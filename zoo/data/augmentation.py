@@ -81,10 +81,10 @@ def sample_epoch(recipe: Recipe, count: int, padded: int, generator: Generator, 
         size = torch.randint(2, recipe.erase_side + 1, (count, 2), generator=generator)
         size[torch.rand(count, generator=generator) >= recipe.erase] = 0
         boxes = _boxes(centre, size).to(device)
-    return EpochSample(order, begins, columns, boxes, _draw_mix(recipe, count, generator, device))
+    return EpochSample(order, begins, columns, boxes, _sample_mix(recipe, count, generator, device))
 
 
-def _draw_mix(recipe: Recipe, count: int, generator: Generator, device: torch.device) -> Mix | None:
+def _sample_mix(recipe: Recipe, count: int, generator: Generator, device: torch.device) -> Mix | None:
     if recipe.mixup:
         return Mix((torch.rand(count, generator=generator) * recipe.mixup).to(device), None)
     if recipe.cutmix:

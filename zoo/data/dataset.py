@@ -5,7 +5,6 @@ choice of an epoch (the order, and what happens to each image) is drawn at its s
 what makes a resumed run, a run in micro-batches and a run over several processes see exactly the same pictures.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +13,6 @@ from torch import Tensor
 
 from runtime.datasets import fashion_mnist
 from zoo.data.augmentation import EpochSample, inside, sample_epoch
-from zoo.distributed import ALONE, World
 from zoo.recipes import Recipe
 
 # The published validation split: the last 10,000 training images. The file is already shuffled (every class has
@@ -55,29 +53,18 @@ def load_split(split: str, device: torch.device | None = None) -> LabelledImages
 
 
 class Epochs:
-    """Serves one data set epoch by epoch, shuffled and augmented as a recipe says.
+    """Serves one data set epoch by epoch, shuffled and augmented as a recipe says."""
 
-    Of each batch it yields this process's share: all of it, unless `world` has several processes.
-    """
-
-    def __init__(self, data: LabelledImages, recipe: Recipe, seed: int, world: World = ALONE) -> None:
+    def __init__(self, data: LabelledImages, recipe: Recipe, seed: int) -> None:
         self._recipe = recipe
         self._seed = seed
-        self._world = world
         self._labels = data.labels
         # The black border that shifted images show is stored once, so that a shift is only another index.
         self._padded = F.pad(data.images, (recipe.shift,) * 4)[:, 0]
         self._places = torch.arange(len(data), device=data.labels.device)
 
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield what `batch` returns over one epoch; the last batch may be smaller."""
-        sample = self.sample(epoch)
-        count, size = len(self._labels), self._recipe.batch_size
-        for start in range(0, count, size):
-            yield self.batch(sample, self._world.share(start, min(start + size, count)))
-
     def sample(self, epoch: int) -> EpochSample:
-        """Let chance decide an epoch: a function of the seed and the epoch, the same on every device."""
+        """Sample the random choices of an epoch: a function of the seed and the epoch, the same on every device."""
         # Drawn on the CPU, whatever the device: the same pictures everywhere.
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
         return sample_epoch(self._recipe, len(self._labels), self._padded.shape[-1], generator, self._labels.device)

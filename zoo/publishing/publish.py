@@ -18,6 +18,7 @@ from zoo.models import canonical_name
 from zoo.publishing.verify import find_pair, verify_stored
 from zoo.recipes import recipe_for
 from zoo.runs.checkpoint import CheckpointError
+from zoo.runs.settings import Settings
 from zoo.runs.trained import Trained, describe, load_trained
 
 
@@ -137,7 +138,7 @@ def rebuild_command(trained: Trained, precision: Precision, opset: int | None = 
     Args:
         trained: its network, of whose checkpoint the header says how it was trained.
         precision: what the file computes in and keeps its weights in.
-        opset: what was asked for; None for the lowest that carries the graph.
+        opset: what was asked for; None for the exporter's default.
     """
     header = trained.checkpoint.header
     recipe, stock = header["recipe"], {}
@@ -150,7 +151,10 @@ def rebuild_command(trained: Trained, precision: Precision, opset: int | None = 
         if field in recipe and recipe[field] != stock.get(field)
     ]
     # The defaults of these follow from the hardware, so they are always named.
-    options += [f"--precision {header.get('precision', 'fp32')}", f"--step {header.get('step', 'eager')}"]
+    settings = Settings.from_dict(header)
+    options += [f"--precision {settings.precision}", "--compile" if settings.compile else "--no-compile"]
+    if settings.micro_batch is not None:
+        options.append(f"--micro-batch {settings.micro_batch}")
     if header.get("val_split"):
         options.append("--val-split")
     processes = (header.get("trained_on") or {}).get("processes", 1)

@@ -93,7 +93,7 @@ class RunFolder:
         write_bytes(self.path / CURVES, draw_curves(history))
 
     def draw_answers(self, evaluation: Evaluation, data: LabelledImages) -> None:
-        """EpochSample what the network takes for what, and its most confident mistakes."""
+        """Draw the confusion matrix and the most confident mistakes."""
         from zoo.runs.plots import draw_confusion, draw_mistakes
 
         self.path.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ SECONDS_BETWEEN_DRAWINGS = 30  # a picture takes as long as a small network's ep
 
 
 class Listener(Protocol):
-    """Who wants to watch a run: a progress bar, a test, a notebook."""
+    """Callbacks of a run: for a progress bar, a test, a notebook."""
 
     def started(self, images: int, epochs: int, epochs_done: int) -> None: ...
     def batch(self, images: int, running: RunningMetrics) -> None: ...
@@ -46,7 +46,7 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a finished run amounts to. Accuracies are fractions, `seconds` is training time over all its sittings."""
+    """What a finished run amounts to. Accuracies are fractions, `seconds` is training time summed over resumptions."""
 
     model: str
     recipe: Recipe
@@ -92,7 +92,6 @@ def train(
     device: torch.device,
     resume: bool = False,
     folder: Path | None = None,
-    seconds_between_saves: float = 0.0,
     listener: Listener | None = None,
     world: World = ALONE,
 ) -> RunResult:
@@ -108,8 +107,6 @@ def train(
         resume: go on where the folder's run stopped; a finished run is only reported, once all its files are
             there; an absent one is started.
         folder: where to save; by default `$ZOO_HOME/runs/<model>`. An older run there is set aside, not lost.
-        seconds_between_saves: leave out the saving after an epoch that ends sooner than this after the last one saved:
-            of a large network it takes as long as an epoch on a fast GPU.
         listener: told of progress, in the main process.
         world: the processes that train together; each calls this, and the main one writes.
 
@@ -162,7 +159,7 @@ def train(
         if listener is not None:
             listener.started(len(data), recipe.epochs, trainer.epoch)
         header: dict[str, Any] = {}
-        drawn_at = saved_at = time.monotonic()
+        drawn_at = time.monotonic()
         while trainer.epoch < recipe.epochs:
             metrics = trainer.run_epoch(listener.batch if listener else None)
             history.append(metrics.as_dict())
@@ -178,14 +175,12 @@ def train(
                 asked, answers = validation, evaluate(trainer.trained, validation)
             if not world.is_main:
                 continue
-            if finished or time.monotonic() - saved_at >= seconds_between_saves:
-                state = None if finished else trainer.state()
-                checkpoint.save(place.checkpoint, header, trainer.trained.state_dict(), state)
-                place.write_history(history)
-                saved_at = time.monotonic()
+            state = None if finished else trainer.state()
+            checkpoint.save(place.checkpoint, header, trainer.trained.state_dict(), state)
+            place.write_history(history)
             if finished or time.monotonic() - drawn_at > SECONDS_BETWEEN_DRAWINGS:
                 place.draw_curves(history)
-                drawn_at = saved_at = time.monotonic()
+                drawn_at = time.monotonic()
             if finished:
                 place.draw_answers(answers, asked)
             if listener is not None:

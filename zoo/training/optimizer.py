@@ -7,7 +7,7 @@ from zoo.recipes import Recipe
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Build the recipe's optimiser; weight decay is for matrices and kernels, not for biases and norms."""
+    """Build the recipe's optimiser; weight decay is applied to matrices and kernels only, not to biases and norms."""
     kernels = [parameter for parameter in model.parameters() if parameter.dim() > 1]
     others = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
     groups = [{"params": kernels, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]

@@ -16,7 +16,7 @@ from zoo.recipes import Recipe
 
 
 class ProgressiveResizing:
-    """Gives a model's images, epoch by epoch, the side that a recipe wants.
+    """Gives a model's images, epoch by epoch, the image size that the recipe gives for the epoch.
 
     Args:
         model: enlarges its images itself, to the side that its weights will be used with.

@@ -92,7 +92,7 @@ class Trainer:
         )
         self.average = ExponentialMovingAverage(self.model, recipe.ema) if recipe.ema else None
         self.optimizer = make_optimizer(self.model, recipe)
-        self._epochs = Epochs(data, recipe, seed, world)
+        self._epochs = Epochs(data, recipe, seed)
         self._images = len(data)
         self._steps_per_epoch = math.ceil(len(data) / recipe.batch_size)
         self._world = world
@@ -127,7 +127,7 @@ class Trainer:
         """Train for one epoch, and return its metrics without the accuracy on held-out images."""
         self.model.train()
         # Dropout draws from the global generator: seeded here, an epoch is the same whatever ran before it.
-        # Processes sample different masks, since they have different images.
+        # Each process draws different dropout masks, since it has different images.
         torch.manual_seed(self.seed * 1_000_003 + self.epoch + (self._world.rank << 53))
         before, steps = self._steps_per_epoch * self.epoch, self._steps_per_epoch * self.recipe.epochs
         size, lr = self.recipe.batch_size, 0.0

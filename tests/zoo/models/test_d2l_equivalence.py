@@ -1,6 +1,6 @@
 """Each network is D2L's: from the same weights, the same batches give the same losses, step after step.
 
-The other side is `book.py`, a second transcription that shares no code with ours.
+The other side is `tests/support/d2l.py`, a second transcription that shares no code with ours.
 """
 
 import pytest

@@ -93,13 +93,13 @@ def test_the_command_is_one_that_zoo_understands_and_says_what_differs_from_the_
 @pytest.mark.parametrize("processes", [1, 2])
 def test_the_command_names_every_option_that_decides_the_weights_or_the_file(processes: int) -> None:
     trained = load_trained("lenet")
-    trained.checkpoint.header.update(val_split=True, precision="bf16", step="graph")
+    trained.checkpoint.header.update(val_split=True, precision="bf16", compile=True, micro_batch=64)
     trained.checkpoint.header["trained_on"]["processes"] = processes
     command = publish.rebuild_command(trained, publish.Precision(storage="fp16"), 20)
     first, second = command.split(" && ")
 
     assert first.startswith("zoo train lenet" if processes == 1 else "torchrun --nproc-per-node 2 -m zoo train lenet")
-    assert first.endswith("--seed 0 --precision bf16 --step graph --val-split")
+    assert first.endswith("--seed 0 --precision bf16 --compile --micro-batch 64 --val-split")
     assert second == "zoo export lenet --storage fp16 --opset 20"
 
 

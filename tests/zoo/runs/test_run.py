@@ -120,18 +120,6 @@ def test_a_run_killed_ten_times_at_random_moments_ends_with_the_weights_of_one_n
     assert weights(tmp_path / "often") == weights(tmp_path / "never")
 
 
-@pytest.mark.slow
-def test_a_run_that_saves_seldom_ends_as_one_that_saves_after_every_epoch(tmp_path: Path) -> None:
-    train(tmp_path / "often")
-    with pytest.raises(Stop):
-        train(tmp_path / "seldom", listener=StopAfter(20), seconds_between_saves=1e6)
-    assert not checkpoint_in(tmp_path / "seldom").exists()
-    train(tmp_path / "seldom", resume=True, seconds_between_saves=1e6)
-
-    assert weights(tmp_path / "seldom") == weights(tmp_path / "often")
-    assert len((tmp_path / "seldom" / "metrics.jsonl").read_text().splitlines()) == 4
-
-
 def test_resuming_a_finished_run_reports_it_and_trains_no_further(tmp_path: Path) -> None:
     first = train(tmp_path)
     before = checkpoint_in(tmp_path).read_bytes()
