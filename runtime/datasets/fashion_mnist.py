@@ -1,8 +1,8 @@
 """Read Fashion-MNIST, clean release only: where its four files are, and what they hold.
 
 The files are IDX, gzipped or plain. Each is checked by the sha256 of its decompressed content, so a mirror may compress
-it as it likes (Debian does), and not one pixel may differ. Nothing here touches the network: `runtime.datasets.download`
-does. N images of H x W = 28 x 28 grey pixels, light garment on black, in K = 10 classes.
+it as it likes (Debian does), and not one pixel may differ. Nothing here touches the network;
+`runtime.datasets.download` does. N images of H x W = 28 x 28 grey pixels, light garment on black, in K = 10 classes.
 """
 
 import hashlib
