@@ -15,7 +15,7 @@ _LIBRARIES = ("torch", "torchvision", "onnx", "onnxruntime-gpu", "onnxruntime", 
 
 
 def conditions() -> dict[str, Any]:
-    """Return date, processor, cores, the first GPU and its driver, Python and library versions."""
+    """Return date, processor, instruction sets, cores, the first GPU and its driver, Python and library versions."""
     versions = {}
     gpus, driver = list_gpus(), find_driver()
     for name in _LIBRARIES:
@@ -26,6 +26,7 @@ def conditions() -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "processor": _processor(),
+        "instruction_sets": _instruction_sets(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "gpu": gpus[0].name if gpus else None,
         "driver": driver and driver.version,
@@ -33,6 +34,16 @@ def conditions() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions,
     }
+
+
+def _instruction_sets() -> list[str]:
+    """The vector and matrix instructions of this CPU on which speed depends; none where Linux does not tell."""
+    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+    try:
+        flags = Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split()
+    except OSError:
+        return []
+    return [name for name in wanted if name in flags]
 
 
 def save(name: str, figures: dict[str, Any], folder: Path = RESULTS) -> Path:

@@ -62,8 +62,8 @@ def speed_table(root: Path = ROOT) -> str:
         where = figures["conditions"]["gpu"] or f"{figures['conditions']['cores']} CPU cores"
         zoo, d2l = (_median(figures["rounds"], side) for side in ("zoo", "d2l"))
         rows.append(
-            f"| training `{figures['model']}`, {where} | {zoo:,.0f} images/s "
-            f"| D2L's pipeline, {d2l:,.0f} images/s | {figures['median_ratio']:.1f} × |"
+            f"| training `{figures['model']}` in {figures['precision']}, {where} | {zoo:,.0f} images/s "
+            f"| D2L's pipeline in fp32, {d2l:,.0f} images/s | {figures['median_ratio']:.1f} × |"
         )
     for path in sorted((root / "benchmarks" / "results").glob("compare_*.json")):
         rows += _compared(json.loads(path.read_text()))
