@@ -18,25 +18,13 @@ from runtime.cli.console import (
     say_device,
     tf32_option,
     threads_option,
+    timing_options,
 )
 
 
 @click.command(cls=Command)
 @model_option
-@click.option(
-    "--batch-size",
-    "-b",
-    "batch_sizes",
-    type=click.IntRange(1, 2**20),
-    multiple=True,
-    default=(1, 8, 64, 256),
-    show_default=True,
-    help="Images at once; may be given several times.",
-)
-@click.option(
-    "--min-seconds", type=click.FloatRange(0, 3600), default=1.0, show_default=True, help="Time a batch size."
-)
-@click.option("--min-runs", type=click.IntRange(1), default=100, show_default=True, help="Runs a batch size.")
+@timing_options
 @click.option("--compare", hidden=True, help="Moved: zoo bench MODEL --compare BACKEND,...")
 @click.option("--sweep", is_flag=True, help="Find the best session settings of this machine.")
 @device_option

@@ -272,6 +272,30 @@ tf32_option = click.option(
     "--tf32", is_flag=True, help="On a GPU, multiply in TF32: faster, and with 10 bits of mantissa in place of 23."
 )
 threads_option = click.option("--threads", type=click.IntRange(1, 4096), help="CPU threads.  [default: all allowed]")
+
+
+def timing_options(command: F) -> F:
+    """Add the options of a benchmark: `batch_sizes`, `min_seconds` and `min_runs`."""
+    for option in (
+        click.option("--min-runs", type=click.IntRange(1), default=100, show_default=True, help="Runs a batch size."),
+        click.option(
+            "--min-seconds", type=click.FloatRange(0, 3600), default=1.0, show_default=True, help="Time a batch size."
+        ),
+        click.option(
+            "--batch-size",
+            "-b",
+            "batch_sizes",
+            type=click.IntRange(1, 2**20),
+            multiple=True,
+            default=(1, 8, 64, 256),
+            show_default=True,
+            help="Images at once; may be given several times.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 batch_size_option = click.option(
     "--batch-size", "-b", type=click.IntRange(1, 2**20), default=256, show_default=True, help="Images at once."
 )

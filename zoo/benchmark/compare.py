@@ -27,11 +27,11 @@ from runtime.errors import FashionZooError, UsageError
 from runtime.evaluation.benchmark import check_measuring, same_package
 from runtime.evaluation.timing import figures
 from zoo.benchmark.backends import BACKENDS
+from zoo.runs.checkpoint import checkpoint_in
 
 OURS = "runtime"
 ROUNDS = 5
 START_SECONDS = 900  # max-autotune compiles for minutes
-CHECKPOINT = "checkpoint.safetensors"
 
 
 class BackendFailed(FashionZooError):
@@ -215,7 +215,7 @@ def compare(
     """
     check_backends(backends)
     check_measuring(batch_sizes, min_seconds, min_runs)
-    checkpoint = file.parent / CHECKPOINT
+    checkpoint = checkpoint_in(file.parent)
     workers: list[Worker] = []
     absent: dict[str, str] = {}
     try:

@@ -14,6 +14,7 @@ from runtime.cli.console import (
     say_device,
     tf32_option,
     threads_option,
+    timing_options,
 )
 from zoo.cli.options import device_option, model_argument
 
@@ -27,20 +28,7 @@ from zoo.cli.options import device_option, model_argument
     show_default=True,
     help="onnxruntime, torch, torch-compile, torch-graph, openvino; the runtime is always measured.",
 )
-@click.option(
-    "--batch-size",
-    "-b",
-    "batch_sizes",
-    type=click.IntRange(1, 2**20),
-    multiple=True,
-    default=(1, 8, 64, 256),
-    show_default=True,
-    help="Images at once; may be given several times.",
-)
-@click.option(
-    "--min-seconds", type=click.FloatRange(0, 3600), default=1.0, show_default=True, help="Time a batch size."
-)
-@click.option("--min-runs", type=click.IntRange(1), default=100, show_default=True, help="Runs a batch size.")
+@timing_options
 @device_option
 @tf32_option
 @threads_option

@@ -15,7 +15,6 @@ from runtime.model.spec import LOGITS
 from zoo.models import create_model
 from zoo.runs import checkpoint
 
-CHECKPOINT = "checkpoint.safetensors"
 NETWORK = "the PyTorch network"
 BATCH_SIZE = 64
 
@@ -32,7 +31,7 @@ def measure_live_parity(classifier: Classifier, images: npt.NDArray[np.uint8]) -
         CheckpointError: the checkpoint is damaged, or of another network.
     """
     folder = classifier.path.parent
-    path = folder / CHECKPOINT
+    path = checkpoint.checkpoint_in(folder)
     if not path.is_file():
         raise ModelNotFound(f"live parity needs the weights in {path}, which is missing; `zoo export` writes it there")
     tolerances = read_tolerances(folder, classifier.sha256, tf32=classifier.tf32)

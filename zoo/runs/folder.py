@@ -110,6 +110,6 @@ def share_previous(previous: Checkpoint | None, world: World, device: torch.devi
     if world.is_main or not content:
         return previous
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "checkpoint.safetensors"
+        path = checkpoint.checkpoint_in(Path(scratch))
         path.write_bytes(content)
         return checkpoint.load(path, with_training=True)

@@ -12,12 +12,13 @@ from click.testing import CliRunner
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from export.bundle.artifact import CHECKPOINT_FILE as CHECKPOINT
 from runtime import Classifier, UsageError
 from runtime.cli import runtime
 from runtime.errors import FashionZooError
 from runtime.evaluation import sweep
 from runtime.session.session import Tuning
-from zoo.benchmark.compare import CHECKPOINT, OURS, BackendFailed, Worker, compare, take_turns
+from zoo.benchmark.compare import OURS, BackendFailed, Worker, compare, take_turns
 from zoo.cli import zoo
 
 LENET = Path(__file__).resolve().parents[3] / "weights" / "lenet"
