@@ -41,7 +41,7 @@ def test_a_recipe_for_a_gpu_on_a_cpu_is_told_its_hours_and_the_recipe_for_a_cpu(
 
     assert best.epochs == 60
     assert said(model, best, clock, 100) == (
-        f"this run takes about 10 h 0 min on this CPU; --recipe cpu, which is made for one, about {shorter}"
+        f"this run takes about 10 h 0 min on this CPU; --recipe cpu, which is made for CPUs, about {shorter}"
     )
 
 
