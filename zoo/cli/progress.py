@@ -1,7 +1,6 @@
-"""The progress of a training run: one bar, one line an epoch, and a forecast of its end."""
+"""The progress of a training run: a bar, a line an epoch, and a forecast of its length."""
 
 import time
-from typing import Self
 
 import torch
 
@@ -11,41 +10,31 @@ from zoo.recipes import RECIPES, Recipe
 from zoo.training.metrics import RunningMetrics
 from zoo.training.trainer import EpochMetrics
 
-SECONDS_BETWEEN_READINGS = 0.2  # reading the loss waits for the device, so it must be seldom
-FORECAST_SECONDS = 5  # what a forecast is made from, after a first step that is slower
+SECONDS_BETWEEN_READINGS = 0.2  # reading the loss waits for the device
+FORECAST_SECONDS = 5  # of steps that a forecast is made from, after the first step, which is slower
 
 
 class TrainingBar(Bar):
-    """A `zoo.runs.run.Listener`: a bar with loss, accuracy, images/s and time left; where stderr is no terminal, the
-    epochs' lines alone. On a CPU, where a run may take days, it says after the first steps how long it will.
+    """A `zoo.runs.run.Listener` with a bar (loss, accuracy, images/s, time left) and a printed line an epoch.
+
+    Where stderr is no terminal, there is no bar. On a CPU, where a run may take days, a forecast of its length is
+    printed after the first steps.
 
     Args:
         model: a name of `list_models()`.
-        recipe: what the run is trained by; without it, nothing is said of its length.
-        device: where; on another than a CPU nothing is said of it either.
-        shown: False in all processes but the main one.
+        recipe: what the run is trained by; None for no forecast.
+        device: where it is trained.
     """
 
-    def __init__(
-        self,
-        model: str,
-        recipe: Recipe | None = None,
-        device: torch.device | None = None,
-        *,
-        shown: bool = True,
-    ) -> None:
+    def __init__(self, model: str, recipe: Recipe | None = None, device: torch.device | None = None) -> None:
         super().__init__(model, total=None)
-        self._wanted = shown
         self._model = model
-        self._recipe = recipe if shown and device is not None and device.type == "cpu" else None
+        self._recipe = recipe if device is not None and device.type == "cpu" else None
         self._forecast: Forecast | None = None
         self._epochs = 0
         self._epoch = 0
         self._seen = 0
         self._read_at = 0.0
-
-    def __enter__(self) -> Self:
-        return super().__enter__() if self._wanted else self
 
     def started(self, images: int, epochs: int, epochs_done: int) -> None:
         self._epochs, self._epoch = epochs, epochs_done + 1
@@ -82,18 +71,17 @@ class TrainingBar(Bar):
         )
 
     def notice(self, sentence: str) -> None:
-        if self._wanted:
-            note(sentence)
+        note(sentence)
 
 
 class Forecast:
-    """How long a run takes, from its first steps.
+    """Estimates the length of a run from its first steps.
 
     Args:
         model: a name of `list_models()`.
         recipe: what it is trained by.
-        images: the training images.
-        epochs_done: where the run goes on.
+        images: number of training images.
+        epochs_done: epochs of the run that were trained before.
     """
 
     def __init__(self, model: str, recipe: Recipe, images: int, epochs_done: int) -> None:
@@ -105,7 +93,7 @@ class Forecast:
         self._began: float | None = None
 
     def step(self, images: int) -> str | None:
-        """Count a step of so many images; return the sentence once enough was seen, else None."""
+        """Count a step of so many images. Return the forecast as a sentence once there were enough steps, else None."""
         now = time.monotonic()
         if self._began is None:  # the first step, in which oneDNN chooses its kernels
             self._began = now
@@ -129,12 +117,14 @@ class Forecast:
 
 
 def passes(recipe: Recipe, own: int, begin: int = 0) -> float:
-    """Return how many passes over images of the network's own side cost what a recipe's epochs from `begin` on cost: an
-    image's cost goes with its pixels."""
+    """Return the cost of a recipe's epochs from `begin` on, in epochs of images of the network's own side.
+
+    The cost of an image is taken as proportional to its pixels.
+    """
     return sum(((recipe.side_at(epoch) or own) / own) ** 2 for epoch in range(begin, recipe.epochs))
 
 
 def duration(seconds: float) -> str:
-    """Return a time to the minute, as people say it: `18 h 20 min`, `3 min`."""
+    """Return a time to the minute, such as `18 h 20 min` or `3 min`."""
     minutes = max(1, round(seconds / 60))
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

@@ -19,6 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from export.bundle.artifact import CHECKPOINT_FILE
 from export.precision import Precision
 from runtime.errors import FashionZooError
 from runtime.storage import write_bytes
@@ -91,7 +92,7 @@ def sha256_of(path: Path) -> str:
 
 def checkpoint_in(folder: Path) -> Path:
     """Return where a run's folder keeps its checkpoint."""
-    return folder / "checkpoint.safetensors"
+    return folder / CHECKPOINT_FILE
 
 
 def checkpoints_in(folder: Path) -> list[Path]:

@@ -80,11 +80,8 @@ class Die(t.StopAfter):
 
 try:
     with process_group(t.CPU) as world:
-        dying = Die(int(sys.argv[2]))
-        real = t.Trainer.run_epoch
-        if not world.is_main:  # only the main process has a listener: this one dies by another way
-            t.run.Trainer.run_epoch = lambda trainer, _: real(trainer, dying.batch)
-        result = t.train(Path(sys.argv[1]), resume=True, world=world)
+        listener = None if world.is_main else Die(int(sys.argv[2]))
+        result = t.train(Path(sys.argv[1]), resume=True, world=world, listener=listener)
     print(f"rank {{world.rank}} of {{world.size}} got {{result.test_accuracy}}")
     hard_exit(0)
 except FashionZooError as error:
