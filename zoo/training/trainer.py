@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from runtime.errors import FashionZooError
 from zoo.data.dataset import Epochs, LabelledImages
 from zoo.distributed import ALONE, World
+from zoo.models.preprocess import ImageClassifier
 from zoo.recipes import Recipe
 from zoo.training.accumulation import Gradients, OutOfMemory, Precision
 from zoo.training.ema import ExponentialMovingAverage
 from zoo.training.evaluation import evaluate
 from zoo.training.metrics import RunningMetrics
 from zoo.training.optimizer import make_optimizer
-from zoo.training.progressive_resizing import ProgressiveResizing
+from zoo.training.progressive_resizing import check_image_sizes, image_size_of_epoch
 
 
 class TrainingDiverged(FashionZooError):
@@ -65,7 +66,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: ImageClassifier,
         recipe: Recipe,
         data: LabelledImages,
         seed: int,
@@ -81,7 +82,7 @@ class Trainer:
         self.seed = seed
         self.epoch = 0
         self.model = model.to(device).to(memory_format=torch.channels_last)
-        self._sides = ProgressiveResizing(self.model, recipe)
+        check_image_sizes(self.model, recipe)
         self._gradients = Gradients(
             self.model,
             recipe.label_smoothing,
@@ -111,7 +112,7 @@ class Trainer:
             TrainingDiverged: the loss is not finite; the sentence names the epoch and the rate.
             OutOfMemory: a step does not fit into the device's memory.
         """
-        with self._sides.shown(self.epoch):
+        with image_size_of_epoch(self.model, self.recipe, self.epoch):
             metrics = self._train_one(on_batch)
         self.epoch += 1
         if not math.isfinite(metrics.train_loss):
