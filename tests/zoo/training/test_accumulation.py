@@ -33,7 +33,7 @@ class SmallMemory(nn.Module):
         return answer
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def data(fashion_mnist_dir: Path) -> LabelledImages:
     return load_split("train")[slice(0, 90)]
 
