@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -139,9 +140,9 @@ class Worker:
 
 
 def take_turns(
-    workers: Sequence[Worker], batch_size: int, min_seconds: float, min_runs: int, rounds: int = ROUNDS
+    workers: Sequence[Worker], batch_size: int, min_seconds: float, min_runs: int
 ) -> dict[str, dict[str, Any]]:
-    """Time each worker `rounds` times, in turn, so that a change of the machine's speed affects all of them alike.
+    """Time each worker in each of `ROUNDS` rounds, so that a change of the machine's speed affects all of them alike.
 
     Returns:
         By backend: its row as `runtime.evaluation.timing.figures`, its memory, and `times_ours`, the median over rounds
@@ -149,15 +150,15 @@ def take_turns(
     """
     samples: dict[str, list[list[int]]] = {worker.backend: [] for worker in workers}
     rows: dict[str, dict[str, Any]] = {worker.backend: {} for worker in workers}
-    runs = max(1, -(-min_runs // rounds))
-    for turn in range(rounds):
+    runs = math.ceil(min_runs / ROUNDS)
+    for turn in range(ROUNDS):
         first = turn % len(workers)
         for worker in (*workers[first:], *workers[:first]):
             row = rows[worker.backend]
             if "error" in row:
                 continue
             try:
-                answer = worker.time(batch_size, min_seconds / rounds, runs)
+                answer = worker.time(batch_size, min_seconds / ROUNDS, runs)
             except BackendFailed as error:
                 rows[worker.backend] = {"batch_size": batch_size, "error": str(error)}
                 continue
@@ -191,7 +192,7 @@ def compare(
     min_runs: int,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Time `backends` and this runtime in turn, batch size by batch size. One that is not installed is named, not run.
+    """Time `backends` and this runtime in turn, batch size by batch size; `not_run` names those that cannot run here.
 
     Raises:
         UsageError: there is no such backend, or a number makes no sense.

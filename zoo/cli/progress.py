@@ -30,26 +30,23 @@ class TrainingBar(Bar):
         super().__init__(model, total=None)
         self._model = model
         self._recipe = recipe if device is not None and device.type == "cpu" else None
-        self._forecast: Forecast | None = None
-        self._epochs = 0
-        self._epoch = 0
+        self._timed_from: float | None = None
         self._seen = 0
         self._read_at = 0.0
 
     def started(self, images: int, epochs: int, epochs_done: int) -> None:
-        self._epochs, self._epoch = epochs, epochs_done + 1
-        if self._recipe is not None:
-            self._forecast = Forecast(self._model, self._recipe, images, epochs_done)
+        self._epochs, self._epoch, self._images, self._epochs_done = epochs, epochs_done + 1, images, epochs_done
+        self._timed_images, self._timed_from = 0, None
+        self._forecast_due = self._recipe is not None
         if epochs_done:
             note(f"going on after epoch {epochs_done} of {epochs}")
         self.update(total=images * epochs, completed=images * epochs_done)
 
     def batch(self, images: int, running: RunningMetrics) -> None:
-        if self._forecast is not None and (sentence := self._forecast.step(images)) is not None:
-            self._forecast = None
-            note(sentence)
-        self._seen += images
         now = time.monotonic()
+        if self._forecast_due:
+            self._time(images, now)
+        self._seen += images
         if not self.shown or now - self._read_at < SECONDS_BETWEEN_READINGS:
             return
         rate = self._seen / (now - self._read_at)
@@ -59,6 +56,17 @@ class TrainingBar(Bar):
             text=f"loss {running.loss:.4f} accuracy {running.accuracy:.4f} {rate:,.0f} images/s",
         )
         self._seen, self._read_at = 0, now
+
+    def _time(self, images: int, now: float) -> None:
+        """Time the first steps, but for the very first, in which oneDNN chooses its kernels; then print a forecast."""
+        if self._timed_from is None:
+            self._timed_from = now
+            return
+        self._timed_images += images
+        if (seconds := now - self._timed_from) >= FORECAST_SECONDS:
+            assert self._recipe is not None
+            note(forecast(self._model, self._recipe, self._images, self._epochs_done, self._timed_images / seconds))
+            self._forecast_due = False
 
     def epoch(self, metrics: EpochMetrics) -> None:
         self.advance(self._seen)
@@ -74,46 +82,25 @@ class TrainingBar(Bar):
         note(sentence)
 
 
-class Forecast:
-    """Estimates the length of a run from its first steps.
+def forecast(model: str, recipe: Recipe, images: int, epochs_done: int, images_per_second: float) -> str:
+    """Return a sentence on the length of a run on a CPU, with that of the recipe `cpu` where this is shorter.
 
     Args:
         model: a name of `list_models()`.
         recipe: what it is trained by.
         images: number of training images.
-        epochs_done: epochs of the run that were trained before.
+        epochs_done: epochs that were trained before.
+        images_per_second: measured in the first epoch after these.
     """
-
-    def __init__(self, model: str, recipe: Recipe, images: int, epochs_done: int) -> None:
-        self._model = model
-        self._recipe = recipe
-        self._images = images
-        self._done = epochs_done
-        self._seen = 0
-        self._began: float | None = None
-
-    def step(self, images: int) -> str | None:
-        """Count a step of so many images. Return the forecast as a sentence once there were enough steps, else None."""
-        now = time.monotonic()
-        if self._began is None:  # the first step, in which oneDNN chooses its kernels
-            self._began = now
-            return None
-        self._seen += images
-        elapsed = now - self._began
-        if elapsed < FORECAST_SECONDS:
-            return None
-        own = ARCHITECTURES[self._model].input_size
-        share = ((self._recipe.side_at(self._done) or own) / own) ** 2
-        pass_seconds = self._images * elapsed / self._seen / share
-        seconds = pass_seconds * passes(self._recipe, own, self._done)
-        run = f"the other {self._recipe.epochs - self._done} epochs take" if self._done else "this run takes"
-        sentence = f"{run} about {duration(seconds)} on this CPU"
-        shorter = RECIPES["cpu"].get(self._model)
-        if shorter is None or self._done or pass_seconds * passes(shorter, own) >= seconds:
-            return sentence
-        return (
-            f"{sentence}; --recipe cpu, which is made for CPUs, about {duration(pass_seconds * passes(shorter, own))}"
-        )
+    own = ARCHITECTURES[model].input_size
+    pass_seconds = images / images_per_second / (((recipe.side_at(epochs_done) or own) / own) ** 2)
+    seconds = pass_seconds * passes(recipe, own, epochs_done)
+    run = f"the other {recipe.epochs - epochs_done} epochs take" if epochs_done else "this run takes"
+    sentence = f"{run} about {duration(seconds)} on this CPU"
+    shorter = RECIPES["cpu"].get(model)
+    if shorter is None or epochs_done or pass_seconds * passes(shorter, own) >= seconds:
+        return sentence
+    return f"{sentence}; --recipe cpu, which is made for CPUs, about {duration(pass_seconds * passes(shorter, own))}"
 
 
 def passes(recipe: Recipe, own: int, begin: int = 0) -> float:

@@ -18,7 +18,8 @@ class EpochSample:
         begins: int64 (N, 28), where each row of the window begins, as an index into all padded images as one array;
             None where images are neither shifted nor mirrored.
         columns: int64 (N, 28), the columns of the window; None likewise.
-        boxes: int64 (N, 4), the rectangle that is erased: top, bottom, left, right; None where none is.
+        boxes: int64 (N, 2, 2), the rectangle that is erased: its first row and column, and those after its last; None
+            where nothing is erased.
     """
 
     order: Tensor
@@ -50,22 +51,14 @@ def sample_epoch(recipe: Recipe, count: int, padded: int, generator: Generator, 
         centre = torch.randint(0, SIDE, (count, 2), generator=generator)
         size = torch.randint(2, recipe.erase_side + 1, (count, 2), generator=generator)
         size[torch.rand(count, generator=generator) >= recipe.erase] = 0
-        boxes = _boxes(centre, size).to(device)
+        low = centre - size // 2
+        boxes = torch.stack([low, low + size], dim=1).to(device)
     return EpochSample(order, begins, columns, boxes)
 
 
-def _boxes(centre: Tensor, size: Tensor) -> Tensor:
-    """Return (N, 4): top, bottom, left, right, of rectangles of `size` (N, 2) around `centre` (N, 2)."""
-    low = centre - size // 2
-    top, left = low.unbind(1)
-    bottom, right = (low + size).unbind(1)
-    return torch.stack([top, bottom, left, right], dim=1)
-
-
 def inside(boxes: Tensor) -> Tensor:
-    """Return the mask (B, 28, 28) of the pixels inside each box (B, 4)."""
+    """Return the mask (B, 28, 28) of the pixels inside each box (B, 2, 2) of `EpochSample`."""
     along = torch.arange(SIDE, device=boxes.device)
-    top, bottom, left, right = boxes[:, :, None].unbind(1)
-    rows = (along >= top) & (along < bottom)
-    columns = (along >= left) & (along < right)
+    low, high = boxes[..., None].unbind(1)
+    rows, columns = ((along >= low) & (along < high)).unbind(1)
     return rows[:, :, None] & columns[:, None, :]

@@ -1,7 +1,7 @@
 """Summarise a network layer by layer: shapes, parameters, multiply-adds, receptive fields.
 
-The network is built and run on PyTorch's `meta` device, which has shapes but no numbers: 129 million parameters take
-no memory and no time. The shape of every convolution and pooling is also worked out by the closed formula.
+The network is built and run on PyTorch's `meta` device, whose tensors have shapes but no values, so that 129 million
+parameters take no memory and no time. The shapes of convolutions and poolings are also computed by the closed formula.
 """
 
 import dataclasses
@@ -33,8 +33,10 @@ class ShapeError(FashionZooError):
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer or a block of layers; `output_shape` is for one image, `receptive_field` the side, in pixels of the
-    network's input, of the square that one number of the output depends on. Padding counts: it may exceed the image.
+    """A layer or a block of layers.
+
+    `output_shape` is for one image. `receptive_field` is the side, in pixels of the network's input, of the square that
+    one value of the output depends on; padding counts, so it may be larger than the image.
     """
 
     name: str
@@ -48,7 +50,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Summary:
-    """A network's rows at the depth asked for, and its totals; `flops` are two to a multiply-add."""
+    """A network's rows at one depth, and its totals; a multiply-add is two `flops`."""
 
     model: str
     input_shape: Shape
@@ -69,11 +71,11 @@ def summarize(model: str, depth: int = 1) -> Summary:
 
     Args:
         model: a name of `list_models()`, or an alias.
-        depth: how far blocks are taken apart: 1 gives the rows that D2L prints, 0 every single layer.
+        depth: 1 gives the rows that D2L prints, 2 the parts of its blocks, 0 every single layer.
 
     Raises:
         UsageError: no such model.
-        ShapeError: a convolution or pooling whose shape is not the closed formula's, at whatever depth it lies.
+        ShapeError: the shape of a convolution or pooling, at any depth, is not that of the closed formula.
     """
     name = canonical_name(model)
     with torch.device("meta"):
@@ -142,7 +144,7 @@ def _check(name: str, module: nn.Module, given: Tensor, output: Tensor) -> None:
 
 
 class _Field(NamedTuple):
-    """The receptive field of one number of a tensor.
+    """The receptive field of one value of a tensor.
 
     Attributes:
         size: side of the square, in pixels of the network's input.
@@ -191,7 +193,7 @@ class _ReceptiveFields(TorchFunctionMode):
 
 
 def _side(value: object) -> int:
-    """Return the side of a window, which PyTorch gives as a number or a pair; every window of the zoo is square."""
+    """Return the side of a square window, which PyTorch stores as a number or a pair."""
     if isinstance(value, tuple):
         (value,) = set(value)
     assert isinstance(value, int)
@@ -199,7 +201,7 @@ def _side(value: object) -> int:
 
 
 def size_of(name: str) -> tuple[int, int]:
-    """Return the parameters of a network, and the operations of one image."""
+    """Return the number of parameters of a network, and the floating-point operations of one image."""
     with torch.device("meta"):
         network = create_model(name)
         flops = count_flops(network)

@@ -66,7 +66,7 @@ class RunFolder:
         if not self.checkpoint.exists():
             return
         stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(self.checkpoint.stat().st_mtime))
-        # Two runs may have one stamp: some file systems keep times of 2 seconds, or none.
+        # Two runs may have the same stamp: some file systems keep times to 2 seconds, or not at all.
         names = itertools.chain([stamp], (f"{stamp}-{number}" for number in itertools.count(2)))
         aside = next(folder for name in names if not (folder := self.path / f"before-{name}").exists())
         aside.mkdir()

@@ -71,7 +71,7 @@ def test_live_parity_without_the_weights_names_them(tmp_path: Path) -> None:
 
 def test_backends_are_timed_in_turn_with_all_their_runs_and_the_first_is_the_measure() -> None:
     with worker(OURS) as ours, worker("onnxruntime") as other:
-        rows = take_turns([ours, other], 4, 0, 10, rounds=5)
+        rows = take_turns([ours, other], 4, 0, 10)
 
     assert list(rows) == [OURS, "onnxruntime"]
     assert rows[OURS]["times_ours"] == 1.0
