@@ -109,7 +109,7 @@ class Recipe:
         Raises:
             UsageError: a field is missing, unknown or out of range, as in a checkpoint of another version.
         """
-        # Two fields of checkpoints of before version 0.2, zero in every recipe.
+        # Older checkpoints have these two fields, which were zero in every recipe.
         kept = {name: value for name, value in fields.items() if name not in ("mixup", "cutmix") or value}
         try:
             return cls(**kept)

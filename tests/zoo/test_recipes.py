@@ -1,4 +1,4 @@
-"""Recipes: frozen, checked, and a learning rate that is a function of the step alone."""
+"""Recipes cannot be changed, refuse wrong values, and give a learning rate that depends on the step alone."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ def test_a_recipe_is_called_as_the_table_says_and_is_for_models_of_the_zoo(name:
     assert RECIPES[name].keys() <= set(list_models())
 
 
-def test_d2l_is_the_books_own_recipe() -> None:
+def test_the_recipe_d2l_is_that_of_d2l() -> None:
     recipe = recipe_for("lenet", "d2l")
 
     assert (recipe.epochs, recipe.batch_size, recipe.lr, recipe.optimizer, recipe.momentum) == (10, 128, 0.1, "sgd", 0)

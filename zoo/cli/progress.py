@@ -58,7 +58,7 @@ class TrainingBar(Bar):
         self._seen, self._read_at = 0, now
 
     def _time(self, images: int, now: float) -> None:
-        """Time the first steps, but for the very first, in which oneDNN chooses its kernels; then print a forecast."""
+        """Time the steps after the first one, in which oneDNN chooses its kernels; then print a forecast."""
         if self._timed_from is None:
             self._timed_from = now
             return

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     help="Most images in one pass, where memory is short; gradients add up to those of the batch.",
 )
 @click.option("--val-split", is_flag=True, help="Hold out 10,000 training images and leave the test images alone.")
-@click.option("--resume", is_flag=True, help="Go on where an earlier run stopped.")
+@click.option("--resume", is_flag=True, help="Continue an earlier run.")
 @click.option("--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Folder of the run.")
 @device_option
 @json_option
@@ -65,7 +65,7 @@ def train(
     device: str,
     as_json: bool,
 ) -> None:
-    """Train MODEL, saving after every epoch; Ctrl-C stops, --resume goes on.
+    """Train MODEL, saving after every epoch; Ctrl-C stops, --resume continues.
 
     \b
     Example: zoo train lenet --recipe best --seed 1

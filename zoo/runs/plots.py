@@ -46,7 +46,7 @@ def draw_confusion(evaluation: Evaluation) -> bytes:
     shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
     figure = Figure(figsize=(7.2, 6.6), layout="constrained")
     axes = figure.subplots()
-    # The root brings out the few mistakes beside the many right answers.
+    # The square root makes small shares visible.
     axes.imshow(shares.sqrt().numpy(), cmap="Blues", vmin=0, vmax=1)
     for row, line in enumerate(counts.tolist()):
         for column, count in enumerate(line):
@@ -61,7 +61,7 @@ def draw_confusion(evaluation: Evaluation) -> bytes:
 
 
 def draw_mistakes(evaluation: Evaluation, images: Tensor) -> bytes:
-    """Return a PNG of the wrong answers in which the network trusts most, the most confident first.
+    """Return a PNG of the wrong answers with the highest confidence, in falling order.
 
     Args:
         evaluation: the answers.
@@ -69,10 +69,10 @@ def draw_mistakes(evaluation: Evaluation, images: Tensor) -> bytes:
     """
     confidence, predicted = evaluation.logits.softmax(1).max(1)
     wrong = torch.nonzero(predicted != evaluation.labels)[:, 0]
-    # Stable: among equals, the order of the data set.
+    # Stable, so that equal confidences keep the order of the data set.
     order = torch.argsort(confidence[wrong], descending=True, stable=True)
     shown = wrong[order][: COLUMNS * ROWS].tolist()
-    # One canvas for all: forty axes of their own would take seconds.
+    # One image for all cells, since forty axes would take seconds to draw.
     canvas = np.full((ROWS * HEIGHT, COLUMNS * WIDTH), 255, dtype=np.uint8)
     figure = Figure(figsize=(COLUMNS * 1.35, ROWS * 1.7 + 0.5))
     axes = figure.add_axes((0.0, 0.0, 1.0, 0.95))

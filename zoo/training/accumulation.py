@@ -77,7 +77,7 @@ class Gradients:
         """
         for parameter in self._parameters:
             parameter.grad = None
-        # DistributedDataParallel divides the sum over processes by their number.
+        # DistributedDataParallel divides the sum of the gradients over processes by the number of processes.
         weight = self._world.size / count
         size = self._micro_batch or max(1, len(labels))
         total_loss = torch.zeros((), device=self._device)

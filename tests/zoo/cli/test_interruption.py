@@ -1,4 +1,4 @@
-"""Ctrl-C in `zoo train`: what it says is saved is saved, and the command that it advises goes on with that run."""
+"""Ctrl-C in `zoo train`: the message is right about what is saved, and its command continues that run."""
 
 import shlex
 from pathlib import Path
@@ -32,7 +32,7 @@ def stopped_in_batch(number: int, arguments: list[str]) -> Result:
 
 
 def advised(result: Result) -> list[str]:
-    """The command at the end of the sentence, as a shell reads it, without the program's name."""
+    """The words of the command at the end of the message, without the program's name."""
     assert result.exit_code == 1
     program, *arguments = shlex.split(result.stderr.strip().splitlines()[-1].partition(" with: ")[2])
     assert program == "zoo"

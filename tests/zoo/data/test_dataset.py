@@ -1,4 +1,4 @@
-"""The pictures that training sees: every random choice is a function of (seed, epoch), on real images."""
+"""Batches of real images: order and augmentation are a function of (seed, epoch), or a resumed run would differ."""
 
 import numpy as np
 import numpy.typing as npt

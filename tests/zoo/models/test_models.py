@@ -45,7 +45,7 @@ def test_the_models_are_listed_in_the_order_of_d2l_and_a_pattern_picks_some() ->
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_a_network_has_the_books_size(name: str) -> None:
+def test_a_network_has_the_size_that_d2l_gives(name: str) -> None:
     side, parameters = SIZES[name]
 
     with torch.device("meta"):
@@ -71,7 +71,7 @@ def test_a_network_turns_grey_bytes_into_ten_logits(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["lenet", "nin", "googlenet", "resnet18", "resnext", "densenet"])
-def test_the_first_weights_are_the_books(name: str) -> None:
+def test_the_first_weights_are_glorot_uniform_as_in_d2l(name: str) -> None:
     torch.manual_seed(0)
 
     for layer in create_model(name).modules():

@@ -1,4 +1,4 @@
-"""`zoo summary`: its shapes are PyTorch's and the closed formula's, its sums add up, its receptive fields are real."""
+"""`zoo summary`: shapes agree with the closed formula, totals are sums of rows, receptive fields are exact."""
 
 import copy
 import json

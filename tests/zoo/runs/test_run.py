@@ -1,4 +1,4 @@
-"""Training runs on disk: stopping, going on, starting over, and refusing what makes no sense."""
+"""Training runs on disk: stop, resume, start over, and refuse wrong settings."""
 
 import contextlib
 import functools
@@ -303,7 +303,7 @@ def test_a_resumed_run_keeps_its_precision_and_a_checkpoint_of_before_there_was_
 def test_the_precision_left_open_is_bf16_where_it_pays(
     cpu_has_bf16: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """On a CPU with bfloat16 a large network trains twice as fast; LeNet gains nothing, so it keeps its digits."""
+    """On a CPU with bfloat16 a large network trains twice as fast; LeNet hardly gains, so it stays in float32."""
     monkeypatch.setattr(settings_module, "computes_bf16", lambda: cpu_has_bf16)
 
     def left_open(model: str, device: str) -> str:
@@ -360,7 +360,7 @@ def test_a_cpu_that_is_told_to_be_an_older_one_trains_in_fp32() -> None:
 
 
 def test_a_resumed_run_reads_its_checkpoint_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That of vgg11 with its optimiser's state is half a gigabyte."""
+    """The checkpoint of vgg11 with its optimiser's state is half a gigabyte."""
     with pytest.raises(Stop):
         train(tmp_path, listener=StopAfter(9))
     read: list[str] = []

@@ -1,4 +1,4 @@
-"""Several seeds of one recipe: a folder each, mean and spread, and pictures of what was learnt."""
+"""Several seeds of one recipe: a folder each, mean and standard deviation, and the pictures of a run."""
 
 import statistics
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Smaller images first: every epoch sees images of its side, and what is trained is used with the network's own."""
+"""Progressive resizing: every epoch has images of its size, and evaluation has the network's own size."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ def tensors_of(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 
 def pooled() -> ImageClassifier:
-    """A network that takes images of any side, made for those of 32 pixels."""
+    """A network for images of 32 pixels that takes any other size too."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(1, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     return ImageClassifier(Preprocess(32), nn.Sequential(*layers, nn.Linear(4, 10)))
@@ -46,7 +46,7 @@ class SmallVGG(VGG):
 
 
 def dense() -> ImageClassifier:
-    """A network made for images of 32 pixels: its dense layers take maps of 16 by 16; images of 20 give 10 by 10."""
+    """A network for images of 32 pixels whose dense layers take maps of 16 by 16; images of 20 give 10 by 10."""
     torch.manual_seed(0)
     head = nn.Flatten(), nn.Linear(4 * 16 * 16, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 10)
     return ImageClassifier(Preprocess(32), SmallVGG(vgg_block(1, 1, 4), *head))
@@ -58,7 +58,7 @@ Build = Callable[[], ImageClassifier]
 
 @pytest.fixture
 def seen() -> Iterator[list[tuple[bool, int]]]:
-    """What networks were shown: (while training, side) of each batch."""
+    """(in training mode, side) of each batch that a convolution is given."""
     shown: list[tuple[bool, int]] = []
 
     def look(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
