@@ -3,7 +3,7 @@
 import os
 import sys
 
-# `python -m` puts the working folder first, and a file of the user's there may have the name of a module needed below.
+# `python -m` puts the working folder first in the path, where a user's file may have the name of a module.
 if (
     __name__ == "__main__"
     and not sys.flags.safe_path

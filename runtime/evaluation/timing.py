@@ -62,7 +62,7 @@ def conditions(threads: int | None) -> dict[str, Any]:
         "outliers": "none dropped",
         "threads": threads or available_cpus(),
         "threads_why": explain_threads() if threads is None else "asked for",
-        "processor": _processor(),
+        "processor": processor(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "onnxruntime": onnxruntime.__version__,
@@ -75,7 +75,8 @@ def load_average() -> list[float] | None:
     return [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
