@@ -8,7 +8,7 @@ import math
 import click
 
 from runtime.cli.console import Command, device_option, emit, emit_json, json_option, note, say_device, threads_option
-from runtime.errors import FashionZooError
+from runtime.errors import FashionZooError, install_line
 
 NEEDED = ("httptools", "orjson", "prometheus_client", "python_multipart", "starlette", "uvicorn")
 
@@ -95,8 +95,7 @@ def serve(
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise FashionZooError(
-            f"runtime serve needs {', '.join(missing)}, which the base install leaves out: "
-            "pip install 'fashion-zoo[serve]'"
+            f"runtime serve needs {', '.join(missing)}, which the base install leaves out: " + install_line("serve")
         )
     from runtime.classifier import Classifier
     from runtime.model.registry import shipped_models
