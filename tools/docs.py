@@ -130,7 +130,7 @@ def _mutation() -> str:
 
 def _metadata() -> str:
     props = _properties(ROOT / "weights" / "lenet" / "model.onnx")
-    return _table("| key | value |", [f"| `{key}` | `{_shortened(value)}` |" for key, value in props.items()])
+    return _table("| key | value |", [f"| `{key}` | `{_shortened(value)}` |" for key, value in sorted(props.items())])
 
 
 def _input_contract() -> str:
@@ -166,6 +166,12 @@ def _json_examples() -> str:
     return "\n\n".join(blocks)
 
 
+def _container() -> str:
+    figures = _figures("container")
+    largest = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in figures["largest"].items() if size > 10e6)
+    return f"The packages in it take {figures['bytes'] / 1e6:.0f} MB ({largest}), beside the base image."
+
+
 def _conditions() -> str:
     rows = []
     for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
@@ -185,6 +191,7 @@ def _figures(name: str) -> dict[str, Any]:
 GENERATORS: dict[str, Callable[[], str]] = {
     "cli": _cli,
     "conditions": _conditions,
+    "container": _container,
     "errors": _errors,
     "index_entry": _index_entry,
     "input_contract": _input_contract,
