@@ -221,7 +221,8 @@ def test_zoo_without_its_extra_names_the_install_line() -> None:
 
     assert done.returncode == 1
     assert done.stderr == (
-        "Error: the zoo command needs torch, onnx, which the base install leaves out: pip install 'fashion-zoo[zoo]'\n"
+        "Error: the zoo command needs torch, onnx, which the base install leaves out: pip install '.[zoo]' "
+        "in a clone of the repository\n"
     )
 
 
@@ -236,5 +237,5 @@ def test_serve_without_its_extra_names_the_install_line() -> None:
     assert done.returncode == 1
     assert done.stderr == (
         "Error: runtime serve needs httptools, orjson, prometheus_client, python_multipart, starlette, uvicorn, which "
-        "the base install leaves out: pip install 'fashion-zoo[serve]'\n"
+        "the base install leaves out: pip install '.[serve]' in a clone of the repository\n"
     )

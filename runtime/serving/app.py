@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -35,7 +36,9 @@ from runtime.serving.open_inference import (
     VERSION,
     index_entry,
     infer_response,
+    model_config,
     model_metadata,
+    model_statistics,
     read_request,
     server_metadata,
 )
@@ -59,10 +62,16 @@ IMAGE_STATUS = {"too_large": 413, "not_an_image": 415}  # by kind of ImageError;
 T = TypeVar("T")
 
 
-def create_app(models: Models, limits: Limits, metrics: Metrics) -> Starlette:
+def create_app(models: Models, limits: Limits, metrics: Metrics, cors: Sequence[str] = ()) -> Starlette:
     """Return the ASGI application.
 
     While `app.state.stopping` is true, each answer closes its connection.
+
+    Args:
+        models: what it serves.
+        limits: how much it takes on.
+        metrics: where it counts.
+        cors: the origins, such as `https://shop.example`, whose pages a browser lets read the answers; `*` for all.
     """
     handlers = _Handlers(models, limits, metrics)
     routes = [
@@ -76,15 +85,29 @@ def create_app(models: Models, limits: Limits, metrics: Metrics) -> Starlette:
         Route("/v2/health/ready", handlers.ready),
         Route("/v2/repository/index", handlers.index, methods=["POST"]),
     ]
+    routes.append(Route("/v2/models/stats", handlers.all_statistics))
     for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         routes += [
             Route(f"{model}/infer", handlers.infer, methods=["POST"]),
             Route(model, handlers.model),
             Route(f"{model}/ready", handlers.model_ready),
+            Route(f"{model}/config", handlers.model_config),
+            Route(f"{model}/stats", handlers.model_statistics),
         ]
+    middleware = [Middleware(_Middleware, metrics=metrics)]
+    if cors:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=cors,
+                allow_methods=("GET", "POST"),
+                allow_headers=(HEADER_LENGTH, "content-encoding"),
+                expose_headers=(HEADER_LENGTH, "retry-after"),
+            )
+        )
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(_Middleware, metrics=metrics)],
+        middleware=middleware,
         exception_handlers={
             HTTPException: _http_error,
             ImageError: _image_error,
@@ -175,6 +198,15 @@ class _Handlers:
 
     async def model_ready(self, request: Request) -> Response:
         return _json({"name": self._path_model(request).name, "ready": True})
+
+    async def model_config(self, request: Request) -> Response:
+        return _json(model_config(self._path_model(request)))
+
+    async def model_statistics(self, request: Request) -> Response:
+        return _json(model_statistics([self._path_model(request)]))
+
+    async def all_statistics(self, _request: Request) -> Response:
+        return _json(model_statistics(self._models))
 
     def _path_model(self, request: Request) -> ServedModel:
         version = request.path_params.get("version", VERSION)

@@ -1,8 +1,9 @@
 """`POST /v2/models/M/infer`: the Open Inference Protocol's tensors, as JSON or, by Triton's extensions, as bytes.
 
-Sources: the protocol (github.com/kserve/open-inference-protocol, `specification/protocol/inference_rest.md`), and the
-binary tensor data and classification extensions of NVIDIA Triton (its server's `docs/protocol`). The body of a binary
-request is JSON, as long as the header `Inference-Header-Content-Length` says, with the tensors' bytes behind it.
+Sources: the protocol (github.com/kserve/open-inference-protocol, `specification/protocol/inference_rest.md`), and of
+NVIDIA Triton's extensions (its server's `docs/protocol`) those for binary tensor data, classification, model
+configuration and statistics. The body of a binary request is JSON, as long as the header
+`Inference-Header-Content-Length` says, with the tensors' bytes behind it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NoReturn
@@ -27,7 +28,7 @@ from runtime.serving.models import Outputs, Pixels, ServedModel
 from runtime.strict_json import to_json
 
 HEADER_LENGTH = "inference-header-content-length"
-EXTENSIONS = ("binary_tensor_data", "classification")
+EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "statistics")
 VERSION = "1"  # every name has one version: the file that it means
 PLATFORM = "onnx_onnxv1"  # the protocol's word
 _IMAGE_BYTES = SIDE * SIDE
@@ -72,6 +73,30 @@ def model_metadata(model: ServedModel) -> dict[str, Any]:
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:
     return spec.as_dict() | {"shape": [-1 if isinstance(size, str) else size for size in spec.shape]}
+
+
+def model_config(model: ServedModel) -> dict[str, Any]:
+    """Return a model's configuration in the fields of Triton's `ModelConfig`; `dims` are without the batch."""
+
+    def tensors(specs: Sequence[TensorSpec]) -> list[dict[str, Any]]:
+        return [
+            {"name": spec.name, "data_type": f"TYPE_{spec.datatype}", "dims": list(spec.shape[1:])} for spec in specs
+        ]
+
+    return {
+        "name": model.name,
+        "platform": "onnxruntime_onnx",
+        "backend": "onnxruntime",
+        "max_batch_size": model.max_batch,
+        "input": tensors(input_specs()),
+        "output": tensors(output_specs(len(model.classifier.labels))),
+        "dynamic_batching": {"max_queue_delay_microseconds": round(1e6 * model.max_wait)},
+    }
+
+
+def model_statistics(models: Iterable[ServedModel]) -> dict[str, Any]:
+    """Return what models have answered."""
+    return {"model_stats": [{"name": model.name, "version": VERSION} | model.statistics.as_dict() for model in models]}
 
 
 def index_entry(model: ServedModel) -> dict[str, str]:

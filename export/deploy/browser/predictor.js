@@ -22,6 +22,8 @@ export async function predict(picture) {
     probabilities: metadata.labels.map((label, index) => ({ label, probability: probabilities[index] })),
     pixels,
     inverted,
+    sure: true,
+    warnings: [],
     model: metadata.model,
     device: DEVICE,
     milliseconds,

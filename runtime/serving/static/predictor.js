@@ -8,6 +8,8 @@
 //       probabilities,   [{label, probability}] of all classes, in the model's own order
 //       pixels,          Uint8Array(784), rows of the 28x28 levels that the network was given
 //       inverted,        whether light and dark were exchanged
+//       sure,            false where the picture is unlike those that the network was trained on
+//       warnings,        sentences for the reader
 //       model, device,   names, as the reader should see them
 //       milliseconds,    what this answer took
 //   }>
@@ -28,6 +30,8 @@ export async function predict(picture, model) {
     probabilities: ordered.map(({ label, probability }) => ({ label, probability })),
     pixels: Uint8Array.from(answer.pixels.flat()),
     inverted: answer.inverted,
+    sure: answer.in_distribution !== false,
+    warnings: answer.warnings ?? [],
     model: answer.model,
     device: answer.device,
     milliseconds: answer.milliseconds,
