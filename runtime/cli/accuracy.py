@@ -37,7 +37,7 @@ def accuracy(
     folder: str | None,
     model: str | None,
     output: str | None,
-    batch_size: int,
+    batch_size: int | None,
     device: str,
     tf32: bool,
     threads: int | None,
@@ -75,7 +75,7 @@ def accuracy(
         raise SystemExit(1)
 
 
-def measured(classifier: Any, folder: str | None, batch_size: int) -> tuple[Any, list[Any]]:
+def measured(classifier: Any, folder: str | None, batch_size: int | None) -> tuple[Any, list[Any]]:
     """Return the accuracy on a folder of pictures or, without one, on Fashion-MNIST, and the pictures unread."""
     if folder is not None:
         from runtime.evaluation.image_folder import labelled_pictures, measure_folder
@@ -85,8 +85,10 @@ def measured(classifier: Any, folder: str | None, batch_size: int) -> tuple[Any,
             return measure_folder(classifier, pictures, batch_size, bar.advance)
     from runtime.cli.fetch import fetch_with_bar
     from runtime.datasets import fashion_mnist
-    from runtime.evaluation.accuracy import measure_accuracy
+    from runtime.evaluation.accuracy import measure_accuracy, require_shape
+    from runtime.model.spec import FASHION_MNIST
 
+    require_shape(classifier, FASHION_MNIST.shape, "Fashion-MNIST")  # sooner than the data are fetched
     fetch_with_bar("test")
     images, labels = fashion_mnist.load("test")
     with Bar(f"measuring {classifier.name}", len(images)) as bar:

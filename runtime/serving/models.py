@@ -12,14 +12,14 @@ from starlette.exceptions import HTTPException
 
 from runtime.classifier import Classifier
 from runtime.errors import FashionZooError, UsageError, quoted
-from runtime.model.spec import SIDE
+from runtime.model.spec import Array
 from runtime.serving.batcher import Batcher
 from runtime.serving.limits import Limits
 from runtime.serving.metrics import Metrics
 
 WARM_UP_SECONDS = 0.25  # on a CPU, a batch size that takes longer is the last one tried
 
-Pixels: TypeAlias = npt.NDArray[np.uint8]  # (N, 1, 28, 28)
+Images: TypeAlias = Array  # (N, C, H, W), as the model's input says
 Outputs: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]  # logits, probabilities; each (N, K)
 
 
@@ -35,12 +35,12 @@ class ServedModel:
         self.classifier = classifier
         self.name = classifier.name
         self._max_batch = limits.max_batch
-        self._batcher: Batcher[Pixels, Outputs] = Batcher(
+        self._batcher: Batcher[Images, Outputs] = Batcher(
             self._run, max_rows=limits.max_batch, max_wait=limits.max_wait, on_batch=on_batch, name=self.name
         )
 
-    async def outputs(self, pixels: Pixels) -> Outputs:
-        """Return logits and probabilities, each float32 (N, K), of uint8 (N, 1, 28, 28)."""
+    async def outputs(self, pixels: Images) -> Outputs:
+        """Return logits and probabilities, each float32 (N, K), of checked images (N, C, H, W)."""
         return await self._batcher.ask(pixels)
 
     def warm_up(self) -> None:
@@ -65,7 +65,7 @@ class ServedModel:
         powers = {2**power for power in range(self._max_batch.bit_length())}
         for size in sorted(powers | {self._max_batch}):
             began = time.perf_counter()
-            self.classifier.outputs(np.zeros((size, 1, SIDE, SIDE), np.uint8), size)
+            self.classifier.outputs(self.classifier.input.zeros(size), size)
             # A GPU prepares each size once, however long that takes; a CPU only has to have begun.
             if self.classifier.device == "cpu" and time.perf_counter() - began > WARM_UP_SECONDS:
                 break
@@ -74,7 +74,7 @@ class ServedModel:
         """Start no more batches."""
         self._batcher.close()
 
-    def _run(self, jobs: Sequence[Pixels]) -> list[Outputs]:
+    def _run(self, jobs: Sequence[Images]) -> list[Outputs]:
         logits, probabilities = self.classifier.outputs(np.concatenate(jobs), self._max_batch)
         ends = np.cumsum([len(job) for job in jobs])[:-1]
         return list(zip(np.split(logits, ends), np.split(probabilities, ends), strict=True))
@@ -87,6 +87,7 @@ class ServedModel:
             "accuracy": accuracy.get("top1") if isinstance(accuracy, dict) else None,
             "device": self.classifier.device,
             "labels": list(self.classifier.labels),
+            "input": self.classifier.input.as_dict(),
         }
 
 

@@ -30,7 +30,8 @@ def main() -> None:
         answers.write(json.dumps(document) + "\n")
         answers.flush()
 
-    from runtime.evaluation.timing import WARM_UP_RUNS, random_pixels, timed
+    from runtime.evaluation.timing import WARM_UP_RUNS, timed
+    from runtime.model.spec import FASHION_MNIST
     from runtime.session.cuda import memory_used
 
     request = json.loads(sys.argv[1])
@@ -51,7 +52,7 @@ def main() -> None:
         imported = time.perf_counter()
         run = open_backend(request)
         opened = time.perf_counter()
-        run(random_pixels(1))
+        run(FASHION_MNIST.random(1))
         ran = time.perf_counter()
         held += used()
         parts = {"import": imported - began, "session": opened - imported, "first_run": ran - opened}
@@ -70,7 +71,7 @@ def main() -> None:
                 answer({})
                 continue
             wanted = asked["time"]
-            pixels = random_pixels(wanted["batch_size"])
+            pixels = FASHION_MNIST.random(wanted["batch_size"])
             held -= used()
             for _ in range(min(WARM_UP_RUNS, wanted["min_runs"])):
                 run(pixels)

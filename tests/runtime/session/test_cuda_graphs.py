@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 
 from runtime import Classifier, DeviceUnavailable, FashionZooError
-from runtime.model.spec import LOGITS, PROBABILITIES
+from runtime.model.spec import FASHION_MNIST, LOGITS, PROBABILITIES
 from runtime.session.cuda_graphs import BUCKETS, BoundSession, Buffers, bucket_for, capture_lock, pieces
 from runtime.session.device import CPU, Device
 from runtime.session.session import ReopenableSession, Tuning, open_session
@@ -58,7 +58,7 @@ def plain() -> Iterator[Classifier]:
 
 
 def bound_over(session: Any, *, graphs: bool = True) -> BoundSession:
-    return BoundSession(session, CPU, 10, graphs=graphs, what="lenet")
+    return BoundSession(session, CPU, FASHION_MNIST, 10, graphs=graphs, what="lenet")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_where_a_capture_fails_the_same_device_goes_on_without_graphs_and_says_s
         patch.setattr(
             "runtime.session.cuda_graphs.Buffers", lambda session, _device, *rest: Buffers(session, CPU, *rest)
         )
-        live.bind(10)
+        live.bind(FASHION_MNIST, 10)
         assert live.bound is not None
         answers = live.bound.run([LOGITS], pixels[:40], 256)[0]
 
