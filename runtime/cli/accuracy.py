@@ -23,6 +23,8 @@ from runtime.cli.console import (
     threads_option,
 )
 
+MOST_CLASSES = 100  # of more, only those that have pictures are listed
+
 
 @click.command(cls=Command)
 @click.argument("folder", required=False, metavar="[DIR]", type=click.Path(exists=True, file_okay=False))
@@ -109,6 +111,7 @@ def emit_accuracy(report: Any, as_json: bool) -> None:
         [
             [label, right, n, f"{right / n:.4f}" if n else "-", taken_for(report, index)]
             for index, (label, right, n) in enumerate(report.per_class())
+            if n or len(report.labels) <= MOST_CLASSES
         ],
         right=["right", "of", "accuracy"],
     )

@@ -31,6 +31,7 @@ EXTENSIONS = ("binary_tensor_data", "classification")
 VERSION = "1"  # every name has one version: the file that it means
 PLATFORM = "onnx_onnxv1"  # the protocol's word
 _OTHER_VALUES = 10_000  # JSON values of a request beside its images
+_OTHER_PARTS = 2**18  # lists and objects beside those of the images, and quotation marks; a list takes 64 bytes
 _MAX_ID = 1024  # characters; the answer repeats them
 
 
@@ -179,10 +180,11 @@ def _check_values(text: bytes, max_images: int, spec: InputSpec) -> None:
     In front of each value but one there is a comma, a bracket or a brace, so there are no more values than of these.
     An image that is nested as its shape has few lists beside its numbers, and no texts; these take the most memory.
     """
-    lists = max_images * (1 + spec.channels + spec.channels * spec.height) + _OTHER_VALUES
-    most = lists + max_images * math.prod(spec.shape)
+    lists = max_images * (1 + spec.channels + spec.channels * spec.height)
+    most = lists + max_images * math.prod(spec.shape) + _OTHER_VALUES
     opened = text.count(b"[") + text.count(b"{")
-    if opened > lists or opened + text.count(b",") > most or text.count(b'"') > 4 * _OTHER_VALUES:
+    texts = text.count(b'"')
+    if opened > lists + _OTHER_PARTS or texts > _OTHER_PARTS or opened + text.count(b",") > most:
         raise HTTPException(
             413, f"the JSON holds more than {most} values, which {max_images} images need at most; send it in parts"
         )
