@@ -62,7 +62,7 @@ class InDouble:
 
     def __call__(self, images: Tensor) -> Tensor:
         with _EverythingInDouble():  # type: ignore[no-untyped-call]
-            logits: Tensor = self.network(images)
+            logits: Tensor = self.network(_doubled(images))
         return logits
 
 
@@ -77,5 +77,5 @@ class InHalf:
 
     def __call__(self, images: Tensor) -> Tensor:
         with _EverythingRounded():  # type: ignore[no-untyped-call]
-            logits: Tensor = self.network(images)
+            logits: Tensor = self.network(_rounded(images))
         return logits
