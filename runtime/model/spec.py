@@ -11,6 +11,7 @@ Other keys may stand beside them, for other programs; nothing here reads those.
 from __future__ import annotations
 
 import json
+import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,6 +65,8 @@ INPUT_CONTRACT_1 = {
 Array: TypeAlias = npt.NDArray[Any]
 Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
 
+BATCH_SIZE = 256  # images that are run at once, by default; of large ones, no more than have so many values in all:
+_BATCH_VALUES = 2**23  # 55 images of 3 x 224 x 224
 MAX_SIDE = 4096  # pixels; an input beyond it is a mistake or an attack
 INPUTNET_MEAN, INPUTNET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _POLARITY = "light garment on black background"
@@ -205,6 +208,11 @@ class InputSpec:
     @property
     def dtype(self) -> np.dtype[Any]:
         return _DTYPES[self.datatype]
+
+    @property
+    def batch_size(self) -> int:
+        """How many images are run at once unless somebody says otherwise: fewer of large ones, which need memory."""
+        return max(1, min(BATCH_SIZE, _BATCH_VALUES // math.prod(self.shape)))
 
     def __str__(self) -> str:
         """As in a sentence: `uint8 (N, 3, 224, 224)`."""
