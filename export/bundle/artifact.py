@@ -20,7 +20,7 @@ from export.bundle.card import model_card
 from export.bundle.index import index_with
 from export.bundle.test_data import golden_tensors
 from export.convert.exporter import translate, with_metadata
-from export.description import Description
+from export.description import CHECKPOINT_FILE, Description
 from export.precision import Precision
 from export.verification.accuracy_change import AccuracyChange
 from export.verification.context import VerificationContext
@@ -32,7 +32,6 @@ from runtime.model.registry import INDEX, MODEL_FILE, read_index
 from runtime.model.spec import SIDE, input_specs, output_specs, parse_metadata
 from runtime.storage import locked, new_folder_beside, sync_folder, write_bytes, write_synced
 
-CHECKPOINT_FILE = "checkpoint.safetensors"
 REPORT_FILE = "verification.json"
 SECONDS_FOR_ANOTHER = 10  # that writes to the same folder: it has proved its file and needs less
 
