@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from runtime.model.registry import list_models
+    from runtime.model.spec import InputSpec
     from runtime.prediction import Candidate, Prediction
 
 __version__ = "0.1.0"  # of the whole project: pyproject.toml reads it, and so it is known where nothing is installed
@@ -28,6 +29,7 @@ __all__ = [
     "DeviceUnavailable",
     "FashionZooError",
     "ImageError",
+    "InputSpec",
     "ModelInvalid",
     "ModelNotFound",
     "Prediction",
@@ -38,6 +40,7 @@ __all__ = [
 _HOMES = {
     "Candidate": "prediction",
     "Classifier": "classifier",
+    "InputSpec": "model.spec",
     "Prediction": "prediction",
     "list_models": "model.registry",
 }

@@ -12,8 +12,9 @@ from export import Description, verify
 from export.convert.exporter import build_graph
 from runtime.datasets.fashion_mnist import LABELS
 from runtime.errors import ModelInvalid, UsageError
-from runtime.model.spec import INPUT_CONTRACT, TensorSpec, encode_metadata, parse_metadata
+from runtime.model.spec import FASHION_MNIST, FORMAT_1, INPUT_CONTRACT_1, TensorSpec, encode_metadata, parse_metadata
 
+CONTRACT = FASHION_MNIST.as_dict()
 GOOD = {"model": "lenet", "labels": list(LABELS), "versions": {"torch": "2"}, "license": "MIT", "seed": 0}
 
 
@@ -28,9 +29,9 @@ def props(**changed: str) -> dict[str, str]:
         ("recipe", '{"lr": Infinity}'),
         ("recipe", '{"lr": 1, "lr": 2}'),
         ("recipe", "[" * 100_000),
-        ("input", json.dumps(INPUT_CONTRACT).replace("[0, 255]", "[0, 255.0]")),
-        ("input", json.dumps(INPUT_CONTRACT).replace('"batch", 1,', '"batch", true,')),
-        ("input", json.dumps(INPUT_CONTRACT).replace("{", '{"range": [0, 1], ', 1)),
+        ("input", json.dumps(CONTRACT).replace("[0, 255]", "[0, 255.0]")),
+        ("input", json.dumps(CONTRACT).replace('"batch", 1,', '"batch", true,')),
+        ("input", json.dumps(CONTRACT).replace("{", '{"range": [0, 1], ', 1)),
         ("license", "5"),
         ("versions", "5"),
         ("versions", '{"torch": 2}'),
@@ -48,6 +49,14 @@ def test_what_readers_may_take_differently_or_a_terminal_obeys_is_refused(key: s
         parse_metadata(props(**{key: text}), "the file")
 
     assert str(refusal.value).isprintable()
+
+
+def test_a_file_of_format_1_is_read_as_fashion_mnist() -> None:
+    old = props(format=json.dumps(FORMAT_1), input=json.dumps(INPUT_CONTRACT_1))
+
+    assert parse_metadata(old, "the file").input == FASHION_MNIST
+    with pytest.raises(ModelInvalid, match="format 1 has"):
+        parse_metadata(old | {"input": json.dumps(CONTRACT)}, "the file")
 
 
 def test_provenance_may_be_unknown_and_other_programs_may_add_keys() -> None:

@@ -10,7 +10,7 @@ from export.precision import other_float, precision_in
 from export.verification.context import CheckFailed, CheckResult, VerificationContext
 from runtime.errors import ModelInvalid
 from runtime.model import spec
-from runtime.model.spec import TensorSpec, is_name
+from runtime.model.spec import TensorSpec, is_name, is_same_json
 
 _DATATYPES: dict[int, str] = {onnx.TensorProto.UINT8: "UINT8", onnx.TensorProto.FLOAT: "FP32"}
 
@@ -19,9 +19,14 @@ def signature(context: VerificationContext) -> CheckResult:
     graph = context.model.graph
     try:
         metadata = context.metadata
-        spec.check_signature(_specs(graph.input), _specs(graph.output), len(metadata.labels), "the file")
+        spec.check_signature(_specs(graph.input), _specs(graph.output), metadata, "the file")
     except ModelInvalid as error:
         raise CheckFailed(str(error)) from error
+    if metadata.input != context.input:
+        raise CheckFailed(
+            f"the file takes {metadata.input.as_dict()}, but is verified as one that takes {context.input.as_dict()}",
+            fatal=metadata.input.shape != context.input.shape or metadata.input.dtype != context.input.dtype,
+        )
     if twice := [key for key, count in Counter(prop.key for prop in context.model.metadata_props).items() if count > 1]:
         raise CheckFailed(f"the metadata {twice[0]!r} stands twice: readers may disagree on which counts")
     if problem := other_float(context.model, context.examination.types) or _unlikely(metadata.fields):
@@ -31,7 +36,7 @@ def signature(context: VerificationContext) -> CheckResult:
         raise CheckFailed(f"the metadata declares {declared}, but the graph is {real}")
     for field, expected in context.expected.items():
         found = metadata.fields.get(field)
-        if not spec.is_same_json(found, expected):
+        if not is_same_json(found, expected):
             raise CheckFailed(f"the metadata {field!r} should be {expected!r}, but is {found!r}")
     inputs = "; ".join(map(str, _specs(graph.input)))
     outputs = "; ".join(map(str, _specs(graph.output)))
