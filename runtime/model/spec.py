@@ -334,7 +334,6 @@ def _numbers(values: Sequence[float] | None) -> tuple[float, ...] | None:
 
 
 FASHION_MNIST = InputSpec.fashion_mnist()
-SIDE = FASHION_MNIST.width
 
 
 @dataclass(frozen=True)
@@ -352,7 +351,7 @@ class TensorSpec:
         return {"name": self.name, "shape": list(self.shape), "datatype": self.datatype}
 
 
-def input_specs(input: InputSpec = FASHION_MNIST) -> tuple[TensorSpec, ...]:
+def input_specs(input: InputSpec) -> tuple[TensorSpec, ...]:
     return (TensorSpec(INPUT, input.datatype, (BATCH, *input.shape)),)
 
 
