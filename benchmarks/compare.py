@@ -29,7 +29,8 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from export.convert.exporter import build_graph
 from export.description import Description
 from runtime.datasets import fashion_mnist
-from runtime.evaluation.timing import load_average, random_pixels
+from runtime.evaluation.timing import load_average
+from runtime.model.spec import FASHION_MNIST
 from runtime.session.device import Device, device_problem
 from runtime.storage import write_bytes
 from zoo.benchmark.compare import OURS, BackendFailed, Worker, take_turns
@@ -88,7 +89,7 @@ def start(backends: tuple[str, ...], file: Path, device: str, precision: str, mo
 
 def agreement(workers: list[Worker]) -> dict[str, Any]:
     """Return how far each worker's logits are from the first's on the same pixels."""
-    pixels = random_pixels(64)
+    pixels = FASHION_MNIST.random(64)
     ours = workers[0].logits(pixels)
     found: dict[str, Any] = {}
     for worker in workers[1:]:

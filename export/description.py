@@ -19,7 +19,8 @@ class Description:
     Attributes:
         name: the model's name; also its folder's.
         labels: the K class names, in the order of the logits.
-        license: an SPDX expression for the weights.
+        license: an SPDX expression for the weights; None if it is not known.
+        dataset: what it was trained on, as the card says; None if it is not known.
         recipe: how the network was trained, as JSON; None if it is not known.
         seed, epochs: of that training.
         trained_on: device, torch and seconds of that training.
@@ -29,7 +30,8 @@ class Description:
 
     name: str
     labels: Sequence[str]
-    license: str = "MIT"
+    license: str | None = None
+    dataset: str | None = None
     recipe: dict[str, Any] | None = None
     seed: int | None = None
     epochs: int | None = None

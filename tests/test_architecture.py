@@ -188,6 +188,7 @@ def test_a_picture_passes_few_files_on_its_way_to_a_label() -> None:
     )
 
     assert "runtime.imaging.preprocess" in entered
+    assert "runtime.imaging.photo" not in entered  # the file of a garment network does not wait for it
     assert len(entered) <= MOST_FILES["predict"], entered
 
 

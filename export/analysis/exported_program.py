@@ -22,6 +22,7 @@ from torch.export import ExportedProgram
 from torch.utils._pytree import tree_iter
 
 from runtime.model import spec
+from runtime.model.spec import FASHION_MNIST, InputSpec
 
 Array = npt.NDArray[Any]
 Shape = tuple[int | str, ...]  # a str is an expression in `batch`
@@ -91,13 +92,13 @@ class Trace:
     norms: list[Norm] = field(default_factory=list)
 
 
-def export_program(network: nn.Module) -> ExportedProgram:
-    """Follow `images: uint8 (batch, 1, 28, 28)` through a network in evaluation mode, on the CPU.
+def export_program(network: nn.Module, input: InputSpec = FASHION_MNIST) -> ExportedProgram:
+    """Follow a batch of images, as `input` says, through a deployed network.
 
     Raises:
         NotTraceable: the code decides by values, or asks for a certain number of images.
     """
-    images = torch.zeros(_EXAMPLE, 1, spec.SIDE, spec.SIDE, dtype=torch.uint8)
+    images = torch.from_numpy(input.zeros(_EXAMPLE))
     batch = ({0: torch.export.Dim(spec.BATCH)},)
     first: Exception | None = None
     for strict in (False, True):  # the second reads the code, where the first takes len(images) for a plain number
@@ -109,10 +110,10 @@ def export_program(network: nn.Module) -> ExportedProgram:
     raise NotTraceable(_reason(str(first))) from first
 
 
-def trace(network: nn.Module) -> Trace:
-    """Return what the program of a network in evaluation mode says; see `export_program`."""
+def trace(network: nn.Module, input: InputSpec = FASHION_MNIST) -> Trace:
+    """Return what the program of a deployed network says; see `export_program`."""
     try:
-        program = export_program(network)
+        program = export_program(network, input)
     except NotTraceable as error:
         return Trace(problem=str(error), tensors={name: _array(t) for name, t in _named(network) if _is_float(t)})
     found = Trace(_calls(network, program), constants=[_array(value) for value in _lifted(program)])

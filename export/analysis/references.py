@@ -55,19 +55,19 @@ def _rounded(value: Any) -> Any:
 
 
 class InDouble:
-    """Calls a copy of a network in float64: images: uint8 (N, 1, 28, 28) -> logits: float64 (N, K)."""
+    """Calls a copy of a deployed network in float64: the file's images -> logits: float64 (N, K)."""
 
     def __init__(self, network: nn.Module) -> None:
         self.network = copy.deepcopy(network).double().eval()
 
     def __call__(self, images: Tensor) -> Tensor:
         with _EverythingInDouble():  # type: ignore[no-untyped-call]
-            logits: Tensor = self.network(images)
+            logits: Tensor = self.network(_doubled(images))
         return logits
 
 
 class InHalf:
-    """Calls a network as float16 would compute it: images: uint8 (N, 1, 28, 28) -> logits: float32 (N, K).
+    """Calls a deployed network as float16 would compute it: the file's images -> logits: float32 (N, K).
 
     The weights are taken as they are; those of a float16 file have been rounded, see `Precision.rounded`.
     """
@@ -77,5 +77,5 @@ class InHalf:
 
     def __call__(self, images: Tensor) -> Tensor:
         with _EverythingRounded():  # type: ignore[no-untyped-call]
-            logits: Tensor = self.network(images)
+            logits: Tensor = self.network(_rounded(images))
         return logits

@@ -20,6 +20,8 @@ from export.bundle.card import model_card
 from export.bundle.index import index_with
 from export.bundle.test_data import golden_tensors
 from export.convert.exporter import translate, with_metadata
+from export.convert.normalization import deployed
+from export.convert.preconditions import require_contract, require_images, require_labels
 from export.description import Description
 from export.precision import Precision
 from export.verification.accuracy_change import AccuracyChange
@@ -27,9 +29,9 @@ from export.verification.context import VerificationContext
 from export.verification.evidence import Pixels
 from export.verification.report import Report
 from export.verification.runner import verify
-from runtime.errors import DeviceUnavailable, FashionZooError
+from runtime.errors import DeviceUnavailable, FashionZooError, UsageError
 from runtime.model.registry import INDEX, MODEL_FILE, read_index
-from runtime.model.spec import SIDE, input_specs, output_specs, parse_metadata
+from runtime.model.spec import FASHION_MNIST, InputSpec, input_specs, output_specs, parse_metadata
 from runtime.storage import locked, new_folder_beside, sync_folder, write_bytes, write_synced
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -46,6 +48,7 @@ def export_network(
     weights: str | os.PathLike[str],
     description: Description,
     *,
+    input: InputSpec = FASHION_MNIST,
     images: Pixels,
     labels: npt.NDArray[Any],
     checkpoint: str | os.PathLike[str] | bytes | None = None,
@@ -57,10 +60,12 @@ def export_network(
     """Freeze a network into `weights/<name>/`, prove it, and enter it in `weights/index.json`.
 
     Args:
-        network: images: uint8 (N, 1, 28, 28) -> logits: float32 (N, K); it knows nothing of this project.
+        network: as it was trained, images -> logits: float32 (N, K); it knows nothing of this project. With a mean in
+            `input` its images are normalised float32 (N, C, H, W), else as the file's.
         weights: the folder of artifacts; created if need be.
         description: what the file will say of itself.
-        images: real test pictures, uint8 (N, 1, 28, 28): the declared accuracy is measured on them.
+        input: of the file, which normalises inside where this has a mean.
+        images: real test pictures, the file's input: the declared accuracy is measured on them.
         labels: their classes, int (N,).
         checkpoint: the safetensors file that the weights came from, or its bytes, to be copied beside the graph.
         device: where the graph is run to be verified.
@@ -73,22 +78,30 @@ def export_network(
 
     Raises:
         VerificationFailed: a check failed; nothing was written.
-        UsageError: there is no such dtype or storage, the exporter does not write this opset, or the network is beyond
-            one of them.
+        UsageError: the network, `images`, `labels` or the description's labels are not as asked for above, there is no
+            such dtype or storage, the exporter does not write this opset, or the network is beyond one of them.
         ModelInvalid: the index that is there is damaged; it is left as it is.
         FolderBusy: another process is writing there.
         OSError: nothing can be written; an older artifact is whole.
     """
     weights = Path(weights)
     read_index(weights)  # a damaged one is refused before the work
+    images = require_images(images, input)
+    classes = require_contract(deployed(network, input), input)
+    labels = require_labels(labels, len(images), classes)
+    if len(description.labels) != classes:
+        raise UsageError(
+            f"the description names {len(description.labels)} labels, but {type(network).__name__} tells {classes} "
+            "classes apart: give a label for each of its outputs, in their order"
+        )
     description = dataclasses.replace(description, precision=Precision(dtype, storage))
     weights_file = checkpoint if isinstance(checkpoint, bytes | None) else Path(checkpoint).read_bytes()
     if weights_file is not None:
         digest = hashlib.sha256(weights_file).hexdigest()
         description = dataclasses.replace(description, checkpoint={"file": CHECKPOINT_FILE, "sha256": digest})
-    content, context = _frozen(network, description, images, labels, device, opset)
+    content, context = _frozen(network, description, images, labels, device, opset, input)
     expected = expectations(description) | description.precision.as_dict()
-    report = verify(network, content, images=images, labels=labels, expected=expected, device=device)
+    report = verify(network, content, input=input, images=images, labels=labels, expected=expected, device=device)
     report.require()
     files = {MODEL_FILE: content, REPORT_FILE: _json(report.as_dict())} | golden_tensors(context)
     if weights_file is not None:
@@ -110,10 +123,12 @@ def _frozen(
     labels: npt.NDArray[Any],
     device: str,
     opset: int | None,
+    input: InputSpec,
 ) -> tuple[bytes, VerificationContext]:
     """Translate the network, and declare in the file the accuracy that it itself reaches."""
-    model = translate(network, description.precision, opset)
-    draft = VerificationContext(network, with_metadata(model, description.metadata(None)), images, labels, {}, device)
+    model = translate(network, description.precision, opset, input)
+    content = with_metadata(model, description.metadata(None), input)
+    draft = VerificationContext(network, content, images, labels, {}, device, input=input)
     try:
         correct = int((draft.graph_logits.argmax(1) == labels).sum())
     except DeviceUnavailable:
@@ -121,7 +136,7 @@ def _frozen(
     except Exception:  # it cannot be run at all: the checks say why
         return draft.content, draft
     accuracy = {"n": len(labels), "correct": correct, "top1": correct / len(labels)}
-    return with_metadata(model, description.metadata(accuracy)), draft
+    return with_metadata(model, description.metadata(accuracy), input), draft
 
 
 def index_entry(network: nn.Module, content: bytes, description: Description, report: Report) -> dict[str, Any]:
@@ -135,14 +150,16 @@ def index_entry(network: nn.Module, content: bytes, description: Description, re
         "sha256": hashlib.sha256(content).hexdigest(),
         "opset": model.opset_import[0].version,
         "ir_version": model.ir_version,
-        "inputs": [spec.as_dict() for spec in input_specs()],
+        "input": metadata.input.as_dict(),
+        "inputs": [spec.as_dict() for spec in input_specs(metadata.input)],
         "outputs": [spec.as_dict() for spec in output_specs(len(metadata.labels))],
         "dtype": metadata.fields["dtype"],
         "storage": metadata.fields["storage"],
         "labels": list(metadata.labels),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "flops": count_flops(network),
+        "flops": count_flops(network, metadata.input),
         "accuracy": metadata.fields["accuracy"],
+        "dataset": description.dataset,
         "recipe": description.recipe,
         "seed": description.seed,
         "epochs": description.epochs,
@@ -160,10 +177,12 @@ def _accuracy_change(report: Report) -> AccuracyChange:
     return AccuracyChange(measures["images"], measures["flips"], measures["lost"], measures["gained"])
 
 
-def count_flops(network: nn.Module) -> int:
+def count_flops(network: nn.Module, input: InputSpec = FASHION_MNIST) -> int:
     """Return the floating-point operations of one image, two to a multiply-add, as PyTorch counts them."""
     counter = FlopCounterMode(display=False)
-    image = torch.zeros(1, 1, SIDE, SIDE, dtype=torch.uint8)
+    floats = input.mean is not None or input.datatype == "FP32"
+    device = next(network.parameters(), torch.empty(0)).device
+    image = torch.zeros(1, *input.shape, dtype=torch.float32 if floats else torch.uint8, device=device)
     with counter, torch.no_grad():
         network.eval()(image)
     return counter.get_total_flops()

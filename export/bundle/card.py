@@ -5,16 +5,24 @@ from typing import Any
 from export.precision import FULL, Precision
 from export.verification.accuracy_change import AccuracyChange
 from runtime.model.registry import MODEL_FILE
+from runtime.model.spec import FASHION_MNIST, InputSpec
+
+FASHION_MNIST_DATA = "Fashion-MNIST"
+LISTED = 20  # labels
+_COLOURS = {"Gray8": "grey", "Rgb8": "RGB"}
 
 
 def model_card(entry: dict[str, Any]) -> str:
     """Return the card of an index entry as Markdown."""
     name, file = entry["name"], entry.get("file", MODEL_FILE).rpartition("/")[2]
+    labels = entry["labels"]
+    spec = InputSpec.from_dict(entry["input"]) if "input" in entry else FASHION_MNIST
     lines = [
         f"# {name}",
         "",
-        f"Classifies 28x28 grey pictures of garments into {len(entry['labels'])} classes:",
-        f"{', '.join(entry['labels'])}.",
+        f"Classifies {spec.height}x{spec.width} {_COLOURS[spec.pixel_format]} pictures"
+        f"{' of garments' if spec.preprocess == 'garment' else ''} into {len(labels):,} classes:",
+        f"{', '.join(labels[:LISTED])}{f' and {len(labels) - LISTED:,} more' if len(labels) > LISTED else ''}.",
         "One self-contained ONNX file; preprocessing is inside. This card is generated from `index.json`.",
         "",
         "| | |",
@@ -26,14 +34,16 @@ def model_card(entry: dict[str, Any]) -> str:
         "sha256": f"`{entry['sha256']}`",
         "parameters": f"{entry['parameters']:,}",
         "work per image": f"{entry['flops']:,} floating-point operations",
-        "inputs": "; ".join(_tensor(spec) for spec in entry["inputs"]),
-        "outputs": "; ".join(_tensor(spec) for spec in entry["outputs"]),
+        "inputs": "; ".join(map(_tensor, entry["inputs"])),
+        "outputs": "; ".join(map(_tensor, entry["outputs"])),
         "test accuracy": _accuracy(entry["accuracy"]),
-        "training": _training(entry),
-        "weights from": _checkpoint(entry["checkpoint"]),
-        "verified": f"{entry['verified']['date']}: {', '.join(entry['verified']['checks'])}",
-        "license": entry["license"],
     }
+    if entry["recipe"] and entry["trained_on"]:
+        rows["training"] = _training(entry)
+    rows["weights from"] = _checkpoint(entry["checkpoint"])
+    rows["verified"] = f"{entry['verified']['date']}: {', '.join(entry['verified']['checks'])}"
+    if entry["license"]:
+        rows["license"] = entry["license"]
     if Precision.of(entry) != FULL:
         rows["precision"] = _precision(entry)
     lines += [f"| {label} | {value} |" for label, value in rows.items()]
@@ -41,28 +51,55 @@ def model_card(entry: dict[str, Any]) -> str:
         "",
         "## Use",
         "",
-        "The input is `uint8 [batch, 1, 28, 28]`: grey, 0 to 255, a light garment on black. A photograph with a light",
-        "background must be inverted first; `runtime predict` does that by itself.",
+        *_input(spec),
         "",
         "```python",
         "import json, numpy, onnxruntime",
         "",
         f'session = onnxruntime.InferenceSession("{file}")',
         'labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])',
-        "images = numpy.zeros((1, 1, 28, 28), numpy.uint8)",
+        f"images = numpy.zeros({(1, *spec.shape)}, numpy.{spec.dtype})",
         'logits, probabilities = session.run(["logits", "probabilities"], {"image": images})',
         "print(labels[logits[0].argmax()])",
         "```",
         "",
         "`test_data_set_0/` holds pictures and the PyTorch network's answers to them, in ONNX's own test format.",
         "",
+    ]
+    return "\n".join([*lines, *_limits(entry)])
+
+
+def _limits(entry: dict[str, Any]) -> list[str]:
+    """Say what it was trained on, where that is known; entries without an input are older, and of Fashion-MNIST."""
+    dataset = entry["dataset"] if "input" in entry else FASHION_MNIST_DATA
+    if dataset is None:
+        return []
+    if dataset != FASHION_MNIST_DATA:
+        return ["## Limits", "", f"Trained on {dataset}. Of any other picture it also names one of its classes.", ""]
+    return [
         "## Limits",
         "",
         "Trained on Fashion-MNIST: catalogue pictures of single garments. Of anything else it also names one of its",
         "classes, and confidently. Shirts, coats, pullovers and T-shirts are what it confuses most.",
         "",
     ]
-    return "\n".join(lines)
+
+
+def _input(spec: InputSpec) -> list[str]:
+    """Say what the input is, and how a picture becomes one."""
+    tensor = f"`{spec.dtype} [batch, {', '.join(map(str, spec.shape))}]`"
+    if spec.preprocess == "garment":
+        return [
+            f"The input is {tensor}: grey, 0 to 255, a light garment on black. A photograph with a light",
+            "background must be inverted first; `runtime predict` does that by itself.",
+        ]
+    low, high = spec.range
+    return [
+        f"The input is {tensor}: {_COLOURS[spec.pixel_format]}, {low:g} to {high:g}. Of a picture, the shorter side is",
+        f"resized to {spec.resize} pixels ({spec.interpolation}, with antialias) and the centre of "
+        f"{spec.height}x{spec.width} cropped;",
+        f"`runtime predict` does that by itself.{' The graph normalises.' if spec.mean else ''}",
+    ]
 
 
 def _tensor(spec: dict[str, Any]) -> str:
@@ -82,8 +119,6 @@ def _accuracy(accuracy: dict[str, Any] | None) -> str:
 
 def _training(entry: dict[str, Any]) -> str:
     recipe, trained_on = entry["recipe"], entry["trained_on"]
-    if not recipe or not trained_on:
-        return "not described"
     return (
         f"recipe `{recipe['name']}`, {entry['epochs']} epochs, seed {entry['seed']}, {trained_on['seconds']:.0f} s on "
         f"{trained_on['device']}, PyTorch {trained_on['torch']}"

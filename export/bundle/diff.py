@@ -19,7 +19,7 @@ from runtime.evaluation.labels import match_labels
 from runtime.model import spec
 from runtime.session.session import open_session
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 
 
@@ -43,7 +43,7 @@ class Difference:
 
 
 def diff(first: bytes, second: bytes, images: Pixels) -> Difference:
-    """Compare two files; `images: uint8 (N, 1, 28, 28)` are put to both.
+    """Compare two files; `images`, as the first file's input says, are put to both.
 
     Raises:
         ModelInvalid: one of them is not self-contained, or no ONNX, so that it is not opened.

@@ -5,7 +5,6 @@ and names that say which layer a node came from.
 """
 
 import ast
-import copy
 import logging
 import warnings
 from typing import Any
@@ -19,10 +18,12 @@ from torch import Tensor, nn
 
 from export.analysis.exported_program import NotTraceable, export_program
 from export.convert.float16 import compute_in_half, store_in_half
+from export.convert.normalization import deployed
 from export.convert.preconditions import require_contract
 from export.precision import Precision
 from runtime.errors import FashionZooError, UsageError
 from runtime.model import spec
+from runtime.model.spec import FASHION_MNIST, InputSpec
 
 OPSET = 20  # torch.onnx.export's own default
 OPSETS = range(18, 24)  # those that it writes by itself
@@ -56,13 +57,17 @@ def default_opset(network: nn.Module, metadata: dict[str, Any]) -> int:
     return opset
 
 
-def build_graph(network: nn.Module, metadata: dict[str, Any], opset: int | None = None) -> bytes:
+def build_graph(
+    network: nn.Module, metadata: dict[str, Any], opset: int | None = None, *, input: InputSpec = FASHION_MNIST
+) -> bytes:
     """Return the file of a network; the same network, metadata and library versions give the same bytes.
 
     Args:
-        network: images: uint8 (N, 1, 28, 28) -> logits: float32 (N, K), in any mode; it is left as it was.
+        network: as it was trained, images -> logits: float32 (N, K), in any mode; it is left as it was. With a mean in
+            `input` its images are normalised float32 (N, C, H, W), else as the file's.
         metadata: the description that goes inside, see `Description.metadata`; it says in which precision.
         opset: what the file states; by default the exporter's own.
+        input: of the file; its normalisation goes into the graph.
 
     Returns:
         A serialised ModelProto. It has not been verified.
@@ -72,18 +77,20 @@ def build_graph(network: nn.Module, metadata: dict[str, Any], opset: int | None 
             or the exporter does not write this opset.
         NotTranslatable: PyTorch's exporter cannot follow its code.
     """
-    return with_metadata(translate(network, Precision.of(metadata), opset), metadata)
+    return with_metadata(translate(network, Precision.of(metadata), opset, input), metadata, input)
 
 
-def with_metadata(model: onnx.ModelProto, metadata: dict[str, Any]) -> bytes:
+def with_metadata(model: onnx.ModelProto, metadata: dict[str, Any], input: InputSpec = FASHION_MNIST) -> bytes:
     """Return a translated network as bytes that hold this description, see `Description.metadata`."""
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, spec.encode_metadata(metadata))
+    onnx.helper.set_model_props(model, spec.encode_metadata(metadata | {"input": input.as_dict()}))
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 
 
-def translate(network: nn.Module, precision: Precision, opset: int | None = None) -> onnx.ModelProto:
+def translate(
+    network: nn.Module, precision: Precision, opset: int | None = None, input: InputSpec = FASHION_MNIST
+) -> onnx.ModelProto:
     """Translate a network, in this precision and without a description; arguments and errors are `build_graph`'s."""
     opset = OPSET if opset is None else opset
     if opset not in OPSETS:
@@ -91,8 +98,9 @@ def translate(network: nn.Module, precision: Precision, opset: int | None = None
             f"the opset should be from {OPSETS.start} to {OPSETS.stop - 1}, as PyTorch's exporter writes, not {opset}; "
             f"where none is asked for, the file states {OPSET}"
         )
-    require_contract(network, torch.zeros(2, 1, spec.SIDE, spec.SIDE, dtype=torch.uint8))
-    wrapped = _WithProbabilities(precision.rounded(copy.deepcopy(network).to("cpu"))).eval()
+    twin = deployed(network, input)
+    require_contract(twin, input)
+    wrapped = _WithProbabilities(precision.rounded(twin)).eval()
     if precision.rounds:
         _keep_batch_norms(wrapped)
     exporter_log = logging.getLogger("torch.onnx")
@@ -102,7 +110,7 @@ def translate(network: nn.Module, precision: Precision, opset: int | None = None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecations inside the exporter, which no caller can act on
             program = torch.onnx.export(
-                export_program(wrapped),
+                export_program(wrapped, input),
                 dynamic_shapes=({0: spec.BATCH},),
                 input_names=[spec.INPUT],
                 output_names=[spec.LOGITS, spec.PROBABILITIES],

@@ -1,6 +1,5 @@
 """The context of the checks: a network, a file, pictures, and the evidence computed from these."""
 
-import copy
 import functools
 import time
 from collections import defaultdict
@@ -20,12 +19,14 @@ from export.analysis.references import InDouble, InHalf
 from export.analysis.sandbox import Examination, examine
 from export.analysis.weight_matching import Provenance, provenance
 from export.convert.float16 import read_as_float
+from export.convert.normalization import deployed
 from export.precision import FULL, Precision
 from export.verification.backends import open_engine
 from export.verification.evidence import OUTPUTS, REAL, Floats, Pixels, parity_inputs, parity_rows
 from runtime.errors import ModelInvalid
 from runtime.evaluation.parity import READ_AS_FLOAT
 from runtime.model import spec
+from runtime.model.spec import FASHION_MNIST, InputSpec
 from runtime.session.session import open_session
 
 ONNXRUNTIME = "onnxruntime"
@@ -71,12 +72,16 @@ class VerificationContext:
     """A network and the file that claims to be it.
 
     Args:
-        network: images: uint8 (N, 1, 28, 28) -> logits (N, K), with its weights.
+        network: as it was trained, images -> logits (N, K), with its weights.
         content: the bytes of the ONNX file.
-        images: uint8 (N, 1, 28, 28), real pictures; labels: int (N,), their classes.
+        images: real pictures as `input` says; labels: int (N,), their classes.
         expected: metadata fields that the file must declare with these very values.
         device: where the graph is run.
         engine: by what: onnxruntime, or one of `export.verification.backends`.
+        input: of the file, which normalises inside where this has a mean.
+
+    Attributes:
+        network: a copy that takes the file's images, see `export.convert.normalization`.
     """
 
     def __init__(
@@ -88,8 +93,10 @@ class VerificationContext:
         expected: dict[str, Any],
         device: str = "cpu",
         engine: str = ONNXRUNTIME,
+        input: InputSpec = FASHION_MNIST,
     ) -> None:
-        self.network = copy.deepcopy(network).to("cpu").float().eval()
+        self.network = deployed(network, input)
+        self.input = input
         self.content = content
         self.images = images
         self.labels = labels
@@ -138,7 +145,7 @@ class VerificationContext:
     @evidence("shapes")
     def trace(self) -> Trace:
         """What flows through the network, and what it reads; of its weights as the file declares to hold them."""
-        return trace(self.rounded)
+        return trace(self.rounded, self.input)
 
     @evidence("weights")
     def rounded(self) -> nn.Module:
@@ -210,7 +217,7 @@ class VerificationContext:
     @evidence("parity")
     def parity_inputs(self) -> dict[str, Pixels]:
         """The pictures that parity is measured on, by kind."""
-        return parity_inputs(self.images, self.network)
+        return parity_inputs(self.images, self.network, self.input)
 
     @evidence("parity")
     def parity(self) -> dict[str, dict[str, Any]]:
@@ -262,7 +269,7 @@ def run_session(session: Any, images: Pixels, outputs: Sequence[str]) -> list[Fl
 
 
 def run_network(network: Callable[[Tensor], Tensor], images: Pixels) -> tuple[Floats, Floats]:
-    """Return a network's logits and probabilities on `images: uint8 (N, 1, 28, 28)`, in its own precision: (N, K)."""
+    """Return a network's logits and probabilities on the file's images, in its own precision: (N, K)."""
     parts = max(1, -(-len(images) // CHUNK))
     with torch.inference_mode():
         logits = torch.cat([network(torch.from_numpy(part)) for part in np.array_split(images, parts)])

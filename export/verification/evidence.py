@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from runtime.model import spec
+from runtime.model.spec import FASHION_MNIST, InputSpec
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[Any]  # as the `InputSpec` says
 Floats = npt.NDArray[Any]
 # Another order of summation gives another error of the same size; its maximum over some 10,000 numbers varies by a
 # small factor from one order to the next. Eight leaves room for that and for nothing else: a weight changed by 1 %, or
@@ -22,28 +23,29 @@ Floats = npt.NDArray[Any]
 NOISE_MULTIPLE = 8
 REAL_IMAGES = 256
 RANDOM_IMAGES = 64
-ASCENT_STEPS, ASCENT_STEP = 6, 40  # from any picture, every pixel can reach black or white
+ASCENT_STEPS, ASCENT_STEP = (
+    6,
+    40 / 255,
+)  # a step is a part of the range: from any picture, every pixel can reach black or white
 ASCENT_CLASSES = 16  # at most; of a thousand, the first
 REAL, RANDOM, OUTPUTS = "real images", "random pixels", (spec.LOGITS, spec.PROBABILITIES)
 
 
-def parity_inputs(real: Pixels, network: nn.Module) -> dict[str, Pixels]:
+def parity_inputs(real: Pixels, network: nn.Module, input: InputSpec = FASHION_MNIST) -> dict[str, Pixels]:
     """Return the pictures that parity is measured on, by kind: real, random, structured ones that hide nothing, and
     ones that drive the network to its largest numbers."""
-    random = np.random.default_rng(0).integers(0, 256, (RANDOM_IMAGES, 1, 28, 28), dtype=np.uint8)
-    rows, columns = np.indices((28, 28))
-    single = np.zeros((8, 28, 28), np.uint8)
-    single[np.arange(8), [0, 0, 27, 27, 13, 14, 1, 20], [0, 27, 0, 27, 14, 13, 26, 5]] = 255
-    boards = [np.where((rows // size + columns // size) % 2, 255, 0) for size in (1, 2, 4, 7)]
-    ramps = [rows * 9, columns * 9, np.full((28, 28), 127)]
-    structured = np.stack([np.zeros((28, 28)), np.full((28, 28), 255), *single, *boards, *ramps]).astype(np.uint8)
-    groups = {REAL: real[:REAL_IMAGES], RANDOM: random, "structured images": structured[:, None]}
-    return groups | ascended(network, real)
+    groups = {
+        REAL: real[:REAL_IMAGES],
+        RANDOM: input.random(RANDOM_IMAGES),
+        "structured images": input.structured(),
+    }
+    return groups | ascended(network, real, input)
 
 
-def ascended(network: nn.Module, real: Pixels) -> dict[str, Pixels]:
+def ascended(network: nn.Module, real: Pixels, input: InputSpec = FASHION_MNIST) -> dict[str, Pixels]:
     """Push pictures up the gradient of each class's logit; {} for a network that only takes whole pixels."""
     pixels = torch.from_numpy(real[:1].copy()).float()
+    (low, high), step = input.range, ASCENT_STEP * (input.range[1] - input.range[0])
     try:
         with torch.no_grad():
             classes = min(network(pixels).shape[1], ASCENT_CLASSES)
@@ -51,10 +53,11 @@ def ascended(network: nn.Module, real: Pixels) -> dict[str, Pixels]:
         for _ in range(ASCENT_STEPS):
             pixels.requires_grad_(True)
             (slope,) = torch.autograd.grad(network(pixels).diagonal().sum(), pixels)
-            pixels = (pixels.detach() + ASCENT_STEP * slope.sign()).clamp(0, 255)
+            pixels = (pixels.detach() + step * slope.sign()).clamp(low, high)
     except RuntimeError:  # no gradient reaches the pixels, or floats are not taken
         return {}
-    return {"images of the largest logits": pixels.round().to(torch.uint8).numpy()}
+    whole = pixels.round() if input.dtype == np.uint8 else pixels
+    return {"images of the largest logits": whole.numpy().astype(input.dtype)}
 
 
 def parity_rows(

@@ -6,13 +6,12 @@ import hashlib
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import torch
 from torch import nn
 
-from export.convert.preconditions import require_float32, require_stored_weights
+from export.convert.preconditions import require_contract, require_images, require_labels
 from export.description import library_versions
 from export.precision import Precision
 from export.verification.backends import version_of
@@ -21,12 +20,14 @@ from export.verification.context import ONNXRUNTIME, CheckFailed, VerificationCo
 from export.verification.evidence import Pixels
 from export.verification.report import Check, Report
 from runtime.errors import DeviceUnavailable, UsageError, shown
+from runtime.model.spec import FASHION_MNIST, InputSpec
 
 
 def verify(
     network: nn.Module,
     model: bytes,
     *,
+    input: InputSpec = FASHION_MNIST,
     images: Pixels,
     labels: npt.NDArray[Any],
     expected: dict[str, Any] | None = None,
@@ -37,9 +38,11 @@ def verify(
     """Prove that an ONNX file is a network.
 
     Args:
-        network: images: uint8 (N, 1, 28, 28) -> logits: float32 (N, K), with its weights.
+        network: as it was trained, images -> logits: float32 (N, K), with its weights. With a mean in `input` its
+            images are normalised float32 (N, C, H, W), else as the file's.
         model: the bytes of the file.
-        images: real pictures, uint8 (N, 1, 28, 28); decisions are compared on all of them.
+        input: of the file, which normalises inside where this has a mean.
+        images: real pictures, the file's input; decisions are compared on all of them.
         labels: their classes, int (N,).
         expected: metadata that the file must carry, by field.
         device: where the graph runs: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -51,23 +54,19 @@ def verify(
 
     Raises:
         DeviceUnavailable: the device asked for cannot be used.
-        UsageError: there is no such dtype or engine, it knows no such device, or the network is not float32 or
-            computes its weights anew each time.
+        UsageError: the network, `images` or `labels` are not as asked for above, there is no such dtype or engine, or
+            it knows no such device.
         EngineMissing: the engine is not installed.
     """
-    if len(images) == 0 or len(images) != len(labels):
-        raise ValueError(f"verify needs pictures and as many labels; found {len(images)} and {len(labels)}")
-    require_float32(network)
-    require_stored_weights(network)
+    images = require_images(images, input)
     asked = {} if dtype is None else {"dtype": Precision(dtype).dtype}
     if engine != ONNXRUNTIME:
         version_of(engine)  # it is there, or that is said before the work
         if device not in ("auto", "cpu"):
             raise UsageError(f"{engine} is asked on the CPU only, not on {device}")
         device = "cpu"
-    context = VerificationContext(
-        network, model, np.ascontiguousarray(images), labels, asked | (expected or {}), device, engine
-    )
+    context = VerificationContext(network, model, images, labels, asked | (expected or {}), device, engine, input)
+    context.labels = require_labels(labels, len(images), require_contract(context.network, input))
     checks: list[Check] = []
     unsafe = ""
     for name, check in CHECKS.items():

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from runtime.classifier import Classifier
 from runtime.errors import FashionZooError, UsageError, quoted
-from runtime.model.spec import SIDE
+from runtime.model.spec import Array
 from runtime.serving.batcher import Batcher
 from runtime.serving.limits import Limits
 from runtime.serving.metrics import Metrics
@@ -20,7 +20,7 @@ from runtime.serving.statistics import Statistics
 
 WARM_UP_SECONDS = 0.25  # on a CPU, a batch size that takes longer is the last one tried
 
-Pixels: TypeAlias = npt.NDArray[np.uint8]  # (N, 1, 28, 28)
+Images: TypeAlias = Array  # (N, C, H, W), as the model's input says
 Outputs: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]  # logits, probabilities; each (N, K)
 
 
@@ -40,12 +40,12 @@ class ServedModel:
         self.name = classifier.name
         self.max_batch, self.max_wait = limits.max_batch, limits.max_wait
         self.statistics = Statistics()
-        self._batcher: Batcher[Pixels, tuple[Outputs, int]] = Batcher(
+        self._batcher: Batcher[Images, tuple[Outputs, int]] = Batcher(
             self._run, max_rows=limits.max_batch, max_wait=limits.max_wait, on_batch=on_batch, name=self.name
         )
 
-    async def outputs(self, pixels: Pixels) -> Outputs:
-        """Return logits and probabilities, each float32 (N, K), of uint8 (N, 1, 28, 28)."""
+    async def outputs(self, pixels: Images) -> Outputs:
+        """Return logits and probabilities, each float32 (N, K), of checked images (N, C, H, W)."""
         began = time.perf_counter_ns()
         try:
             outputs, computing = await self._batcher.ask(pixels)
@@ -77,7 +77,7 @@ class ServedModel:
         powers = {2**power for power in range(self.max_batch.bit_length())}
         for size in sorted(powers | {self.max_batch}):
             began = time.perf_counter()
-            self.classifier.outputs(np.zeros((size, 1, SIDE, SIDE), np.uint8), size)
+            self.classifier.outputs(self.classifier.input.zeros(size), size)
             # A GPU prepares each size once, however long that takes; a CPU only has to have begun.
             if self.classifier.device == "cpu" and time.perf_counter() - began > WARM_UP_SECONDS:
                 break
@@ -86,7 +86,7 @@ class ServedModel:
         """Start no more batches."""
         self._batcher.close()
 
-    def _run(self, jobs: Sequence[Pixels]) -> list[tuple[Outputs, int]]:
+    def _run(self, jobs: Sequence[Images]) -> list[tuple[Outputs, int]]:
         """Return each job's outputs, and the nanoseconds that their batch took."""
         began = time.perf_counter_ns()
         pixels = np.concatenate(jobs)
@@ -105,6 +105,7 @@ class ServedModel:
             "accuracy": accuracy.get("top1") if isinstance(accuracy, dict) else None,
             "device": self.classifier.device,
             "labels": list(self.classifier.labels),
+            "input": self.classifier.input.as_dict(),
         }
 
 

@@ -37,7 +37,8 @@ def main() -> None:
 
 
 def _serve(began: float, answer: Callable[..., None]) -> None:
-    from runtime.evaluation.timing import WARM_UP_RUNS, random_pixels, timed
+    from runtime.evaluation.timing import WARM_UP_RUNS, timed
+    from runtime.model.spec import FASHION_MNIST
     from runtime.session.cuda import memory_used
 
     request = json.loads(sys.stdin.readline())
@@ -56,7 +57,7 @@ def _serve(began: float, answer: Callable[..., None]) -> None:
     imported = time.perf_counter()
     run = open_backend(request)
     opened = time.perf_counter()
-    run(random_pixels(1))
+    run(FASHION_MNIST.random(1))
     ran = time.perf_counter()
     held += used()
     parts = {"import": imported - began, "session": opened - imported, "first_run": ran - opened, "total": ran - began}
@@ -69,7 +70,7 @@ def _serve(began: float, answer: Callable[..., None]) -> None:
         if "pixels" in request:
             answer(logits=np.asarray(run(np.array(request["pixels"], dtype=np.uint8))).tolist())
             continue
-        pixels = random_pixels(request["batch_size"])
+        pixels = FASHION_MNIST.random(request["batch_size"])
         held -= used()
         for _ in range(min(WARM_UP_RUNS, request["min_runs"])):
             run(pixels)

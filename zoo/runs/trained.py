@@ -70,6 +70,8 @@ def describe(trained: Trained) -> Description:
     return Description(
         name=trained.name,
         labels=fashion_mnist.LABELS,
+        license="MIT",
+        dataset="Fashion-MNIST",
         recipe=header["recipe"],
         seed=header["seed"],
         epochs=header["epoch"],

@@ -22,6 +22,11 @@ def signature(context: VerificationContext) -> CheckResult:
         spec.check_signature(_specs(graph.input), _specs(graph.output), metadata, "the file")
     except ModelInvalid as error:
         raise CheckFailed(str(error)) from error
+    if metadata.input != context.input:
+        raise CheckFailed(
+            f"the file takes {metadata.input.as_dict()}, but is verified as one that takes {context.input.as_dict()}",
+            fatal=metadata.input.shape != context.input.shape or metadata.input.dtype != context.input.dtype,
+        )
     if twice := [key for key, count in Counter(prop.key for prop in context.model.metadata_props).items() if count > 1]:
         raise CheckFailed(f"the metadata {twice[0]!r} stands twice: readers may disagree on which counts")
     if problem := other_float(context.model, context.examination.types) or _unlikely(metadata.fields):

@@ -15,6 +15,7 @@ const element = (id) => document.getElementById(id);
 const pad = element("pad");
 const pen = pad.getContext("2d");
 const model = element("model");
+const garments = new Set(); // the models for garments
 
 let given = null; // what was asked about last: a Blob, or the drawing
 let asked = 0; // counts questions, so that a late answer does not replace a newer one
@@ -77,10 +78,12 @@ function showAnswer(answer) {
   }));
   shown = answer.probabilities.toSorted((a, b) => b.probability - a.probability);
   showBars();
-  showPixels(answer.pixels);
-  element("seen").setAttribute("aria-label", `The picture at 28 by 28 pixels, taken for: ${answer.label}`);
+  showPixels(answer.pixels, answer.shape);
+  const [, height, width] = answer.shape;
+  element("seen").setAttribute("aria-label", `The picture at ${width} by ${height} pixels, taken for: ${answer.label}`);
+  const what = garments.has(answer.model) ? "a light garment on black" : "the middle of the picture";
   element("how").textContent =
-    "28 × 28 pixels, a light garment on black" + (answer.inverted ? "; light and dark were exchanged." : ".");
+    `${width} × ${height} pixels, ${what}` + (answer.inverted ? "; light and dark were exchanged." : ".");
   element("where").textContent = `${answer.model} on ${answer.device}, ${answer.milliseconds.toFixed(1)} ms`;
 }
 
@@ -120,10 +123,16 @@ function showBars() {
 
 element("search").addEventListener("input", showBars);
 
-function showPixels(pixels) {
-  const context = element("seen").getContext("2d");
-  const image = context.createImageData(28, 28);
-  pixels.forEach((level, index) => image.data.set([level, level, level, 255], 4 * index));
+function showPixels(pixels, [channels, height, width]) {
+  const seen = element("seen");
+  [seen.width, seen.height] = [width, height];
+  const context = seen.getContext("2d");
+  const image = context.createImageData(width, height);
+  const size = width * height;
+  for (let at = 0; at < size; at++) {
+    for (const channel of [0, 1, 2]) image.data[4 * at + channel] = pixels[(channel % channels) * size + at];
+    image.data[4 * at + 3] = 255;
+  }
   context.putImageData(image, 0, 0);
 }
 
@@ -340,15 +349,24 @@ async function start() {
   findCamera();
   const [first] = fillExamples();
   try {
-    for (const { name, accuracy } of await models()) {
+    for (const { name, accuracy, garment } of await models()) {
+      if (garment) garments.add(name);
       model.add(new Option(accuracy ? `${name}, ${(100 * accuracy).toFixed(1)} % right` : name, name));
     }
     model.disabled = false;
-    if (given === null) await first();
+    showExamples();
+    if (given === null && garments.has(model.value)) await first();
   } catch (error) {
     showError(error.message);
   }
 }
 
-model.addEventListener("change", () => { if (given !== null) ask(given); });
+function showExamples() {
+  document.querySelector(".examples").hidden = !garments.has(model.value);
+}
+
+model.addEventListener("change", () => {
+  showExamples();
+  if (given !== null) ask(given);
+});
 start();

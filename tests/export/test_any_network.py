@@ -1,0 +1,209 @@
+"""Networks from elsewhere: their own input, normalised in the graph; what cannot be exported is refused by name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
+
+from export import Description, export_network, verify
+from export.convert.exporter import build_graph
+from runtime.datasets.fashion_mnist import LABELS
+from runtime.errors import UsageError
+from runtime.model.registry import read_index
+from runtime.model.spec import InputSpec
+
+pytestmark = pytest.mark.slow
+
+PHOTO = InputSpec.photo((20, 24), mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
+FLOATS = InputSpec.photo(16, datatype="FP32", mean=None, std=None, channels=1)
+NAMES = ("cat", "dog", "bird")
+DESCRIPTION = Description(name="own", labels=NAMES)
+
+
+def small(channels: int = 3, classes: int = 3) -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(channels, 8, 3, 2, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(8, classes)).eval()
+
+
+def pictures(spec: InputSpec, count: int = 6) -> dict[str, Any]:
+    return {"input": spec, "images": spec.random(count, seed=1), "labels": np.arange(count) % 3}
+
+
+def test_a_network_of_rgb_photographs_is_exported_with_its_normalisation_inside(tmp_path: Path) -> None:
+    """Whoever runs the file elsewhere gives it pixels as they are, and gets what the network says in PyTorch."""
+    network, asked = small(), pictures(PHOTO)
+    report = export_network(network, tmp_path, DESCRIPTION, **asked)
+    session = onnxruntime.InferenceSession(tmp_path / "own" / "model.onnx")
+    (logits,) = session.run(["logits"], {"image": asked["images"]})
+    mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (PHOTO.mean, PHOTO.std))
+    with torch.no_grad():
+        expected = network((torch.from_numpy(asked["images"]) / 255 - mean) / std)
+    metadata = session.get_modelmeta().custom_metadata_map
+    stored = {tensor.name for tensor in onnx.load(tmp_path / "own" / "model.onnx").graph.initializer}
+
+    assert report.passed
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    assert InputSpec.from_dict(json.loads(metadata["input"])) == PHOTO
+    assert {"0.weight", "5.weight", "5.bias"} <= stored
+    assert set(network.state_dict()) == set(small().state_dict())
+    assert not network._forward_pre_hooks
+
+
+def test_the_card_of_anybodys_network_says_nothing_that_was_not_given(tmp_path: Path) -> None:
+    export_network(small(), tmp_path, DESCRIPTION, **pictures(PHOTO))
+    card, entry = (tmp_path / "own" / "README.md").read_text(), read_index(tmp_path)["own"]
+
+    assert "Classifies 20x24 RGB pictures into 3 classes:" in card
+    assert not [word for word in ("MIT", "license", "Fashion", "garment", "Trained") if word in card]
+    assert entry["inputs"] == [{"name": "image", "shape": ["batch", 3, 20, 24], "datatype": "UINT8"}]
+    assert entry["license"] is None
+
+
+def test_a_file_of_floats_passes_every_check() -> None:
+    network = small(1)
+    report = verify(network, build_graph(network, DESCRIPTION.metadata(None), input=FLOATS), **pictures(FLOATS))
+
+    assert report.passed, report.failures
+
+
+@pytest.mark.parametrize(
+    ("other", "check"),
+    [
+        (InputSpec.photo((20, 24), mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.31)), "parity"),
+        (InputSpec.photo((20, 24), mean=(0.4, 0.5, 0.3), std=(0.2, 0.25, 0.3)), "parity"),
+        (InputSpec.photo((20, 24), mean=(0, 0, 0), std=(1, 1, 1)), "signature"),
+    ],
+)
+def test_a_file_with_another_normalisation_is_refused_though_it_declares_the_right_one(
+    other: InputSpec, check: str
+) -> None:
+    network = small()
+    model = onnx.load_from_string(build_graph(network, DESCRIPTION.metadata(None), input=other))
+    declared = next(prop for prop in model.metadata_props if prop.key == "input")
+    if check == "parity":
+        declared.value = json.dumps(PHOTO.as_dict())
+    report = verify(network, model.SerializeToString(), **pictures(PHOTO))
+
+    assert check in {failure.name for failure in report.failures}
+
+
+def pruned() -> nn.Module:
+    network = small()
+    prune.l1_unstructured(network[0], "weight", 0.5)
+    return network
+
+
+def with_layer(layer: nn.Module) -> nn.Module:
+    network = small()
+    network[5] = layer
+    return network
+
+
+def remembering() -> nn.Module:
+    network = small()
+    network[2].register_forward_hook(lambda module, given, values: setattr(module, "last", values))
+    network.train()(torch.randn(2, 3, 20, 24))
+    return network
+
+
+class Shared(nn.Module):
+    """Sigmoids as the outputs of a layer's own code, which no module shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = small()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.sigmoid(self.layers(images)).reshape(-1, 3)
+
+
+class ByHand(Shared):
+    def forward(self, images: Tensor) -> Tensor:
+        powers = torch.exp(self.layers(images))
+        return powers / powers.sum(1, keepdim=True)
+
+
+WRONG_NETWORKS = {
+    "softmax": (lambda: nn.Sequential(small(), nn.Softmax(1)), "ends in a softmax.*probabilities already"),
+    "log_softmax": (lambda: nn.Sequential(small(), nn.LogSoftmax(1)), "ends in a log_softmax"),
+    "sigmoid": (Shared, "ends in a sigmoid.*torch.nn.Identity"),
+    "softmax by hand": (ByHand, "ends in a softmax"),
+    "TorchScript": (lambda: torch.jit.trace(small(), torch.zeros(1, 3, 20, 24)), "is TorchScript: give the nn.Module"),
+    "a state_dict": (lambda: small().state_dict(), "an nn.Module with its weights, not a OrderedDict.*load_state_dict"),
+    "lazy": (lambda: with_layer(nn.LazyLinear(3)), r"5.weight has no size yet.*network\(images\) once"),
+    "meta": (lambda: small().to("meta"), "0.weight has no numbers"),
+    "quantised": (
+        lambda: torch.ao.quantization.quantize_dynamic(small(), {nn.Linear}),
+        "5 is quantised: give the float32 network",
+    ),
+    "pruned": (pruned, r"0 computes its weight anew .*utils.prune.remove\(module, 'weight'\)"),
+    "weight_norm": (lambda: with_layer(weight_norm(nn.Linear(8, 3))), r"5 .*remove_weight_norm\(module, 'weight'\)"),
+    "spectral_norm": (lambda: with_layer(spectral_norm(nn.Linear(8, 3))), "5 .*remove_spectral_norm"),
+    "parametrised": (
+        lambda: with_layer(parametrizations.spectral_norm(nn.Linear(8, 3))),
+        "5 .*remove_parametrizations",
+    ),
+    "a stored activation": (remembering, "2 keeps the result of a computation in .last.*delete it"),
+    "too few labels": (lambda: small(classes=4), "names 3 labels, but Sequential tells 4 classes apart"),
+    "another input": (lambda: small(1), r"should map normalised images, float32 \(2, 3, 20, 24\), .*InputSpec.photo"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", WRONG_NETWORKS)
+def test_a_network_that_cannot_be_exported_is_refused_with_the_remedy(name: str, tmp_path: Path) -> None:
+    make, sentence = WRONG_NETWORKS[name]
+    with pytest.raises(UsageError, match=sentence) as refusal:
+        export_network(make(), tmp_path, DESCRIPTION, **pictures(PHOTO))
+
+    assert "\n" not in str(refusal.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"images": PHOTO.random(6).astype(np.float32)}, r"images: expected uint8 \(N, 3, 20, 24\), found float32"),
+        ({"images": PHOTO.random(6).transpose(0, 2, 3, 1)}, r"images: expected .* found uint8 \(6, 20, 24, 3\)"),
+        ({"images": PHOTO.random(0), "labels": []}, "images: there should be one or more"),
+        ({"images": ["cat.png"] * 6}, "images: expected a numpy array"),
+        ({"labels": np.arange(5) % 3}, "labels should be as many as images, but there are 5 and 6"),
+        ({"labels": np.eye(3)[[0, 1, 2] * 2]}, r"labels should be whole numbers \(N,\).*\(6, 3\)"),
+        ({"labels": np.arange(1, 7)}, "labels should be from 0 to 2, .* but are from 1 to 6"),
+        ({"labels": ["cat"] * 6}, "labels should be whole numbers"),
+    ],
+)
+def test_wrong_pictures_and_labels_are_refused_by_name_and_not_blamed_on_the_file(
+    wrong: dict[str, Any], sentence: str
+) -> None:
+    network = small()
+    content = build_graph(network, DESCRIPTION.metadata(None), input=PHOTO)
+    with pytest.raises(UsageError, match=sentence):
+        verify(network, content, **(pictures(PHOTO) | wrong))
+
+
+def test_a_file_of_format_1_verifies_as_before() -> None:
+    """Published files stay what they were."""
+    content = Path(__file__).parents[2].joinpath("weights", "lenet", "model.onnx").read_bytes()
+
+    assert b"fashion-zoo model 1" in content
+    from runtime.datasets import fashion_mnist
+    from zoo.runs.trained import load_trained
+
+    images, labels = fashion_mnist.load("test")
+    report = verify(
+        load_trained("lenet", Path("weights/lenet/checkpoint.safetensors")).network,
+        content,
+        images=images[:64],
+        labels=labels[:64],
+        expected={"labels": list(LABELS)},
+    )
+    assert report.passed, report.failures
