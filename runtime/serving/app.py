@@ -120,7 +120,7 @@ class _Handlers:
         began = time.perf_counter()
         pixels = await self._decode(image, params)
         _, probabilities = await model.outputs(pixels.array[None, None])
-        prediction = ranked(model.classifier.labels, probabilities[0], pixels.inverted, params.topk)
+        prediction = ranked(model.classifier.labels, probabilities[0], pixels.inverted, params.topk, pixels.warnings)
         document = as_dict(source, prediction)
         document |= {"model": model.name, "device": model.classifier.device}
         document["milliseconds"] = round(1000 * (time.perf_counter() - began), 3)
