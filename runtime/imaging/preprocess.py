@@ -174,14 +174,15 @@ class Survey:
         background: what lies behind the garment.
         lighter: whether that is lighter than the garment.
         strong: the garment's contrast: that which 10 % of what stands out exceeds; 0 where nothing does.
-        standing_out: bool (H, W), the pixels that do.
+        garment, others: bool (H, W), the pixels that do: the garment's, and those of small components.
         plain: whether the background is plain.
     """
 
     background: Background
     lighter: bool
     strong: float
-    standing_out: NDArray[np.bool_]
+    garment: NDArray[np.bool_]
+    others: NDArray[np.bool_]
     plain: bool
 
 
@@ -196,9 +197,9 @@ def _surveyed(levels: NDArray[np.float64], background: Background) -> Survey:
     contrast = _contrast(levels, surface, lighter)
     strong = _strong(contrast, least)
     threshold = max(least, EDGE * strong)
-    standing_out = contrast > threshold
-    opposite = contrast < -max(20.0, threshold)
-    odd = standing_out | opposite
+    garment, others = _components(contrast > threshold)
+    opposite = contrast < -max(20.0, least)
+    odd = garment | opposite
     edge = np.concatenate([odd[0], odd[1:, -1], odd[-1, -2::-1], odd[-2:0:-1, 0]])
     stretches = int(np.count_nonzero(edge[1:] > edge[:-1])) + int(edge[0] > edge[-1])
     side = max(1, round(RING * min(height, width)))
@@ -211,7 +212,7 @@ def _surveyed(levels: NDArray[np.float64], background: Background) -> Survey:
         and corners <= 1
         and np.count_nonzero(opposite) <= 0.015 * opposite.size
     )
-    return Survey(background, lighter, strong, standing_out, bool(plain))
+    return Survey(background, lighter, strong, garment, others, bool(plain))
 
 
 def _background(levels: NDArray[np.float64]) -> Background:
@@ -289,9 +290,10 @@ def _trimmed(levels: NDArray[np.float64]) -> tuple[Box, Survey]:
         for inner in (_without_bars(part), _without_margin(part)):
             if inner is None or min(inner[2] - inner[0], inner[3] - inner[1]) < 16:
                 continue
+            inner = _without_blend(inner, part.shape)
             inside = part[inner[1] : inner[3], inner[0] : inner[2]]
             found = _surveyed(inside, _background(inside))
-            share = np.count_nonzero(found.standing_out) / inside.size
+            share = np.count_nonzero(found.garment) / inside.size
             thin = inside.size >= 0.8 * part.size
             if (found.plain and 0.02 < share < 0.95) or (thin and not survey.plain):
                 left, top, right, bottom = left + inner[0], top + inner[1], left + inner[2], top + inner[3]
@@ -300,6 +302,14 @@ def _trimmed(levels: NDArray[np.float64]) -> tuple[Box, Survey]:
         else:
             break
     return (left, top, right, bottom), survey
+
+
+def _without_blend(inner: Box, shape: tuple[int, ...]) -> Box:
+    """Return the box less a line at each side that was trimmed, in which reducing or JPEG mixes the levels of both."""
+    left, top, right, bottom = inner
+    if min(right - left, bottom - top) < 64:
+        return inner
+    return left + (left > 0), top + (top > 0), right - (right < shape[1]), bottom - (bottom < shape[0])
 
 
 def _without_bars(levels: NDArray[np.float64]) -> Box | None:
@@ -393,9 +403,8 @@ def _fitted(picture: Image.Image, survey: Survey, negate: bool, fit: Fit, invert
     if fit == "exact":
         levels = np.array(picture)
         return Pixels(255 - levels if negate else levels, inverted, "exact")
-    height, width = survey.standing_out.shape
-    garment, others = _components(survey.standing_out)
-    box = _box(garment)
+    height, width = survey.garment.shape
+    box = _box(survey.garment)
     done: Fitted = "catalogue" if fit == "catalogue" else "whole" if _fills(box, (width, height)) else "cropped"
     if done == "whole":
         box = 0, 0, width, height
@@ -416,8 +425,8 @@ def _fitted(picture: Image.Image, survey: Survey, negate: bool, fit: Fit, invert
         part = left / picture.width, top / picture.height, right / picture.width, bottom / picture.height
         levels = _contrast(levels, _surface(survey.background.surface, part, size), survey.lighter)
         levels *= _gain(survey.strong, survey.background.noise)
-        if others.any():
-            hidden = Image.fromarray(others.astype(np.uint8)).resize(size, Image.Resampling.BOX, box=box)
+        if survey.others.any():
+            hidden = Image.fromarray(survey.others.astype(np.uint8)).resize(size, Image.Resampling.BOX, box=box)
             levels[np.asarray(hidden) > 0] = 0
     elif negate:
         levels = 255 - levels
