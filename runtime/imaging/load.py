@@ -345,7 +345,7 @@ def _text_source(text: bytes) -> _TextSource | None:
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
         found = "an SVG drawing" if b"<svg" in start else "a page of HTML"
         return _TextSource(None, f"is {found}; expected a picture of pixels, such as PNG or JPEG")
-    if b"png" in start[:6] and start[:1] in (b"\x89", b"\xef", b"\xc2", b"?"):
+    if b"png" in start[:6] and start[:1] in (b"\x89", b"\xef", b"\xc2"):
         advice = "send it as it is: curl --data-binary @picture.png, not -d; open(path, 'rb')"
         return _TextSource(None, f"is a PNG that was changed on its way, as if it were text; {advice}")
     return None

@@ -295,6 +295,8 @@ def _trimmed(levels: NDArray[np.float64]) -> tuple[Box, Survey]:
             found = _surveyed(inside, _background(inside))
             share = np.count_nonzero(found.garment) / inside.size
             thin = inside.size >= 0.8 * part.size
+            if not _is_another_level(part, inner, found.background):
+                continue
             if (found.plain and 0.02 < share < 0.95) or (thin and not survey.plain):
                 left, top, right, bottom = left + inner[0], top + inner[1], left + inner[2], top + inner[3]
                 survey = found
@@ -302,6 +304,15 @@ def _trimmed(levels: NDArray[np.float64]) -> tuple[Box, Survey]:
         else:
             break
     return (left, top, right, bottom), survey
+
+
+def _is_another_level(levels: NDArray[np.float64], inner: Box, background: Background) -> bool:
+    """Whether what is trimmed differs from the background inside: else it is a part of that, beside a garment."""
+    left, top, right, bottom = inner
+    height, width = levels.shape
+    lines = (levels[:, 0], left), (levels[0], top), (levels[:, -1], width - right), (levels[-1], height - bottom)
+    inside = float(_surface(background.surface, (0, 0, 1, 1), (9, 9)).mean())
+    return all(abs(float(np.median(line)) - inside) > BAR for line, trimmed in lines if trimmed)
 
 
 def _without_blend(inner: Box, shape: tuple[int, ...]) -> Box:
@@ -425,12 +436,12 @@ def _fitted(picture: Image.Image, survey: Survey, negate: bool, fit: Fit, invert
         part = left / picture.width, top / picture.height, right / picture.width, bottom / picture.height
         levels = _contrast(levels, _surface(survey.background.surface, part, size), survey.lighter)
         levels *= _gain(survey.strong, survey.background.noise)
-        if survey.others.any():
+        if done != "whole" and survey.others.any():
             hidden = Image.fromarray(survey.others.astype(np.uint8)).resize(size, Image.Resampling.BOX, box=box)
             levels[np.asarray(hidden) > 0] = 0
     elif negate:
         levels = 255 - levels
-    framed = np.zeros((SIDE, SIDE))
+    framed = np.full((SIDE, SIDE), 0.0 if negate == survey.lighter else _level(survey.background, negate))
     # Where it cannot be centred evenly, the data set's wider margin is nearly always at the left and at the top.
     x, y = (SIDE - size[0] + 1) // 2, (SIDE - size[1] + 1) // 2
     framed[y : y + size[1], x : x + size[0]] = levels
@@ -438,6 +449,11 @@ def _fitted(picture: Image.Image, survey: Survey, negate: bool, fit: Fit, invert
     if survey.strong < PALE / 2:
         warnings.append(LOW_CONTRAST if survey.strong else BLANK)
     return Pixels(_to_uint8(framed), inverted, done, tuple(warnings))
+
+
+def _level(background: Background, negate: bool) -> float:
+    level = float(_surface(background.surface, (0, 0, 1, 1), (1, 1))[0, 0])
+    return 255 - level if negate else level
 
 
 def _gain(strong: float, noise: float) -> float:
