@@ -22,6 +22,7 @@ export async function predict(picture) {
     probabilities: metadata.labels.map((label, index) => ({ label, probability: probabilities[index] })),
     pixels,
     inverted,
+    warnings: [],
     model: metadata.model,
     device: DEVICE,
     milliseconds,

@@ -91,7 +91,8 @@ function showAnswer(answer) {
   showPixels(answer.pixels);
   element("seen").setAttribute("aria-label", `The picture at 28 by 28 pixels, taken for: ${answer.label}`);
   element("how").textContent =
-    "28 × 28 pixels, a light garment on black" + (answer.inverted ? "; light and dark were exchanged." : ".");
+    "28 × 28 pixels, a light garment on black" + (answer.inverted ? "; light and dark were exchanged." : ".") +
+    answer.warnings.map((warning) => ` Careful: ${warning}.`).join("");
   element("where").textContent = `${answer.model} on ${answer.device}, ${answer.milliseconds.toFixed(1)} ms`;
 }
 

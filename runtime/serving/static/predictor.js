@@ -8,6 +8,7 @@
 //       probabilities,   [{label, probability}] of all classes, in the model's own order
 //       pixels,          Uint8Array(784), rows of the 28x28 levels that the network was given
 //       inverted,        whether light and dark were exchanged
+//       warnings,        why the answer may be wrong, a short sentence each
 //       model, device,   names, as the reader should see them
 //       milliseconds,    what this answer took
 //   }>
@@ -28,6 +29,7 @@ export async function predict(picture, model) {
     probabilities: ordered.map(({ label, probability }) => ({ label, probability })),
     pixels: Uint8Array.from(answer.pixels.flat()),
     inverted: answer.inverted,
+    warnings: answer.warnings,
     model: answer.model,
     device: answer.device,
     milliseconds: answer.milliseconds,
