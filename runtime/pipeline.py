@@ -109,7 +109,7 @@ def predictions(
             if isinstance(answer, ImageError):
                 yield answer
             else:
-                yield ranked(labels, next(rows), answer.inverted, topk)
+                yield ranked(labels, next(rows), answer.inverted, topk, answer.warnings)
         if error is not None:
             batches.throw(error)  # which raises it again, once no thread reads a source any more
 

@@ -27,10 +27,11 @@ class Candidate:
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """What the model sees in one picture: `top` is sorted, most probable first; `inverted` says that the picture had a
-    light background and was inverted."""
+    light background and was inverted; `warnings` says why the answer may be wrong, a short sentence each."""
 
     top: tuple[Candidate, ...]
     inverted: bool
+    warnings: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -51,13 +52,20 @@ class Prediction:
             "confidence": self.confidence,
             "inverted": self.inverted,
             "top": [candidate.as_dict() for candidate in self.top],
+            "warnings": list(self.warnings),
         }
 
 
 _FEW = 64  # classes up to which Python sorts as fast as numpy selects
 
 
-def ranked(labels: Sequence[str], probabilities: npt.NDArray[np.float32], inverted: bool, topk: int) -> Prediction:
+def ranked(
+    labels: Sequence[str],
+    probabilities: npt.NDArray[np.float32],
+    inverted: bool,
+    topk: int,
+    warnings: tuple[str, ...] = (),
+) -> Prediction:
     """Return the `topk` most probable of K classes; labels: K names; probabilities: float32 (K,)."""
     # Of a few, without numpy, which takes longer. Stable, so that a tie goes to the lower index, as with argmax.
     places: Sequence[int] = range(len(probabilities))
@@ -66,7 +74,7 @@ def ranked(labels: Sequence[str], probabilities: npt.NDArray[np.float32], invert
         places = np.flatnonzero(probabilities >= least).tolist() or places  # there is none where it is NaN
     row = probabilities.tolist()
     order = sorted(places, key=row.__getitem__, reverse=True)[:topk]
-    return Prediction(tuple([Candidate(labels[i], i, row[i]) for i in order]), inverted)
+    return Prediction(tuple([Candidate(labels[i], i, row[i]) for i in order]), inverted, warnings)
 
 
 CSV_COLUMNS = ("source", "ok", "label", "index", "confidence", "inverted", "error_kind", "error_message")
@@ -85,7 +93,7 @@ def as_line(source: str, answer: Prediction) -> str:
     line = f"{source}: {first.label} {first.probability:.1%}"
     if others:
         line += " (" + ", ".join(f"{other.label} {other.probability:.1%}" for other in others) + ")"
-    return line + ("; light background, inverted" if answer.inverted else "")
+    return "; ".join([line, *(["light background, inverted"] if answer.inverted else []), *answer.warnings])
 
 
 def as_csv(row: tuple[Any, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,12 @@ def measured(classifier: Any, folder: str | None, batch_size: int | None) -> tup
     """Return the accuracy on a folder of pictures or, without one, on Fashion-MNIST, and the pictures unread."""
     if folder is not None:
         from runtime.evaluation.image_folder import labelled_pictures, measure_folder
+        from runtime.imaging.folder import passed_over_sentence
 
-        pictures = labelled_pictures(Path(folder), classifier.labels)
+        passed_over: Counter[str] = Counter()
+        pictures = labelled_pictures(Path(folder), classifier.labels, passed_over)
+        if sentence := passed_over_sentence(passed_over):
+            note(sentence)
         with Bar(f"measuring {classifier.name}", len(pictures)) as bar:
             return measure_folder(classifier, pictures, batch_size, bar.advance)
     from runtime.cli.fetch import fetch_with_bar

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,8 @@ from runtime.cli.console import (
 from runtime.errors import ImageError, UsageError, quoted
 
 STDIN = "-"
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # with which Windows' editors begin a text
+# With which Windows' editors, and PowerShell's `>`, begin a text, and the encoding each stands for.
+BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 
 @click.command(cls=Command)
@@ -92,7 +94,12 @@ def predict(
     from runtime import prediction
     from runtime.classifier import Classifier
 
-    found = list(expand(sources, recursive=recursive))
+    passed_over: Counter[str] = Counter()
+    found = list(expand(sources, recursive=recursive, passed_over=passed_over))
+    if passed_over:
+        from runtime.imaging.folder import passed_over_sentence
+
+        note(passed_over_sentence(passed_over))
     classifier = Classifier(model, device=device, threads=threads, tf32=tf32)
     say_device(classifier)
     documents, failures = [], 0
@@ -144,8 +151,12 @@ class Nothing:
     error: ImageError
 
 
-def expand(arguments: Sequence[str], *, recursive: bool = False) -> Iterator[str | Nothing]:
+def expand(
+    arguments: Sequence[str], *, recursive: bool = False, passed_over: Counter[str] | None = None
+) -> Iterator[str | Nothing]:
     """Yield the path of every picture that the arguments mean, in order; a folder's files are sorted by name.
+
+    `passed_over` counts the suffixes of files in folders that are no pictures, but for those that systems leave there.
 
     A path that does not exist is yielded as it is: that it is missing belongs in its own answer, beside the others. So
     is a folder that is called like a picture and holds none. What means no picture is yielded as `Nothing`.
@@ -154,11 +165,12 @@ def expand(arguments: Sequence[str], *, recursive: bool = False) -> Iterator[str
         UsageError: all of them mean none: each folder or list names no pictures, or cannot be read; each pattern
             matches nothing. The sentence is the first one's.
     """
+    passed_over = Counter() if passed_over is None else passed_over
     first: Nothing | None = None
     some = False
     for argument in arguments:
         listed = argument.startswith("@") and not os.path.exists(argument)
-        for found in _listed(argument, recursive) if listed else _meant(argument, recursive):
+        for found in _listed(argument, recursive, passed_over) if listed else _meant(argument, recursive, passed_over):
             if isinstance(found, Nothing):
                 first = first or found
             else:
@@ -168,17 +180,17 @@ def expand(arguments: Sequence[str], *, recursive: bool = False) -> Iterator[str
         raise UsageError(str(first.error)) from first.error
 
 
-def _meant(argument: str, recursive: bool) -> Iterator[str | Nothing]:
+def _meant(argument: str, recursive: bool, passed_over: Counter[str]) -> Iterator[str | Nothing]:
     if argument == STDIN:
         yield argument
     elif os.path.isdir(argument):
-        yield from _folder(argument, recursive)
+        yield from _folder(argument, recursive, passed_over)
     elif glob.has_magic(argument) and "\0" not in argument and not os.path.lexists(argument):
         found = sorted(glob.glob(argument, recursive=True))
         if not found:
             yield Nothing(argument, ImageError("missing", f"the pattern {quoted(argument)} matches nothing"))
         for path in found:
-            yield from _meant(path, recursive)
+            yield from _meant(path, recursive, passed_over)
     else:
         yield argument
 
@@ -195,7 +207,7 @@ def read_stdin() -> bytes:
         return b""
 
 
-def _listed(argument: str, recursive: bool) -> Iterator[str | Nothing]:
+def _listed(argument: str, recursive: bool, passed_over: Counter[str]) -> Iterator[str | Nothing]:
     """What the lines of a list mean that are neither blank nor remarks; they may end as on Windows.
 
     They may name anything but lists. Only line ends part them: `str.splitlines` would also break at characters that a
@@ -209,23 +221,29 @@ def _listed(argument: str, recursive: bool) -> Iterator[str | Nothing]:
         reason = getattr(error, "strerror", None) or error
         yield Nothing(argument, ImageError(kind, f"the list {path} cannot be read: {reason}"))
         return
-    lines = [os.fsdecode(line.removesuffix(b"\r")) for line in content.removeprefix(BYTE_ORDER_MARK).split(b"\n")]
+    for mark, encoding in BYTE_ORDER_MARKS.items():
+        if content.startswith(mark):
+            text = content.removeprefix(mark)
+            content = text if encoding == "utf-8" else os.fsencode(text.decode(encoding, "replace"))
+            break
+    lines = [os.fsdecode(line.removesuffix(b"\r")) for line in content.split(b"\n")]
     named = [line for line in lines if line.strip() and not line.startswith("#")]
     if not named:
         yield Nothing(argument, ImageError("empty", f"the list {path} names no pictures"))
     for line in named:
-        yield from _meant(line, recursive)
+        yield from _meant(line, recursive, passed_over)
 
 
-def _folder(folder: str, recursive: bool) -> Iterator[str | Nothing]:
+def _folder(folder: str, recursive: bool, passed_over: Counter[str]) -> Iterator[str | Nothing]:
+    from runtime.imaging.folder import is_litter, is_picture, passed_over_sentence
     from runtime.imaging.load import SUFFIXES
 
     refused: list[OSError] = []
     found = False
     for parent, folders, files in os.walk(folder, onerror=refused.append):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not is_litter(name))
         for name in sorted(files):
-            if Path(name).suffix.lower() in SUFFIXES:
+            if is_picture(name, passed_over):
                 found = True
                 yield os.path.join(parent, name)
         if not recursive:
@@ -239,4 +257,6 @@ def _folder(folder: str, recursive: bool) -> Iterator[str | Nothing]:
         yield folder
     else:
         hint = "" if recursive else "; use -r to look into its folders too"
+        skipped = passed_over_sentence(passed_over)
+        hint += f"; {skipped}" if skipped else ""
         yield Nothing(folder, ImageError("empty", f"the folder {folder} holds no pictures{hint}"))

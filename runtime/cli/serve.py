@@ -58,8 +58,8 @@ def _origins(_context: click.Context, _parameter: click.Parameter, origins: tupl
 )
 @click.option(
     "--max-pixels",
-    type=click.FloatRange(0.001, 67.0),
-    default=33.5,
+    type=click.FloatRange(0.001, 67.108864),
+    default=67.108864,  # as many as `predict` takes: runtime.imaging.load.MAX_PIXELS, which would import numpy
     show_default=True,
     help="Millions of pixels in a picture.",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,30 +14,38 @@ from runtime.datasets.fashion_mnist import LABELS
 from runtime.errors import ImageError, UsageError
 from runtime.evaluation.accuracy import AccuracyReport
 from runtime.evaluation.labels import listed, match_labels
-from runtime.imaging.load import SUFFIXES
+from runtime.imaging.folder import is_litter, is_picture, passed_over_sentence
 
 
-def labelled_pictures(folder: Path, labels: tuple[str, ...]) -> list[tuple[Path, int]]:
+def labelled_pictures(
+    folder: Path, labels: tuple[str, ...], passed_over: Counter[str] | None = None
+) -> list[tuple[Path, int]]:
     """Return the pictures of each class's folder, sorted, with the index of their class in `labels`.
 
     A folder is named for its label, in any case and with any punctuation (`t-shirt-top` is "T-shirt/top", which no
     folder can be called), or for its index in `labels`. Hidden folders are passed over. Classes without a folder are
-    not measured.
+    not measured. `passed_over` counts the suffixes of files that are no pictures.
 
     Raises:
         UsageError: a folder is no class of the model, or its number may mean two classes; or there are no pictures.
     """
+    passed_over = Counter() if passed_over is None else passed_over
     try:
-        folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        folders = [path for path in entries if path.is_dir() and not is_litter(path.name)]
         classes = _classes(folders, labels)
         found = []
         for path, index in zip(folders, classes, strict=True):
-            pictures = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            pictures = sorted(
+                file for file in path.iterdir() if not file.is_dir() and is_picture(file.name, passed_over)
+            )
             found += [(picture, index) for picture in pictures]
     except OSError as error:
         raise UsageError(f"the folder {error.filename} cannot be read: {error.strerror}") from error
     if not found:
-        raise UsageError(f"{folder} holds no pictures in folders named for their classes: DIR/<label>/*.png")
+        sentence = passed_over_sentence(passed_over)
+        hint = f"; {sentence}" if sentence else ""
+        raise UsageError(f"{folder} holds no pictures in folders named for their classes: DIR/<label>/*.png{hint}")
     return found
 
 

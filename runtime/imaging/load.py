@@ -1,4 +1,4 @@
-"""Decode any source to an upright picture: steps 1 to 5 of `runtime.imaging.preprocess`, or the same in RGB.
+"""Decode any source to an upright picture: grey with its mask, as `runtime.imaging.preprocess` takes it, or on white.
 
 Pillow decodes; what is added here is distrust: formats by allow-list, sizes before pixels, and whatever a damaged file
 makes a decoder throw is an `ImageError`.
@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import Any, BinaryIO, Literal, TypeAlias
+from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,20 @@ FORMATS: dict[str, tuple[int, tuple[bytes, ...], str]] = {
     "AVIF": (4, (b"ftypavif", b"ftypavis"), "AvifImagePlugin.AvifImageFile"),
 }
 
+# The same of formats that Pillow reads with a plugin: the package to install and the module to import.
+PLUGINS: dict[str, tuple[int, tuple[bytes, ...], str, str]] = {
+    "HEIC": (
+        4,
+        tuple(b"ftyp" + brand for brand in b"heic heix hevc heim heis mif1 msf1".split()),
+        "pillow-heif",
+        "pillow_heif",
+    ),
+    "JPEG XL": (0, (b"\xff\x0a", b"\0\0\0\x0cJXL "), "pillow-jxl-plugin", "pillow_jxl"),
+}
+COLOUR_MAP = "the colours look like a colour map; give the grey picture"
+# Pixels that the shorter side of a JPEG keeps at least, where it is decoded at a fraction of its size.
+DRAFT_SIDE = 1024
+
 FREE_READS = 2**14  # of any file
 BYTES_A_READ = 128  # a long file is read in parts of this many bytes on average, or of more: a GIF's are of 128
 FREE_TILE = 2**24  # pixels of a tile that any picture may have; a picture in one tile may have a larger one
@@ -65,8 +79,9 @@ _PNG_HEADER = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _warnings_lock = threading.Lock()
 
 
-def decode_grey(source: Source, max_pixels: int | None = None) -> tuple[Image.Image, str]:
-    """Return the source as a Pillow picture of mode L, upright, and what messages call it.
+def decode_grey(source: Source, max_pixels: int | None = None) -> tuple[Image.Image, str, tuple[str, ...]]:
+    """Return the source as an upright Pillow picture of mode L, or of mode LA where a part of it is transparent; what
+    messages call it; and warnings.
 
     Args:
         source: what `runtime.imaging.preprocess.to_pixels` takes.
@@ -75,7 +90,8 @@ def decode_grey(source: Source, max_pixels: int | None = None) -> tuple[Image.Im
     Raises:
         ImageError: it cannot be read; every kind but `size`.
     """
-    return _decode(source, max_pixels, _grey)
+    upright, name, decoded = _decode(source, max_pixels, _grey, draft=True)
+    return upright, name, (COLOUR_MAP,) if _is_colour_map(decoded) else ()
 
 
 def decode_on_white(
@@ -87,13 +103,19 @@ def decode_on_white(
     more than 8 bits are scaled to 8 and not cut off, and the picture is turned as its EXIF says. Takes and raises what
     `decode_grey` does.
     """
-    return _decode(source, max_pixels, functools.partial(_on_white, mode=mode))
+    upright, name, _ = _decode(source, max_pixels, functools.partial(_on_white, mode=mode), draft=False)
+    return upright, name
 
 
 def _decode(
-    source: Source, max_pixels: int | None, convert: Callable[[Image.Image, str], Image.Image]
-) -> tuple[Image.Image, str]:
-    """Read, decode, convert and turn; convert: takes the decoded picture and what messages call it."""
+    source: Source, max_pixels: int | None, convert: Callable[[Image.Image, str], Image.Image], *, draft: bool
+) -> tuple[Image.Image, str, Image.Image]:
+    """Read, decode, convert and turn; return also what messages call the source, and the picture as it was decoded.
+
+    Args:
+        convert: takes the decoded picture and what messages call it.
+        draft: whether a large JPEG may be decoded at a fraction of its size.
+    """
     name, limit = _name(source), max_pixels or MAX_PIXELS
     try:
         if isinstance(source, Image.Image | np.ndarray):
@@ -101,9 +123,9 @@ def _decode(
         else:
             data = _whole_file(source, name)
             if plain := _plain_grey_png(data, limit):
-                return convert(plain, name), name
-            picture = _decoded(data, name, limit)
-        return _upright(convert(picture, name), picture.info.get("exif")), name
+                return convert(plain, name), name, plain
+            picture = _decoded(data, name, limit, draft)
+        return _upright(convert(picture, name), picture.info.get("exif")), name, picture
     except ImageError:
         raise
     except Exception as error:
@@ -122,6 +144,8 @@ def _whole_file(source: str | os.PathLike[str] | bytes | BinaryIO, name: str) ->
         return source
     if isinstance(source, str | os.PathLike):
         return _file_bytes(source, name)
+    if getattr(source, "closed", False) is True:
+        raise ImageError("unreadable", f"{name} is a stream that is closed; open it again")
     data = source.read(MAX_FILE_BYTES + 1) if hasattr(source, "read") else source
     if isinstance(data, bytes | bytearray | memoryview):
         return bytes(data)
@@ -134,7 +158,14 @@ def _in_memory(source: Image.Image | NDArray[Any], name: str, max_pixels: int) -
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
     _check_size(source, name, max_pixels)
-    source.load()
+    try:
+        source.load()
+    except (ValueError, AttributeError, AssertionError) as error:
+        # What Pillow throws at a closed file differs with the format and its version.
+        file = getattr(source, "fp", None)
+        if file is None or getattr(file, "closed", False):
+            raise ImageError("unreadable", "the picture's file is closed; open it again, or load it first") from error
+        raise
     return source
 
 
@@ -146,9 +177,13 @@ def _file_bytes(path: str | os.PathLike[str], name: str) -> bytes:
         if stat.S_ISREG(mode):
             return _read_all(path, size)
     # ValueError: a name that no file can have, with a null byte or a lone half of a surrogate pair.
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise ImageError("missing", f"{name} does not exist; expected a picture file") from error
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        if text := _text_source(os.fsdecode(path).encode("utf-8", "replace")):
+            if text.data is not None:
+                return text.data
+            raise ImageError("not_an_image", f"{quoted(os.fsdecode(path), 60)} {text.advice}") from error
+        if isinstance(error, FileNotFoundError | NotADirectoryError | ValueError):
+            raise ImageError("missing", f"{name} does not exist; expected a picture file") from error
         raise ImageError("unreadable", f"{name} cannot be read: {error.strerror or error}") from error
     found = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
     raise ImageError("not_a_file", f"{name} is {found}; expected a regular file")
@@ -188,7 +223,7 @@ def _from_array(array: NDArray[Any], max_pixels: int) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array.reshape(shape)))
 
 
-def _decoded(data: bytes, name: str, max_pixels: int) -> Image.Image:
+def _decoded(data: bytes, name: str, max_pixels: int, draft: bool) -> Image.Image:
     """Decode a whole file. The header is parsed first, and decoding goes on only if the size it states is bearable."""
     if not data:
         raise ImageError("empty", f"{name} is empty: 0 bytes")
@@ -196,6 +231,13 @@ def _decoded(data: bytes, name: str, max_pixels: int) -> Image.Image:
         raise ImageError("too_large", f"{name} holds more than {MAX_FILE_BYTES} bytes, the most that is allowed")
     kind = next((kind for kind, (offset, starts, _) in FORMATS.items() if data.startswith(starts, offset)), None)
     if kind is None:
+        if text := _text_source(data):
+            if text.data is not None:
+                return _decoded(text.data, name, max_pixels, draft)
+            raise ImageError("not_an_image", f"{name} {text.advice}")
+        for word, (offset, starts, *_) in PLUGINS.items():
+            if data.startswith(starts, offset):
+                return _decoded_by_plugin(word, data, name, max_pixels)
         raise ImageError("not_an_image", f"{name} is none of {', '.join(FORMATS)}: it begins with {data[:12]!r}")
     if kind == "WEBP" and len(data) < 8 + int.from_bytes(data[4:8], "little"):
         raise ImageError("truncated", f"{name} is truncated: it ends before the length that its header states")
@@ -205,6 +247,8 @@ def _decoded(data: bytes, name: str, max_pixels: int) -> Image.Image:
         file = io.BytesIO(data) if small else MeteredFile(data, name)
         picture = _plugin(FORMATS[kind][2])(file)
         _check_size(picture, name, max_pixels)
+        if draft and kind == "JPEG" and min(picture.size) >= 2 * DRAFT_SIDE:
+            picture.draft(None, (DRAFT_SIDE, DRAFT_SIDE))
         if kind == "TIFF":
             check_tiles(data, picture.size, name)
         elif kind == "JPEG":
@@ -263,9 +307,90 @@ def _grey(picture: Image.Image, name: str) -> Image.Image:
         return picture if picture.mode == "L" else picture.convert("L")  # Pillow would copy it; nothing here writes
     if picture.mode not in ("LA", "RGBA"):
         picture = picture.convert("LA" if picture.mode == "La" else "RGBA")
-    page = Image.new("L", picture.size, 255)
-    page.paste(picture.convert("L"), mask=picture.getchannel("A"))
-    return page
+    alpha = picture.getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return picture.convert("L")
+    return Image.merge("LA", (picture.convert("L"), alpha))
+
+
+def _is_colour_map(picture: Image.Image) -> bool:
+    """Whether colours stand for levels, as in `plt.imsave(..., cmap="jet")`: a quarter of the picture is in colour, and
+    it has three hues or more, or two hues in no more colours than a map has."""
+    if picture.mode in ("L", "LA", "La", "1", "F", "LAB") or picture.mode.startswith("I"):
+        return False
+    sample = picture.resize((min(64, picture.width), min(64, picture.height)), Image.Resampling.NEAREST)
+    sample = sample.convert("RGBA") if picture.has_transparency_data else sample.convert("RGB")
+    colours = np.asarray(sample).reshape(-1, len(sample.getbands()))
+    colours = colours[colours[:, 3] > 127, :3] if colours.shape[1] == 4 else colours
+    chroma = colours.max(axis=1, initial=0) - colours.min(axis=1, initial=255)
+    strong = colours[chroma > 60]
+    if not 4 * len(strong) > len(colours) > 0:
+        return False
+    hues = np.asarray(Image.fromarray(strong[None]).convert("HSV"))[0, :, 0]
+    # The sixths of the circle of hues, half a sixth turned, so that red is one of them.
+    held = np.bincount((hues.astype(np.int64) + 21) * 6 // 256 % 6, minlength=6) >= 0.04 * len(colours)
+    few = len(np.unique(colours.astype(np.int64) @ (1, 256, 65536))) <= 256
+    return int(held.sum()) >= (2 if few else 3)
+
+
+class _TextSource(NamedTuple):
+    """Text where a picture was expected: the bytes of a `data:` URL, or what to do instead."""
+
+    data: bytes | None
+    advice: str
+
+
+def _text_source(text: bytes) -> _TextSource | None:
+    """Recognise by its beginning what people give in place of a picture's path or content; None for anything else."""
+    start = text[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if start.startswith(b"data:"):
+        import base64
+        from urllib.parse import unquote_to_bytes
+
+        head, comma, content = text.strip().partition(b",")
+        try:
+            if not comma or not head.lower().endswith(b";base64"):
+                raise ValueError
+            return _TextSource(base64.b64decode(unquote_to_bytes(content), validate=False), "")
+        except ValueError:
+            return _TextSource(None, "is a data: URL without base64; expected data:image/png;base64,...")
+    if start.startswith((b"http:", b"https:", b"ftp:", b"s3:", b"gs:")):
+        return _TextSource(None, "is a URL; download it first, and give the file: curl -o picture.png URL")
+    if start.startswith(b"file:"):
+        return _TextSource(None, "is a file: URL; give the path alone, without file://")
+    if start.startswith((b"ivborw0kggo", b"/9j/", b"r0lgod", b"uklgr")):
+        return _TextSource(
+            None, "is base64; decode it first: base64 -d text > picture.png, or put data:;base64, before"
+        )
+    if start.startswith((b"{", b"[{", b"[[")) and len(text) > 1:
+        return _TextSource(
+            None, "is JSON; expected the bytes of a picture file, as curl --data-binary @picture.png sends"
+        )
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
+        found = "an SVG drawing" if b"<svg" in start else "a page of HTML"
+        return _TextSource(None, f"is {found}; expected a picture of pixels, such as PNG or JPEG")
+    if b"png" in start[:6] and start[:1] in (b"\x89", b"\xef", b"\xc2"):
+        advice = "send it as it is: curl --data-binary @picture.png, not -d; open(path, 'rb')"
+        return _TextSource(None, f"is a PNG that was changed on its way, as if it were text; {advice}")
+    return None
+
+
+def _decoded_by_plugin(word: str, data: bytes, name: str, max_pixels: int) -> Image.Image:
+    """Decode a format that Pillow reads with a plugin of its own package, where that is installed."""
+    _, _, package, module = PLUGINS[word]
+    try:
+        plugin = import_module(module)
+    except ImportError:
+        advice = f"save it as JPEG, or pip install {package}"
+        raise ImageError("not_an_image", f"{name} is {word}, which Pillow alone does not read; {advice}") from None
+    if hasattr(plugin, "register_heif_opener"):
+        plugin.register_heif_opener()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        picture = Image.open(io.BytesIO(data))
+        _check_size(picture, name, max_pixels)
+        picture.load()
+    return picture
 
 
 def _on_white(picture: Image.Image, name: str, mode: Literal["L", "RGB"]) -> Image.Image:
@@ -289,9 +414,11 @@ def _on_white(picture: Image.Image, name: str, mode: Literal["L", "RGB"]) -> Ima
 
 
 def _eight_bits(levels: NDArray[Any], name: str) -> Image.Image:
-    """Scale deep levels by the smallest usual white that holds them: 1 (floats only), 255 or 65535."""
+    """Scale deep levels: those of 16 bits by 65535, others by the smallest usual white that holds them: 1 (floats
+    only), 255 or 65535."""
     low, high = float(levels.min()), float(levels.max())
-    whites = [white for white in (1, 255, 65535) if high <= white and (white > 1 or levels.dtype.kind == "f")]
+    usual = (65535,) if levels.dtype.itemsize == 2 else (1, 255, 65535) if levels.dtype.kind == "f" else (255, 65535)
+    whites = [white for white in usual if high <= white]
     if not whites or not low >= 0:
         raise ImageError("corrupt", f"{name} has levels from {low:g} to {high:g}; expected within 0..65535")
     scaled = np.multiply(levels, 255 / whites[0], dtype=np.float32)

@@ -151,7 +151,7 @@ class _Handlers:
         spec = model.classifier.input
         pixels = await self._decode(image, spec, params)
         _, probabilities = await model.outputs(spec.from_levels(pixels.array.reshape(1, *spec.shape)))
-        prediction = ranked(model.classifier.labels, probabilities[0], pixels.inverted, params.topk)
+        prediction = ranked(model.classifier.labels, probabilities[0], pixels.inverted, params.topk, pixels.warnings)
         document = as_dict(source, prediction)
         document |= {"model": model.name, "device": model.classifier.device}
         document["milliseconds"] = round(1000 * (time.perf_counter() - began), 3)

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from runtime.errors import quoted
+from runtime.imaging.load import MAX_PIXELS
 
 RETRY_AFTER = {"Retry-After": "1"}  # seconds; a full queue of the slowest model that ships empties sooner
 _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
@@ -37,7 +38,7 @@ class Limits:
     max_wait: float = 0.002
     max_queue: int = 512
     max_body: int = 2**24
-    max_pixels: int = 2**25
+    max_pixels: int = MAX_PIXELS
     max_connections: int = 2048
     read_seconds: float = 10.0
     keep_alive_seconds: int = 75

@@ -1,4 +1,4 @@
-// From a picture file to levels: steps 1 to 5 of `runtime/imaging/preprocess.py`, with the browser's own decoders.
+// From a picture file to levels: steps 1 to 3 and 5 of `runtime/imaging/preprocess.py`, with the browser's own decoders.
 //
 // A grey or colour picture without transparency gives the runtime's levels exactly where the file is lossless. JPEG and
 // half-transparent pixels may differ by a level, since decoders round differently; 16-bit files lose their lower bits.

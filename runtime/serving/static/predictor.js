@@ -11,7 +11,7 @@
 //       shape,           [channels, height, width] of these
 //       inverted,        whether light and dark were exchanged
 //       sure,            false where the picture is unlike those that the network was trained on
-//       warnings,        sentences for the reader
+//       warnings,        why the answer may be wrong, a short sentence each
 //       model, device,   names, as the reader should see them
 //       milliseconds,    what this answer took
 //   }>

@@ -154,7 +154,7 @@ def test_a_pillow_picture_that_cannot_be_loaded_is_an_image_error(shirt: Grey, t
         assert kind_of(opened) == "truncated"
     with Image.open(path) as closed:
         pass
-    assert kind_of(closed) == "corrupt"
+    assert kind_of(closed) == "unreadable"
 
 
 def odd_tiff(image: Grey) -> bytes:

@@ -88,7 +88,7 @@ def test_transparency_is_laid_on_white_like_the_data_sets_own_photographs(name: 
 
 def test_half_transparency_is_blended() -> None:
     half = Image.new("LA", (28, 28), (0, 128))
-    assert int(to_pixels(half, invert="no").array[0, 0]) == 127
+    assert int(to_pixels(half, invert="no", fit="exact").array[0, 0]) == 127
 
 
 @pytest.mark.parametrize("format_", ["GIF", "WEBP", "PNG", "TIFF"])
