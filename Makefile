@@ -2,6 +2,7 @@
 #
 #   make demo    train, export, verify and use LeNet
 #   make test    the tests that take a few minutes; make test-all: all of them, as CI does
+#   make docs    the documentation site, into build/site
 #   make check   format, lint, types
 #   make gpu     on a machine with an NVIDIA GPU: its tests, trainings and speeds, into .zoo/gpu
 #   make clean   remove what these made
@@ -17,7 +18,7 @@ export GOMP_SPINCOUNT ?= 100000
 INSTALLED := $(VENV)/.installed
 BIN := $(VENV)/bin
 
-.PHONY: setup data demo test test-all check format clean gpu gpu-train
+.PHONY: setup data demo test test-all docs check format clean gpu gpu-train
 
 setup: $(INSTALLED)
 
@@ -46,6 +47,9 @@ test: data node_modules
 test-all: data node_modules
 	$(BIN)/pytest
 
+docs: $(INSTALLED)
+	@$(BIN)/python -m tools.docs
+
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -62,4 +66,4 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .zoo node_modules dist .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) .zoo node_modules build dist .pytest_cache .ruff_cache .mypy_cache

@@ -1,4 +1,4 @@
-"""Test accuracy of a recipe, mean and spread over seeds; finished runs are taken as they are, broken ones go on.
+"""Test accuracy of a recipe, mean and standard deviation over seeds. Finished runs are kept, unfinished ones continued.
 
 python benchmarks/accuracy.py lenet lenet-modern --seeds 3
 """

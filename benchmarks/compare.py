@@ -1,10 +1,11 @@
-"""The runtime against PyTorch, torch.compile, a CUDA graph, plain onnxruntime and OpenVINO, in turn, beside limits.
+"""Time the runtime, PyTorch, torch.compile, a CUDA graph, onnxruntime and OpenVINO in turn, beside the device's limits.
 
     python benchmarks/compare.py --device cpu
     python benchmarks/compare.py --device cuda --precisions fp32 tf32 fp16 --minutes 20
 
-Weights are those of seed 0: the speed does not depend on them. Every cell (model, precision, batch size) is saved when
-it is done; started again, the script goes on where it stopped. One that is not installed, or that fails, is named.
+Weights are those of seed 0, since the speed does not depend on them. Every cell (model, precision, batch size) is saved
+when it is done; started again, the script continues with the next one. A backend that is not installed, or that fails,
+is named in the result.
 """
 
 import argparse
@@ -28,7 +29,8 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from export.convert.exporter import build_graph
 from export.description import Description
 from runtime.datasets import fashion_mnist
-from runtime.evaluation.timing import load_average, random_pixels
+from runtime.evaluation.timing import load_average
+from runtime.model.spec import FASHION_MNIST
 from runtime.session.device import Device, device_problem
 from runtime.storage import write_bytes
 from zoo.benchmark.compare import OURS, BackendFailed, Worker, take_turns
@@ -44,7 +46,7 @@ BACKENDS = {
         *("torch", "torch-graph", "torch-graph-bare", "torch-compile"),
     ),
 }
-SLOW_MS = 20_000  # a batch expected to take longer than this is left out: it is measured in minutes, and tells nothing
+SLOW_MS = 20_000  # a batch that is expected to take longer is left out
 
 
 def model_file(model: str, precision: str, folder: Path) -> Path:
@@ -61,7 +63,7 @@ def model_file(model: str, precision: str, folder: Path) -> Path:
 
 
 def limit_ms(model: str, precision: str, batch_size: int, best: dict[str, Any]) -> dict[str, float]:
-    """The least time by arithmetic, and by what must move: weights once, pixels in, logits out."""
+    """Return the least time for the arithmetic, and for moving the weights, the pixels and the logits once."""
     summary = summarize(model)
     width = 2 if precision == "fp16" else 4
     moved = summary.parameters * width + batch_size * (784 + 40)
@@ -72,7 +74,7 @@ def limit_ms(model: str, precision: str, batch_size: int, best: dict[str, Any]) 
 
 
 def start(backends: tuple[str, ...], file: Path, device: str, precision: str, model: str) -> tuple[list[Worker], Any]:
-    """Start the workers one after the other; return those that run, and what each said."""
+    """Start the workers one after the other; return those that run, and the version or the error of each."""
     workers, said = [], {}
     for backend in backends:
         try:
@@ -86,12 +88,12 @@ def start(backends: tuple[str, ...], file: Path, device: str, precision: str, mo
 
 
 def agreement(workers: list[Worker]) -> dict[str, Any]:
-    """How far each is from the first on the same pictures: what is compared must be the same function."""
-    pixels = random_pixels(64)
+    """Return how far each worker's logits are from the first's on the same pixels."""
+    pixels = FASHION_MNIST.random(64)
     ours = workers[0].logits(pixels)
     found: dict[str, Any] = {}
     for worker in workers[1:]:
-        if worker.backend == "torch-graph-bare":  # answers to no pictures of ours
+        if worker.backend == "torch-graph-bare":  # its logits are of other pixels
             continue
         try:
             logits = worker.logits(pixels)
@@ -155,7 +157,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def line(cell: str, rows: dict[str, Any]) -> str:
-    """One line for people: each backend's median, and how many times ours it is."""
+    """Return a line of text: each backend's median latency, and its ratio to ours."""
     parts = (
         f"{backend} {row['error'][:60]}"
         if "error" in row

@@ -1,4 +1,4 @@
-"""What every benchmark writes beside its figures: the hardware, the versions and the date they hold for."""
+"""The hardware, the versions and the date that every benchmark writes beside its figures."""
 
 import importlib.metadata
 import json
@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from runtime.evaluation.timing import processor
 from runtime.session.cuda import find_driver, list_gpus
 
 RESULTS = Path(__file__).parent / "results"
@@ -25,7 +26,7 @@ def conditions() -> dict[str, Any]:
             continue
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "processor": _processor(),
+        "processor": processor(),
         "instruction_sets": _instruction_sets(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "gpu": gpus[0].name if gpus else None,
@@ -37,7 +38,7 @@ def conditions() -> dict[str, Any]:
 
 
 def _instruction_sets() -> list[str]:
-    """The vector and matrix instructions of this CPU on which speed depends; none where Linux does not tell."""
+    """Return the vector and matrix instructions of this CPU on which speed depends, as Linux lists them."""
     wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
     try:
         flags = Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split()
@@ -52,11 +53,3 @@ def save(name: str, figures: dict[str, Any], folder: Path = RESULTS) -> Path:
     path = folder / f"{name}.json"
     path.write_text(json.dumps({"conditions": conditions()} | figures, indent=2) + "\n")
     return path
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")

@@ -1,4 +1,4 @@
-"""D2L's training pipeline, as its text describes it: the baseline that the zoo's engine is measured against.
+"""D2L's training pipeline, as its text describes it: the baseline for the speed of the zoo's training.
 
     python benchmarks/d2l_pipeline.py --model lenet
 
@@ -27,14 +27,14 @@ WORKERS = 4
 
 
 def loader(root: Path, size: int, images: int, batch_size: int) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Return D2L's loader of the first `images` training images; `root` is as torchvision wants it."""
+    """Return D2L's loader of the first `images` training images; `root` is that of torchvision's data set."""
     steps = [transforms.ToTensor()] if size == 28 else [transforms.Resize((size, size)), transforms.ToTensor()]
     data = datasets.FashionMNIST(root=str(root), train=True, transform=transforms.Compose(steps), download=False)
     return DataLoader(Subset(data, range(images)), batch_size, shuffle=True, num_workers=WORKERS)
 
 
 def torchvision_root(folder: Path, scratch: Path) -> Path:
-    """Lay the data set out where torchvision looks for it, and return the root to give it."""
+    """Write the data set into `scratch` as torchvision expects it, and return the root."""
     raw = scratch / "FashionMNIST" / "raw"
     raw.mkdir(parents=True, exist_ok=True)
     for split in ("train", "test"):

@@ -1,11 +1,11 @@
-"""All that is to be run on a machine with an NVIDIA GPU, in one resumable command: tests, trainings, speeds.
+"""Run tests, trainings and speed benchmarks on a machine with an NVIDIA GPU, in one resumable command.
 
     python benchmarks/gpu.py --output DIR --minutes 25
 
-Commands run one after the other. Each has DIR/NAME.log, its output, and DIR/NAME.json, its result, written when it
-ends; DIR/results holds what the benchmarks measured, DIR/runs the trainings. Started again with the same DIR, commands
-that ended are left out, and those that ran out of time or were not begun are run: trainings go on after their last
-whole epoch, `compare.py` after its last cell. To run a command again, delete its DIR/NAME.json.
+Commands run one after the other. Each writes its output to DIR/NAME.log and, when it ends, its result to DIR/NAME.json;
+benchmarks write to DIR/results, trainings to DIR/runs. Started again with the same DIR, only commands that ran out of
+time or were not begun are run: trainings continue after their last whole epoch, `compare.py` after its last cell. To
+run a command again, delete its DIR/NAME.json.
 
 Exit codes: 0 all passed; 1 a command failed, ran out of time or was not run; 4 there is no usable GPU.
 """
@@ -44,7 +44,7 @@ class Command:
         name: of its result and its log.
         arguments: of the Python interpreter.
         seconds: that it may take.
-        is_tests: whether it is pytest, of which at least one test must pass: skipped tests prove nothing.
+        is_tests: whether it is pytest; then at least one test must pass, not be skipped.
     """
 
     name: str
@@ -73,7 +73,7 @@ def commands(output: Path) -> list[Command]:
 
 
 def run(command: Command, log: Path, seconds: float) -> dict[str, Any]:
-    """Run a command for at most so long, in a process group of its own, which ends with it; return its result."""
+    """Run a command for at most so many seconds, end all processes that it started, and return its result."""
     arguments = [sys.executable, *command.arguments]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     started, code = time.monotonic(), None

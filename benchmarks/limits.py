@@ -1,4 +1,4 @@
-"""What a device can do at best, measured with PyTorch: matrix products and copies. Prints JSON.
+"""The best FLOP/s and bytes/s of a device, measured with PyTorch by matrix products and copies. Prints JSON.
 
 python benchmarks/limits.py cpu|cuda
 """
@@ -15,7 +15,7 @@ PRECISIONS = {"cpu": ("fp32",), "cuda": ("fp32", "tf32", "fp16")}
 
 
 def seconds(call: Callable[[], Any], device: str) -> float:
-    """The best of five runs, each of several calls: a limit is what was reached once."""
+    """Return the seconds of a call, the best of five runs of three calls each."""
     best = float("inf")
     call()
     for _ in range(5):

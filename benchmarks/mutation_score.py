@@ -1,11 +1,12 @@
-"""How many files with one mistake in them are caught, and by which check? And how many correct ones are refused?
+"""How many files with one mistake are refused, and by which check; how many correct files are refused.
 
     python benchmarks/mutation_score.py            # writes results/mutation_score.json; goes on where it stopped
     python benchmarks/mutation_score.py --sweep    # 5 seeds of every model, random weights, through every check
 
-The sweep takes hours for the large models: results/false_alarms.json is written after each, and it goes on from there.
+The sweep takes hours for the large models. results/false_alarms.json is written after each network, and the sweep
+continues from there.
 
-Each mutant goes through every check, and counts as caught only if the check that should catch it does.
+Each mutant goes through every check, and counts as caught only if the check that should refuse it does.
 """
 
 import argparse
@@ -50,7 +51,7 @@ def main() -> None:
 
 
 def score() -> None:
-    """Ask every check about every mutant and every rewrite; what a stopped run of the same code has done is kept."""
+    """Run every check on every mutant and every rewrite; results of a stopped run of the same code are kept."""
     images, labels = fashion_mnist.load("test")
     partial = RESULTS / "mutation_score.partial.json"
     mutants, rewrites = [*MUTANTS, *NUMBER_MUTANTS], [*EQUIVALENTS, *NUMBER_REWRITES]
@@ -98,14 +99,14 @@ def score() -> None:
 
 @functools.cache
 def code() -> str:
-    """Return a digest of the code that the score is of: checks, runtime, mutants."""
+    """Return a digest of the code that decides the score: checks, runtime, mutants."""
     mutants = (ROOT / "tests" / "support").glob("*mutant*.py")
     files = [*(ROOT / "export").rglob("*.py"), *(ROOT / "runtime").rglob("*.py"), *mutants]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()
 
 
 def all_refusals(context: Any) -> dict[str, str]:
-    """Ask every check; a file that is not self-contained goes no further, as in `verify`."""
+    """Run every check; after `self-contained` fails no other is run, as in `verify`."""
     refusals: dict[str, str] = {}
     for check in CHECKS:
         reason = verdict(check, context)
@@ -117,7 +118,7 @@ def all_refusals(context: Any) -> dict[str, str]:
 
 
 def sweep_all(models: list[str]) -> None:
-    """Verify fresh networks of every model; what an earlier run has done is kept."""
+    """Verify networks of every model with random weights; results of an earlier run are kept."""
     path = RESULTS / "false_alarms.json"
     rows = json.loads(path.read_text())["rows"] if path.exists() else []
     images, labels = (array[:SWEPT_IMAGES] for array in fashion_mnist.load("test"))

@@ -25,7 +25,7 @@ BATCH_SIZE = 256
 
 
 def by_hand(session: Any, paths: list[Path]) -> list[int]:
-    """Pillow, numpy, one `session.run` per 256: what people write, and nothing is checked."""
+    """Return the classes by Pillow, numpy and one `session.run` per 256 images, without any checks."""
     answers: list[int] = []
     for start in range(0, len(paths), BATCH_SIZE):
         pictures = [np.asarray(Image.open(path).convert("L")) for path in paths[start : start + BATCH_SIZE]]

@@ -2,9 +2,9 @@
 
 python benchmarks/serve_load.py [SECONDS] [ROUNDS]     60 seconds a server, in 12 parts: a shared machine's speed drifts
 
-Every connection sends its next request when it has its answer. One by one is the same server with `--batch-size 1`: the
-same code, queue and thread, but each picture is decoded, run and answered by itself. It is measured with all threads
-and with one, since a single picture gains nothing from a second. The client shares the cores; every answer is checked.
+Every connection sends its next request when it has its answer. "One by one" is the same server with `--batch-size 1`,
+with all threads and with one, since a single picture does not profit from a second. The client shares the cores; every
+answer is checked.
 """
 
 import argparse
@@ -40,12 +40,12 @@ SERVERS = {
     "one_by_one": ["--batch-size", "1"],
     "one_by_one_one_thread": ["--batch-size", "1", "--threads", "1"],
 }
-SMALL_QUEUE = 32  # half of the connections find no place in it
+SMALL_QUEUE = 32  # too small for half of the connections
 
 
 @dataclass
 class Tally:
-    """What the client saw: seconds of each answer, and answers by status."""
+    """The seconds of each answer, and the number of answers by status."""
 
     seconds: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
@@ -54,7 +54,7 @@ class Tally:
 
 
 class Client(asyncio.Protocol):
-    """One connection. Python's own HTTP clients cost several times what the server does, so this one is bare."""
+    """One connection, written on asyncio, since Python's HTTP clients take several times the server's CPU time."""
 
     def __init__(self, requests: list[tuple[bytes, bytes]], start: int, until: float, tally: Tally) -> None:
         self.requests, self.next, self.until, self.tally = requests, start, until, tally
@@ -93,7 +93,7 @@ class Client(asyncio.Protocol):
 
 @contextlib.contextmanager
 def server(*arguments: str) -> Iterator[str]:
-    """Run one, and return its address; at the end it must exit with 0."""
+    """A context with a running server, whose value is its address; at the end it must exit with 0."""
     command = [sys.executable, "-m", "runtime", "serve", "-m", MODEL, "--device", "cpu", "--port", "0", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
@@ -104,7 +104,7 @@ def server(*arguments: str) -> Iterator[str]:
 
 
 def load(url: str, requests: list[tuple[bytes, bytes]], seconds: float) -> Tally:
-    """Ask for so long on all connections."""
+    """Send requests on all connections for so many seconds."""
     tally = Tally()
     port = int(url.rpartition(":")[2])
 
@@ -125,7 +125,7 @@ def load(url: str, requests: list[tuple[bytes, bytes]], seconds: float) -> Tally
 
 
 def process_metric(url: str, name: str) -> float:
-    """Return what the server's own metrics say of its process."""
+    """Return a `process_` metric of the server."""
     text = urllib.request.urlopen(f"{url}/metrics").read().decode()
     found = re.search(rf"^process_{name} (\S+)", text, re.MULTILINE)
     assert found
@@ -133,7 +133,7 @@ def process_metric(url: str, name: str) -> float:
 
 
 def measure(requests: list[tuple[bytes, bytes]], seconds: float, *arguments: str) -> dict[str, Any]:
-    """Start a server, let it settle, load it, and stop it."""
+    """Start a server, warm it up, load it, and stop it; return its figures."""
     with server(*arguments) as url:
         load(url, requests, min(2.0, seconds))
         memory, processor = process_metric(url, "resident_memory_bytes"), process_metric(url, "cpu_seconds_total")
@@ -155,7 +155,7 @@ def measure(requests: list[tuple[bytes, bytes]], seconds: float, *arguments: str
 
 
 def requests_and_answers() -> list[tuple[bytes, bytes]]:
-    """Return requests of one test picture each, and what the answer to it must hold."""
+    """Return requests of one test picture each, with the bytes that the answer must contain."""
     images = fashion_mnist.load("test")[0][:PICTURES]
     requests = []
     with Classifier(MODEL, device="cpu") as classifier:

@@ -31,7 +31,7 @@ print(session.run(["logits"], {"image": pixels})[0].argmax())
 
 def measure(command: list[str]) -> tuple[float, float]:
     """Run a command to its end; return seconds and its peak memory in MiB."""
-    # As installed: modules come as bytecode, which this variable would keep from being written for a checkout.
+    # An installed package has bytecode; with this variable, a checkout would not get any.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)

@@ -1,8 +1,8 @@
-"""The zoo's training loop on the first images of the training set: what `d2l_pipeline.py` is compared with.
+"""The zoo's training loop on the first images of the training set, for the comparison with `d2l_pipeline.py`.
 
     python benchmarks/zoo_pipeline.py --model resnet18 --images 1280
 
-Prints images/s of the last epoch by the recipe `d2l`: what `zoo train` does, on fewer images and without its files.
+Prints images/s of the last epoch by the recipe `d2l`. It does what `zoo train` does, without writing files.
 """
 
 import argparse

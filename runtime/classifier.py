@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 from collections.abc import Iterable, Iterator
@@ -15,12 +16,23 @@ from runtime.errors import ImageError, ModelInvalid, UsageError
 from runtime.imaging.load import Source
 from runtime.imaging.preprocess import Fit, Invert
 from runtime.model.registry import find_entry
-from runtime.model.spec import INPUT, LOGITS, PROBABILITIES, SIDE, Metadata, checked_metadata, input_specs, output_specs
-from runtime.pipeline import predictions
+from runtime.model.spec import (
+    INPUT,
+    LOGITS,
+    PROBABILITIES,
+    Array,
+    InputSpec,
+    Metadata,
+    checked_metadata,
+    input_specs,
+    output_specs,
+)
+from runtime.pipeline import predictions, require_options
 from runtime.prediction import Prediction
 from runtime.session.session import ReopenableSession, Tuning
 
 DEFAULT_BATCH_SIZE = 256
+_BATCH_VALUES = 2**23  # of the images of one run by default: 55 images of 3 x 224 x 224
 
 
 class Classifier:
@@ -45,6 +57,8 @@ class Classifier:
         origin: where it was found: "path", "user", "repository" or "wheel".
         sha256: the checksum of the file's content as it was opened.
         labels: the K class names, in the order of the outputs.
+        input: what the network takes: shape, type, and how a picture becomes that.
+        batch_size: images a run by default: DEFAULT_BATCH_SIZE, or fewer where they are large.
         metadata: the description inside the file.
         device: where every node runs: "cpu" or "cuda:N".
         device_reason: why `auto` did not choose CUDA, or None.
@@ -74,7 +88,9 @@ class Classifier:
             raise UsageError("TF32 is a way in which GPUs multiply; the CPU has none: leave it, or ask for cuda")
         self._live = live = ReopenableSession(model, device, threads, tf32, tuning)
         self.metadata: Metadata = checked_metadata(live.session, str(live.stored.path))
-        live.bind(len(self.metadata.labels))
+        self.input: InputSpec = self.metadata.input
+        live.bind(self.input, len(self.metadata.labels))
+        self.batch_size = max(1, min(DEFAULT_BATCH_SIZE, _BATCH_VALUES // math.prod(self.input.shape)))
         self.name = self.metadata.model
         self.labels = self.metadata.labels
         self.path = live.stored.path
@@ -123,7 +139,7 @@ class Classifier:
             "sha256": self.sha256,
             "parameters": entry.get("parameters"),
             "flops": entry.get("flops"),
-            "inputs": [str(spec) for spec in input_specs()],
+            "inputs": [str(spec) for spec in input_specs(self.input)],
             "outputs": [str(spec) for spec in output_specs(len(self.labels))],
             **described,
             "verified": entry.get("verified"),
@@ -133,49 +149,53 @@ class Classifier:
             "gpu": gpu,
         }
 
-    def logits(self, pixels: npt.NDArray[np.uint8], batch_size: int = DEFAULT_BATCH_SIZE) -> npt.NDArray[np.float32]:
-        """Return the raw scores: pixels: uint8 (N, 1, 28, 28), light garment on black -> float32 (N, K).
+    def logits(self, pixels: Array, batch_size: int | None = None) -> npt.NDArray[np.float32]:
+        """Return the raw scores: pixels: (N, C, H, W), as `input` says -> float32 (N, K).
+
+        Of a garment network: uint8 (N, 1, 28, 28), a light garment on black.
 
         Raises:
             ImageError: the array is of another type or shape; `.kind` is "array".
         """
-        return self._run([LOGITS], _checked(pixels), batch_size)[0]
+        return self._run([LOGITS], self.input.checked(pixels), batch_size)[0]
 
-    def probabilities(
-        self, pixels: npt.NDArray[np.uint8], batch_size: int = DEFAULT_BATCH_SIZE
-    ) -> npt.NDArray[np.float32]:
-        """Return the softmax of the logits: pixels: uint8 (N, 1, 28, 28) -> float32 (N, K). Raises as `logits`."""
-        return self._run([PROBABILITIES], _checked(pixels), batch_size)[0]
+    def probabilities(self, pixels: Array, batch_size: int | None = None) -> npt.NDArray[np.float32]:
+        """Return the softmax of the logits, float32 (N, K). Takes and raises what `logits` does."""
+        return self._run([PROBABILITIES], self.input.checked(pixels), batch_size)[0]
 
     def outputs(
-        self, pixels: npt.NDArray[np.uint8], batch_size: int = DEFAULT_BATCH_SIZE
+        self, pixels: Array, batch_size: int | None = None
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Return logits and probabilities of one run, each float32 (N, K). Takes and raises what `logits` does."""
-        logits, probabilities = self._run([LOGITS, PROBABILITIES], _checked(pixels), batch_size)
+        logits, probabilities = self._run([LOGITS, PROBABILITIES], self.input.checked(pixels), batch_size)
         return logits, probabilities
 
-    def predict(self, source: Source, *, topk: int = 5, invert: Invert = "auto", fit: Fit = "auto") -> Prediction:
+    def predict(
+        self, source: Source, *, topk: int = 5, invert: Invert | None = None, fit: Fit | None = None
+    ) -> Prediction:
         """Classify one picture: a path, bytes, a PIL image or an array.
 
         Args:
-            source: the picture; see `runtime.imaging.preprocess` for how it becomes 28x28 grey pixels.
+            source: the picture; see `runtime.imaging.preprocess` for how it becomes what a garment network takes, and
+                `runtime.imaging.photo` for any other.
             topk: how many candidates to return; all of them if there are fewer.
-            invert: whether to invert light and dark; "auto" does so for a light background.
-            fit: how to bring it to 28x28.
+            invert: of a garment: whether to invert light and dark; "auto", the default, does for a light background.
+            fit: of a garment: how to bring it to the network's size; by default "auto".
 
         Raises:
             ImageError: it cannot be read; `.kind` says why.
+            UsageError: `invert` or `fit` is given for a network that is no garment's.
         """
         return self.predict_batch([source], topk=topk, invert=invert, fit=fit)[0]
 
     def predict_batch(
         self,
         sources: Iterable[Source],
-        batch_size: int = DEFAULT_BATCH_SIZE,
+        batch_size: int | None = None,
         *,
         topk: int = 5,
-        invert: Invert = "auto",
-        fit: Fit = "auto",
+        invert: Invert | None = None,
+        fit: Fit | None = None,
     ) -> list[Prediction]:
         """Classify many pictures, in order.
 
@@ -188,32 +208,32 @@ class Classifier:
     def stream(
         self,
         sources: Iterable[Source],
-        batch_size: int = ...,
+        batch_size: int | None = ...,
         *,
         topk: int = ...,
-        invert: Invert = ...,
-        fit: Fit = ...,
+        invert: Invert | None = ...,
+        fit: Fit | None = ...,
         return_errors: Literal[False] = ...,
     ) -> Iterator[Prediction]: ...
     @overload
     def stream(
         self,
         sources: Iterable[Source],
-        batch_size: int = ...,
+        batch_size: int | None = ...,
         *,
         topk: int = ...,
-        invert: Invert = ...,
-        fit: Fit = ...,
+        invert: Invert | None = ...,
+        fit: Fit | None = ...,
         return_errors: Literal[True],
     ) -> Iterator[Prediction | ImageError]: ...
     def stream(
         self,
         sources: Iterable[Source],
-        batch_size: int = DEFAULT_BATCH_SIZE,
+        batch_size: int | None = None,
         *,
         topk: int = 5,
-        invert: Invert = "auto",
-        fit: Fit = "auto",
+        invert: Invert | None = None,
+        fit: Fit | None = None,
         return_errors: bool = False,
     ) -> Iterator[Prediction | ImageError]:
         """Classify pictures as they come, in order.
@@ -224,10 +244,12 @@ class Classifier:
         `sources` itself raises, the pictures before are answered first.
 
         Raises:
-            UsageError: at once, where `sources` is a single picture or a number makes no sense.
+            UsageError: at once, where `sources` is a single picture, a number makes no sense, or as `predict`.
         """
         require_count("topk", topk)
-        require_count("the batch size", batch_size)
+        size = self.batch_size if batch_size is None else batch_size
+        require_count("the batch size", size)
+        require_options(self.input, invert, fit)
         try:
             if isinstance(sources, str | bytes | bytearray):  # whose parts are no pictures
                 raise TypeError
@@ -237,9 +259,10 @@ class Classifier:
             raise UsageError(f"expected several pictures, found one {found}; use predict, or a list") from None
         return predictions(
             waiting,
-            lambda pixels: self._run([PROBABILITIES], pixels, batch_size)[0],
+            lambda pixels: self._run([PROBABILITIES], pixels, size)[0],
             self.labels,
-            batch_size=batch_size,
+            self.input,
+            batch_size=size,
             topk=topk,
             invert=invert,
             fit=fit,
@@ -247,7 +270,9 @@ class Classifier:
             decoders=self._live.decoders,
         )
 
-    def _run(self, outputs: list[str], pixels: npt.NDArray[np.uint8], batch_size: int) -> list[npt.NDArray[np.float32]]:
+    def _run(self, outputs: list[str], pixels: Array, batch_size: int | None) -> list[npt.NDArray[np.float32]]:
+        if batch_size is None:
+            batch_size = self.batch_size
         require_count("the batch size", batch_size)
         if self._live.bound is not None:
             return self._live.bound.run(outputs, pixels, batch_size)
@@ -292,11 +317,3 @@ def _reopened(
     classifier = kind(model, device=device, threads=threads, tf32=tf32, tuning=tuning)
     classifier._live.require(sha256)
     return classifier
-
-
-def _checked(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    if not isinstance(pixels, np.ndarray):
-        raise ImageError("array", f"expected a numpy array uint8 (N, 1, {SIDE}, {SIDE}), found {type(pixels).__name__}")
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (1, SIDE, SIDE):
-        raise ImageError("array", f"expected uint8 (N, 1, {SIDE}, {SIDE}), found {pixels.dtype} {pixels.shape}")
-    return np.ascontiguousarray(pixels)

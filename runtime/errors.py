@@ -69,6 +69,11 @@ class DeviceUnavailable(FashionZooError):
         self.cause = cause or message
 
 
+def install_line(extra: str) -> str:
+    """Return the command that adds an extra of this package, which is on no package index, to a sentence."""
+    return f"pip install '.[{extra}]' in a clone of the repository"
+
+
 MAX_SHOWN = 200  # characters of a name or a value in a message
 MAX_SENTENCE = 4000  # characters of the message
 

@@ -1,4 +1,7 @@
-"""Batched inference over a stream of pictures: threads decode the next batch while the session runs this one."""
+"""Batched inference over a stream of pictures: threads decode the next batch while the session runs this one.
+
+`preprocess` is the one way in: it makes of any picture the levels that a network's input asks for.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from runtime.errors import ImageError
+from runtime.errors import ImageError, UsageError
 from runtime.imaging.load import Source
 from runtime.imaging.preprocess import Fit, Invert, Pixels, to_pixels
+from runtime.model.spec import Array, InputSpec
 from runtime.prediction import Prediction, ranked
 
 if TYPE_CHECKING:
@@ -24,29 +28,73 @@ CHUNK = 16  # pictures that a thread decodes at a time
 FEW = 8  # pictures that are decoded sooner than a thread is started
 
 
+def preprocess(
+    source: Source,
+    spec: InputSpec,
+    *,
+    invert: Invert | None = None,
+    fit: Fit | None = None,
+    max_pixels: int | None = None,
+) -> Pixels:
+    """Turn any picture into levels for a network with this input.
+
+    Args:
+        source: as `runtime.imaging.preprocess.to_pixels` takes it.
+        spec: the input.
+        invert, fit: as of `to_pixels`, of garments alone; by default "auto".
+        max_pixels: how large the picture may be; by default `runtime.imaging.load.MAX_PIXELS`.
+
+    Raises:
+        ImageError: the picture cannot be read.
+        UsageError: as `require_options`.
+    """
+    require_options(spec, invert, fit)
+    if spec.preprocess == "garment":
+        return to_pixels(source, invert=invert or "auto", fit=fit or "auto", max_pixels=max_pixels)
+    from runtime.imaging.photo import to_levels  # a garment does not wait for it
+
+    return Pixels(to_levels(source, spec, max_pixels), False, "photo")
+
+
+def require_options(spec: InputSpec, invert: str | None, fit: str | None) -> None:
+    """See that options which only garments have are given for a garment network alone.
+
+    Raises:
+        UsageError: they are given for another.
+    """
+    given = [name for name, value in (("invert", invert), ("fit", fit)) if value is not None]
+    if given and spec.preprocess != "garment":
+        raise UsageError(
+            f"this model takes photos (resized to {spec.resize} pixels, cropped to {spec.width}x{spec.height}), for "
+            f"which there is no {' and no '.join(given)}: leave {'it' if len(given) == 1 else 'them'} out"
+        )
+
+
 def predictions(
     sources: Iterator[Source],
-    probabilities: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
+    probabilities: Callable[[Array], npt.NDArray[np.float32]],
     labels: Sequence[str],
+    spec: InputSpec,
     *,
     batch_size: int,
     topk: int,
-    invert: Invert,
-    fit: Fit,
+    invert: Invert | None,
+    fit: Fit | None,
     return_errors: bool,
     decoders: int,
 ) -> Iterator[Prediction | ImageError]:
     """Yield one answer a source; a picture that cannot be read yields its ImageError, or raises it after those before.
 
     Args:
-        probabilities: uint8 (N, 1, 28, 28) -> float32 (N, K), for N of 1 to `batch_size`.
+        probabilities: (N, C, H, W) as `spec` says -> float32 (N, K), for N of 1 to `batch_size`.
         labels: the K class names.
+        spec: the network's input.
         decoders: threads that decode.
     """
 
     def decode(source: Source) -> Pixels | ImageError:
         try:
-            return to_pixels(source, invert=invert, fit=fit)
+            return preprocess(source, spec, invert=invert, fit=fit)
         except ImageError as error:
             return error
 
@@ -56,7 +104,7 @@ def predictions(
         if error is not None:
             batch = batch[: batch.index(error)]
         arrays = [answer.array for answer in batch if not isinstance(answer, ImageError)]
-        rows = iter(probabilities(np.stack(arrays)[:, None]) if arrays else ())
+        rows = iter(probabilities(spec.from_levels(np.stack(arrays).reshape(-1, *spec.shape))) if arrays else ())
         for answer in batch:
             if isinstance(answer, ImageError):
                 yield answer

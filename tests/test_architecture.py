@@ -188,6 +188,7 @@ def test_a_picture_passes_few_files_on_its_way_to_a_label() -> None:
     )
 
     assert "runtime.imaging.preprocess" in entered
+    assert "runtime.imaging.photo" not in entered  # the file of a garment network does not wait for it
     assert len(entered) <= MOST_FILES["predict"], entered
 
 
@@ -221,7 +222,8 @@ def test_zoo_without_its_extra_names_the_install_line() -> None:
 
     assert done.returncode == 1
     assert done.stderr == (
-        "Error: the zoo command needs torch, onnx, which the base install leaves out: pip install 'fashion-zoo[zoo]'\n"
+        "Error: the zoo command needs torch, onnx, which the base install leaves out: pip install '.[zoo]' "
+        "in a clone of the repository\n"
     )
 
 
@@ -236,5 +238,5 @@ def test_serve_without_its_extra_names_the_install_line() -> None:
     assert done.returncode == 1
     assert done.stderr == (
         "Error: runtime serve needs httptools, orjson, prometheus_client, python_multipart, starlette, uvicorn, which "
-        "the base install leaves out: pip install 'fashion-zoo[serve]'\n"
+        "the base install leaves out: pip install '.[serve]' in a clone of the repository\n"
     )

@@ -1,5 +1,7 @@
 """The examples run as they stand, and say what is in the pictures."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +51,27 @@ def test_the_example_with_the_package_goes_on_after_a_bad_picture(
     bad, good = done.stdout.splitlines()
     assert bad.startswith("'bad.png' is none of PNG, JPEG")
     assert good == "boot.png: Ankle boot"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Jupyter's own
+def test_the_tour_runs_and_the_broken_weight_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost otherwise: the first thing that a reader runs cell by cell."""
+    nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed: pip install -e '.[dev]'")
+    pytest.importorskip("ipykernel", reason="ipykernel is not installed: pip install -e '.[dev]'")
+    import nbformat
+
+    tour = nbformat.read(ROOT / "examples" / "tour.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in tour.cells), "commit the notebook without outputs"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    nbclient.NotebookClient(tour, timeout=900, resources={"metadata": {"path": str(ROOT / "examples")}}).execute()
+    printed = [
+        "".join(output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in cell.outputs)
+        for cell in tour.cells
+        if cell.cell_type == "code"
+    ]
+
+    assert "every check passed" in printed[3]
+    assert re.search(r"weights\s+FAILED", printed[5])
+    assert len(re.findall("FAILED", printed[5])) == 1
+    assert "Ankle boot" in printed[6]

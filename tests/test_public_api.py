@@ -12,6 +12,7 @@ PUBLIC = {
         "DeviceUnavailable",
         "FashionZooError",
         "ImageError",
+        "InputSpec",
         "ModelInvalid",
         "ModelNotFound",
         "Prediction",

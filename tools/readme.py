@@ -1,6 +1,6 @@
-"""The README's table of results, made from `weights/index.json` and the benchmark of accuracy over seeds.
+"""The table of results, made from `weights/index.json` and the benchmark of accuracy over seeds, and that of speed.
 
-python -m tools.readme        rewrite the table
+python -m tools.readme        rewrite the README's table of results; `tools.docs` puts both into the site
 """
 
 import json
@@ -14,7 +14,7 @@ from zoo.models import list_models
 from zoo.models.summary import size_of
 
 ROOT = Path(__file__).resolve().parents[1]
-MARK = "<!-- {}: made by `python -m tools.readme` -->"
+BEGIN, END = "<!-- results: made by `python -m tools.readme` -->", "<!-- end of results -->"
 # D2L's own networks on clean data, as its continuous integration printed them: median of all committed runs.
 D2L = {"lenet": 0.807, "alexnet": 0.880, "vgg11": 0.919, "nin": 0.844, "googlenet": 0.888, "resnet18": 0.913}
 
@@ -124,16 +124,13 @@ def _cost(figures: dict[str, Any]) -> str:
     return f"{figures['seconds']:.2f} s, {figures['peak_mib']:.0f} MiB"
 
 
-def with_tables(text: str, root: Path = ROOT) -> str:
-    """Return a README's text with its tables renewed."""
-    for name, table in {"results": results_table(root), "speed": speed_table(root)}.items():
-        start, end = MARK.format(name), f"<!-- end of {name} -->"
-        before, _, rest = text.partition(start)
-        _, _, after = rest.partition(end)
-        text = f"{before}{start}\n{table}\n{end}{after}"
-    return text
+def with_table(text: str, root: Path = ROOT) -> str:
+    """Return a README's text with its table renewed."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{results_table(root)}\n{END}{after}"
 
 
 if __name__ == "__main__":
     readme = ROOT / "README.md"
-    write_bytes(readme, with_tables(readme.read_text()).encode())
+    write_bytes(readme, with_table(readme.read_text()).encode())

@@ -3,7 +3,7 @@
 import os
 import sys
 
-# `python -m` puts the working folder first, and a file of the user's there may have the name of a module needed below.
+# `python -m` puts the working folder first in the path, where a user's file may have the name of a module.
 if (
     __name__ == "__main__"
     and not sys.flags.safe_path
@@ -20,6 +20,7 @@ def main() -> None:
     """Run the command line, or say which extra is missing."""
     try:
         from runtime.cli.console import open_closed_streams
+        from runtime.errors import install_line
     except KeyboardInterrupt:
         raise SystemExit("Aborted!") from None
     open_closed_streams()
@@ -27,7 +28,7 @@ def main() -> None:
     if missing:
         print(
             f"Error: the zoo command needs {', '.join(missing)}, which the base install leaves out: "
-            "pip install 'fashion-zoo[zoo]'",
+            + install_line("zoo"),
             file=sys.stderr,
         )
         raise SystemExit(1)

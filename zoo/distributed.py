@@ -1,8 +1,8 @@
 """Distributed training, as torchrun starts it: ranks, shards of a batch, and all-reduce.
 
-Each process computes its share of every batch, and the gradients are those of the whole batch, so the learning curve is
-that of one process, but for two things: dropout draws other masks, one sequence a process, and on the CPU, for which
-PyTorch has no synchronised batch norm, batch norm uses the statistics of each process's share.
+Each process computes its shard of every batch, and the gradients are those of the whole batch, so the learning curve is
+that of one process, with two exceptions: each process draws its own dropout masks, and on the CPU, where PyTorch has no
+synchronised batch norm, batch norm uses the statistics of each shard.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from runtime.errors import FashionZooError, UsageError
 
-# How long one process waits for the others: far longer than the longest wait, the measuring and saving of an epoch.
+# How long one process waits for the others, who may be evaluating and saving an epoch.
 TIMEOUT = timedelta(minutes=5)
+T = TypeVar("T")
 
 
 class ProcessLost(FashionZooError):
@@ -29,18 +30,18 @@ class ProcessLost(FashionZooError):
 
 @dataclass(frozen=True)
 class World:
-    """This process's place among those of the run; by default it is alone."""
+    """The rank of this process and the number of processes of the run; by default it is the only one."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes and prints."""
+        """Whether this is rank 0, which writes files and prints."""
         return self.rank == 0
 
     def share(self, start: int, stop: int) -> slice:
-        """Return this process's part of the rows from `start` to `stop`; parts differ by one row at most."""
+        """Return this process's shard of the rows from `start` to `stop`; shards differ by one row at most."""
         rows = stop - start
         return slice(start + rows * self.rank // self.size, start + rows * (self.rank + 1) // self.size)
 
@@ -49,19 +50,12 @@ class World:
         if self.size > 1:
             dist.all_reduce(tensor)
 
-    def from_main(self, content: bytes, device: torch.device) -> bytes:
-        """Return the main process's `content` in every process."""
-        if self.size == 1:
-            return content
-        length = torch.tensor([len(content)], device=device)
-        dist.broadcast(length, src=0)
-        if not length:
-            return b""
-        buffer = torch.zeros(int(length), dtype=torch.uint8, device=device)
-        if self.is_main:
-            buffer.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
-        dist.broadcast(buffer, src=0)
-        return buffer.cpu().numpy().tobytes()
+    def from_main(self, value: T, device: torch.device) -> T:
+        """Return the main process's `value` in every process; what the others pass is ignored."""
+        values = [value]
+        if self.size > 1:
+            dist.broadcast_object_list(values, src=0, device=device)
+        return values[0]
 
     def wrap_model(self, model: nn.Module) -> nn.Module:
         """Return what to call in place of `model`, so that backward leaves every process with averaged gradients."""
@@ -98,8 +92,8 @@ def device_of_process(name: str) -> str:
 
 
 @contextlib.contextmanager
-def process_group(device: torch.device, timeout: timedelta = TIMEOUT) -> Iterator[World]:
-    """Join the run that torchrun started, NCCL on CUDA and gloo elsewhere; without torchrun, be alone.
+def process_group(device: torch.device) -> Iterator[World]:
+    """A context with the process group of torchrun, NCCL on CUDA and gloo elsewhere; without torchrun, one process.
 
     Raises:
         ProcessLost: another process died or did not answer in time.
@@ -110,9 +104,9 @@ def process_group(device: torch.device, timeout: timedelta = TIMEOUT) -> Iterato
     try:
         if device.type == "cuda":
             torch.cuda.set_device(device)
-            dist.init_process_group("nccl", timeout=timeout, device_id=device)
+            dist.init_process_group("nccl", timeout=TIMEOUT, device_id=device)
         else:
-            dist.init_process_group("gloo", timeout=timeout)
+            dist.init_process_group("gloo", timeout=TIMEOUT)
         yield World(dist.get_rank(), dist.get_world_size())
     except RuntimeError as error:
         if not _is_lost_connection(error):
@@ -127,10 +121,10 @@ def process_group(device: torch.device, timeout: timedelta = TIMEOUT) -> Iterato
 
 
 def hard_exit(status: int) -> NoReturn:
-    """End this process at once, as every process of a run should.
+    """End this process at once, without Python's finalisation.
 
-    Python's own way out can abort: a thread of gloo that still holds the last collective's tensor gives it
-    back to an interpreter that has been finalised (PyTorch issues 179291 and 190489).
+    Finalisation can abort: a thread of gloo that still holds the tensor of the last collective releases it after the
+    interpreter is gone (PyTorch issues 179291 and 190489).
     """
     sys.stdout.flush()
     sys.stderr.flush()

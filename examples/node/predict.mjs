@@ -1,7 +1,8 @@
 // Name what is in pictures with onnxruntime-node: node predict.mjs MODEL.onnx PNG...
 //
-// Install with `npm install --ignore-scripts`. The pictures must be what the network takes: 28x28, grey, a light garment
-// on black. For pictures of any kind, see the web layout's decoding.js and images.js (`zoo export --layout web`).
+// Install with `npm install --ignore-scripts`. The pictures must have the network's size; those of a garment network are
+// grey, a light garment on black. For pictures of any kind, see the web layout's decoding.js, images.js and photo.js
+// (`zoo export --layout web`).
 
 import { readFileSync } from "node:fs";
 import { argv } from "node:process";
@@ -15,16 +16,24 @@ const { input, labels } = readMetadata(content);
 const [, channels, height, width] = input.shape;
 const session = await InferenceSession.create(content);
 
-const pixels = new Uint8Array(pictures.length * channels * height * width);
+const size = width * height;
+const pixels = new Uint8Array(pictures.length * channels * size);
 pictures.forEach((picture, index) => {
-  const png = PNG.sync.read(readFileSync(picture)); // RGBA, whatever the file holds
+  const png = PNG.sync.read(readFileSync(picture)); // RGBA, whatever the file holds; of a grey one, red is all
   if (png.width !== width || png.height !== height) {
     throw new Error(`${picture} is ${png.width}x${png.height}; the network takes ${width}x${height}`);
   }
-  for (let at = 0; at < width * height; at++) pixels[index * width * height + at] = png.data[4 * at]; // grey: red is all
+  for (let channel = 0; channel < channels; channel++) {
+    const start = (index * channels + channel) * size;
+    for (let at = 0; at < size; at++) pixels[start + at] = png.data[4 * at + channel];
+  }
 });
 
-const image = new Tensor("uint8", pixels, [pictures.length, channels, height, width]);
+const [low, high] = input.range;
+const shape = [pictures.length, channels, height, width];
+const image = input.datatype === "UINT8"
+  ? new Tensor("uint8", pixels, shape)
+  : new Tensor("float32", Float32Array.from(pixels, (level) => (level * (high - low)) / 255 + low), shape);
 const { probabilities } = await session.run({ [input.name]: image }, ["probabilities"]);
 if (probabilities.dims[1] !== labels.length) throw new Error(`${model} has not as many labels as outputs`);
 pictures.forEach((picture, index) => {

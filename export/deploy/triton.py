@@ -19,7 +19,7 @@ from pathlib import Path
 from export.deploy import LayoutRefused
 from export.metadata import metadata_of
 from runtime.model.registry import MODEL_FILE, StoredModel
-from runtime.model.spec import PROBABILITIES, TensorSpec, input_specs, output_specs
+from runtime.model.spec import PROBABILITIES, InputSpec, TensorSpec, input_specs, output_specs
 from runtime.storage import new_folder_beside, sync_folder, write_bytes, write_synced
 
 CONFIG = "config.pbtxt"
@@ -62,7 +62,7 @@ def write_triton(stored: StoredModel, repository: Path) -> Version:
     if not (folder / LABELS).exists():
         write_bytes(folder / LABELS, labels)
     if not (folder / CONFIG).exists():
-        write_bytes(folder / CONFIG, config(metadata.model, len(metadata.labels)).encode())
+        write_bytes(folder / CONFIG, config(metadata.model, metadata.input, len(metadata.labels)).encode())
     return version
 
 
@@ -106,10 +106,10 @@ def _add_version(folder: Path, content: bytes) -> Version:
     return Version(target, newest + 1, new=True)
 
 
-def config(model: str, classes: int) -> str:
-    """Return `config.pbtxt`: a `ModelConfig` in protobuf's text format."""
+def config(model: str, input: InputSpec, classes: int) -> str:
+    """Return `config.pbtxt` of a model of K = `classes`: a `ModelConfig` in protobuf's text format."""
     preferred = ", ".join(map(str, PREFERRED))
-    inputs = "".join(_tensor("input", spec) for spec in input_specs())
+    inputs = "".join(_tensor("input", spec) for spec in input_specs(input))
     outputs = "".join(_tensor("output", spec, labels=spec.name == PROBABILITIES) for spec in output_specs(classes))
     return f"""\
 # With max_batch_size above 0, Triton puts the batch dimension in front of every dims below.
@@ -130,7 +130,7 @@ instance_group [ {{ kind: KIND_AUTO, count: 1 }} ]
 version_policy {{ latest {{ num_versions: 1 }} }}
 
 # Ready means warm: every batch size that the batcher prefers has been run once.
-{"".join(_warm_up(size) for size in (1, *PREFERRED))}"""
+{"".join(_warm_up(input, size) for size in (1, *PREFERRED))}"""
 
 
 def _tensor(kind: str, spec: TensorSpec, *, labels: bool = False) -> str:
@@ -141,8 +141,8 @@ def _tensor(kind: str, spec: TensorSpec, *, labels: bool = False) -> str:
     return f"{kind} [ {{ {fields} }} ]\n"
 
 
-def _warm_up(batch_size: int) -> str:
-    (spec,) = input_specs()
+def _warm_up(input: InputSpec, batch_size: int) -> str:
+    (spec,) = input_specs(input)
     dims = ", ".join(str(size) for size in spec.shape[1:])
     return (
         f'model_warmup [ {{ name: "batch of {batch_size}", batch_size: {batch_size}, inputs {{ key: "{spec.name}", '

@@ -2,7 +2,8 @@
 
     index.html, page.js, ...   the page of `runtime serve`, with another predictor behind it
     predictor.js, model.js     that predictor: the model of this folder, run by onnxruntime-web
-    decoding.js, images.js     any picture -> 28x28, as `runtime.imaging.preprocess` does it
+    decoding.js, images.js     any picture -> what a garment network takes, as `runtime.imaging.preprocess` does it
+    photo.js                   any picture -> what another network takes, as `runtime.imaging.photo` does it
     model.onnx, model.json     the model, and what its metadata says, for JavaScript
     golden.json, parity.html   the network's own answers, and a page that compares this browser's with them
     onnxruntime/               onnxruntime-web, as npm installed it

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx
 import onnx.reference
 
-from runtime.errors import FashionZooError, UsageError
+from runtime.errors import FashionZooError, UsageError, install_line
 
 Floats = npt.NDArray[Any]
 Feeds = dict[str, npt.NDArray[np.uint8]]
@@ -113,4 +113,4 @@ def _imported(package: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError:
-        raise EngineMissing(f"{package} is not installed: pip install 'fashion-zoo[engines]'") from None
+        raise EngineMissing(f"{package} is not installed: {install_line('engines')}") from None

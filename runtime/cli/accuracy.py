@@ -23,6 +23,8 @@ from runtime.cli.console import (
     threads_option,
 )
 
+MOST_CLASSES = 100  # of more, only those that have pictures are listed
+
 
 @click.command(cls=Command)
 @click.argument("folder", required=False, metavar="[DIR]", type=click.Path(exists=True, file_okay=False))
@@ -37,7 +39,7 @@ def accuracy(
     folder: str | None,
     model: str | None,
     output: str | None,
-    batch_size: int,
+    batch_size: int | None,
     device: str,
     tf32: bool,
     threads: int | None,
@@ -75,7 +77,7 @@ def accuracy(
         raise SystemExit(1)
 
 
-def measured(classifier: Any, folder: str | None, batch_size: int) -> tuple[Any, list[Any]]:
+def measured(classifier: Any, folder: str | None, batch_size: int | None) -> tuple[Any, list[Any]]:
     """Return the accuracy on a folder of pictures or, without one, on Fashion-MNIST, and the pictures unread."""
     if folder is not None:
         from runtime.evaluation.image_folder import labelled_pictures, measure_folder
@@ -85,8 +87,10 @@ def measured(classifier: Any, folder: str | None, batch_size: int) -> tuple[Any,
             return measure_folder(classifier, pictures, batch_size, bar.advance)
     from runtime.cli.fetch import fetch_with_bar
     from runtime.datasets import fashion_mnist
-    from runtime.evaluation.accuracy import measure_accuracy
+    from runtime.evaluation.accuracy import measure_accuracy, require_shape
+    from runtime.model.spec import FASHION_MNIST
 
+    require_shape(classifier, FASHION_MNIST.shape, "Fashion-MNIST")  # sooner than the data are fetched
     fetch_with_bar("test")
     images, labels = fashion_mnist.load("test")
     with Bar(f"measuring {classifier.name}", len(images)) as bar:
@@ -107,6 +111,7 @@ def emit_accuracy(report: Any, as_json: bool) -> None:
         [
             [label, right, n, f"{right / n:.4f}" if n else "-", taken_for(report, index)]
             for index, (label, right, n) in enumerate(report.per_class())
+            if n or len(report.labels) <= MOST_CLASSES
         ],
         right=["right", "of", "accuracy"],
     )

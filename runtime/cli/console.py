@@ -297,7 +297,10 @@ def timing_options(command: F) -> F:
 
 
 batch_size_option = click.option(
-    "--batch-size", "-b", type=click.IntRange(1, 2**20), default=256, show_default=True, help="Images at once."
+    "--batch-size",
+    "-b",
+    type=click.IntRange(1, 2**20),
+    help="Images at once.  [default: 256, fewer where they are large]",
 )
 
 

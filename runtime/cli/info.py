@@ -6,6 +6,8 @@ import click
 
 from runtime.cli.console import Command, device_option, emit, emit_json, json_option, model_option
 
+MOST = 20  # values of a list that are shown; --json has all
+
 
 @click.command(cls=Command)
 @model_option
@@ -27,5 +29,6 @@ def info(model: str | None, device: str, as_json: bool) -> None:
         if isinstance(value, dict):
             value = ", ".join(f"{name} {part}" for name, part in value.items())
         elif isinstance(value, list):
-            value = ", ".join(str(part) for part in value)
+            more = f" and {len(value) - MOST} more" if len(value) > MOST else ""
+            value = ", ".join(str(part) for part in value[:MOST]) + more
         emit(f"{key:<14} {'-' if value is None else value}")

@@ -43,16 +43,12 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # with which Windows' editors begin a text
 @click.option(
     "--invert",
     type=click.Choice(["auto", "yes", "no"]),
-    default="auto",
-    show_default=True,
-    help="Whether to swap light and dark; auto does for a light background.",
+    help="Of garments: whether to swap light and dark; auto does for a light background.  [default: auto]",
 )
 @click.option(
     "--fit",
     type=click.Choice(["auto", "exact", "catalogue"]),
-    default="auto",
-    show_default=True,
-    help="How a picture becomes 28x28 pixels.",
+    help="Of garments: how a picture becomes what the network sees.  [default: auto]",
 )
 @click.option("--show", type=click.Path(dir_okay=False), metavar="OUT.png", help="Write what the network saw.")
 @click.option("--jsonl", is_flag=True, help="Print one JSON object a line, as results come.")
@@ -72,7 +68,7 @@ def predict(
     show: str | None,
     jsonl: bool,
     as_csv: bool,
-    batch_size: int,
+    batch_size: int | None,
     device: str,
     tf32: bool,
     threads: int | None,
@@ -85,6 +81,7 @@ def predict(
     \b
     Example: runtime predict shoe.png photos/ --json
              runtime predict shoe.png --show seen.png
+             runtime predict -m path/to/model.onnx photo.jpg --topk 5
     """
     if as_json + jsonl + as_csv > 1:
         raise click.UsageError("--json, --jsonl and --csv exclude each other")
@@ -104,11 +101,14 @@ def predict(
         emit(prediction.as_csv(prediction.CSV_COLUMNS))
     pictures: Any = (read_stdin() if name == STDIN else name for name in found if not isinstance(name, Nothing))
     if show is not None:
-        from runtime.imaging.contact_sheet import recorded
+        from functools import partial
 
-        pictures = recorded(pictures, seen, invert, fit)
+        from runtime.imaging.contact_sheet import recorded
+        from runtime.pipeline import preprocess
+
+        pictures = recorded(pictures, partial(preprocess, spec=classifier.input, invert=invert, fit=fit), seen)
     stream = classifier.stream(pictures, batch_size, topk=topk, invert=invert, fit=fit, return_errors=True)
-    with Bar("predicting", len(found) if len(found) > batch_size else None) as bar:
+    with Bar("predicting", len(found) if len(found) > (batch_size or classifier.batch_size) else None) as bar:
         for item in found:
             name, answer = (item.source, item.error) if isinstance(item, Nothing) else (item, next(stream))
             bar.advance()

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 
 import click
 
 from runtime.cli.console import Command, device_option, emit, emit_json, json_option, note, say_device, threads_option
-from runtime.errors import FashionZooError
+from runtime.errors import FashionZooError, install_line, quoted
 
 NEEDED = ("httptools", "orjson", "prometheus_client", "python_multipart", "starlette", "uvicorn")
+
+
+def _origins(_context: click.Context, _parameter: click.Parameter, origins: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse what no browser sends as an origin, and what would therefore never match."""
+    for origin in origins:
+        if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@A-Z]+", origin):
+            raise click.BadParameter(
+                f"{quoted(origin)} is not an origin; expected scheme://host[:port] in lower case and without a path, "
+                "such as https://shop.example, or '*'"
+            )
+    return origins
 
 
 @click.command(cls=Command)
@@ -65,6 +77,13 @@ NEEDED = ("httptools", "orjson", "prometheus_client", "python_multipart", "starl
     show_default=True,
     help="Seconds for which a connection stays open between two requests; longer than a load balancer's in front.",
 )
+@click.option(
+    "--cors",
+    multiple=True,
+    metavar="ORIGIN",
+    callback=_origins,
+    help="An origin whose pages may read the answers, such as https://shop.example; several times, or '*' for all.",
+)
 @device_option
 @threads_option
 @json_option
@@ -79,6 +98,7 @@ def serve(
     max_pixels: float,
     read_timeout: float,
     keep_alive: int,
+    cors: tuple[str, ...],
     device: str,
     threads: int | None,
     as_json: bool,
@@ -95,8 +115,7 @@ def serve(
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise FashionZooError(
-            f"runtime serve needs {', '.join(missing)}, which the base install leaves out: "
-            "pip install 'fashion-zoo[serve]'"
+            f"runtime serve needs {', '.join(missing)}, which the base install leaves out: " + install_line("serve")
         )
     from runtime.classifier import Classifier
     from runtime.model.registry import shipped_models
@@ -126,5 +145,5 @@ def serve(
             else:
                 emit(url)
 
-        serve_until_stopped(bound, classifiers, limits, on_ready=announce)
+        serve_until_stopped(bound, classifiers, limits, cors=cors, on_ready=announce)
     end_process()

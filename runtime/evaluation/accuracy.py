@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runtime.classifier import DEFAULT_BATCH_SIZE, Classifier, require_count
+from runtime.classifier import Classifier, require_count
 from runtime.datasets.fashion_mnist import LABELS
 from runtime.errors import UsageError
 from runtime.evaluation.labels import class_indices
@@ -70,7 +70,7 @@ def measure_accuracy(
     classifier: Classifier,
     images: npt.NDArray[np.uint8],
     labels: npt.ArrayLike,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    batch_size: int | None = None,
     progress: Callable[[int], None] | None = None,
     *,
     names: Sequence[str] = LABELS,
@@ -80,18 +80,20 @@ def measure_accuracy(
 
     Args:
         classifier: the model; every class of the data must be one of its labels, in any order. It may have others.
-        images: uint8 (N, 1, 28, 28).
+        images: uint8 (N, C, H, W), of the shape that the model takes.
         labels: whole numbers (N,), the true classes as indices into `names`.
-        batch_size: images a run.
+        batch_size: images a run; by default the classifier's.
         progress: told the size of each batch.
         names: the classes of the data.
         data: what messages call the data.
 
     Raises:
         UsageError: a class of the data is none of the model, which the sentence names; there are no images, or not as
-            many labels; or a label is no index of a name.
+            many labels; a label is no index of a name; or the model takes images of another shape.
     """
+    batch_size = classifier.batch_size if batch_size is None else batch_size
     require_count("the batch size", batch_size)
+    require_shape(classifier, images.shape[1:], data)
     labels = np.asarray(labels)
     if len(images) == 0 or len(images) != len(labels):
         raise UsageError(f"expected pictures and as many labels, found {len(images)} and {len(labels)}")
@@ -108,7 +110,7 @@ def measure_accuracy(
     started = time.perf_counter()
     for start in range(0, len(images), batch_size):
         chosen = slice(start, start + batch_size)
-        predicted = classifier.logits(images[chosen], batch_size).argmax(axis=1)
+        predicted = classifier.logits(classifier.input.from_levels(images[chosen]), batch_size).argmax(axis=1)
         np.add.at(confusion, (own[labels[chosen]], predicted), 1)
         if progress is not None:
             progress(len(predicted))
@@ -116,3 +118,21 @@ def measure_accuracy(
     return AccuracyReport(
         classifier.name, classifier.labels, confusion, classifier.device, classifier.providers, seconds, classifier.tf32
     )
+
+
+def require_shape(classifier: Classifier, shape: tuple[int, ...], data: str) -> None:
+    """See that a model takes images of this shape.
+
+    Args:
+        classifier: the model.
+        shape: (C, H, W) of the data.
+        data: what messages call them.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if classifier.input.shape != shape:
+        raise UsageError(
+            f"the model {classifier.name!r} takes images {classifier.input.shape}, and those of {data} are {shape}; "
+            "measure it on pictures of its own classes: runtime accuracy DIR"
+        )

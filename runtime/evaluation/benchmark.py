@@ -15,7 +15,7 @@ from typing import Any
 
 from runtime.classifier import Classifier
 from runtime.errors import FashionZooError, UsageError
-from runtime.evaluation.timing import WARM_UP_RUNS, conditions, figures, load_average, random_pixels, timed
+from runtime.evaluation.timing import WARM_UP_RUNS, conditions, figures, load_average, timed
 
 BATCH_SIZES = (1, 8, 64, 256)
 COLD_STARTS = 3
@@ -29,7 +29,7 @@ imported = time.perf_counter()
 request = json.loads(sys.argv[1])
 classifier = Classifier(request.pop("model"), **request)
 opened = time.perf_counter()
-classifier.logits(numpy.zeros((1, 1, 28, 28), numpy.uint8))
+classifier.logits(classifier.input.zeros(1))
 ran = time.perf_counter()
 print(json.dumps({"import": imported - began, "session": opened - imported, "first_run": ran - opened}))
 """
@@ -66,7 +66,7 @@ def measure_bench(
         tell(1)
     rows = []
     for batch_size in batch_sizes:
-        pixels = random_pixels(batch_size)
+        pixels = classifier.input.random(batch_size)
         for _ in range(WARM_UP_RUNS):
             classifier.logits(pixels, batch_size)
         run = partial(classifier.logits, pixels, batch_size)

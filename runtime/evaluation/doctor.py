@@ -34,7 +34,7 @@ _VARIABLES = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "ZOO
 _REPAIRS: dict[Origin, str] = {
     "user": "remove {index}, then export your own models again with `zoo export`",
     "repository": "restore {index} with git",
-    "wheel": "install fashion-zoo again, or export a model with `zoo export`",
+    "wheel": "install this package again (`pip install .` in a clone), or export a model with `zoo export`",
 }
 
 
@@ -145,6 +145,7 @@ def _check_device(device: str) -> None:
 def _onnxruntime() -> tuple[dict[str, Any], list[Problem]]:
     installed = installed_onnxruntimes()
     facts: dict[str, Any] = {"onnxruntime": None, "onnxruntime_cuda": None, "distributions": installed, "providers": []}
+    package = installed[0] if installed else "onnxruntime"
     problems = []
     if len(installed) > 1:
         problems.append(
@@ -159,14 +160,13 @@ def _onnxruntime() -> tuple[dict[str, Any], list[Problem]]:
         from onnxruntime import InferenceSession
     except Exception as error:  # a package half there fails with more than ImportError
         what = f"onnxruntime cannot be imported: {' '.join(str(error).split())}"
-        remedy = "install it again: pip install --force-reinstall fashion-zoo"
-        return facts, [*problems, Problem(ERROR, what, remedy)]
+        return facts, [*problems, Problem(ERROR, what, f"install it again: pip install --force-reinstall {package}")]
     facts["onnxruntime"] = onnxruntime.__version__
     facts["onnxruntime_cuda"] = str(getattr(onnxruntime, "cuda_version", "") or "") or None
     facts["providers"] = list(onnxruntime.get_available_providers())
     if not hasattr(InferenceSession, "get_provider_graph_assignment_info"):
         what = f"onnxruntime {onnxruntime.__version__} cannot tell where it puts a model's nodes"
-        problems.append(Problem(ERROR, what, "upgrade it: pip install --upgrade fashion-zoo"))
+        problems.append(Problem(ERROR, what, f"upgrade it: pip install --upgrade {package}"))
     return facts, problems
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.classifier import DEFAULT_BATCH_SIZE, Classifier
+from runtime.classifier import Classifier
 from runtime.datasets.fashion_mnist import LABELS
 from runtime.errors import ImageError, UsageError
 from runtime.evaluation.accuracy import AccuracyReport
@@ -73,7 +73,7 @@ def _require_one_meaning(path: Path, number: int, labels: Sequence[str]) -> None
 def measure_folder(
     classifier: Classifier,
     pictures: list[tuple[Path, int]],
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    batch_size: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[AccuracyReport, list[ImageError]]:
     """Classify pictures, prepared as `predict` prepares them; return the report on all that can be read, and the rest.

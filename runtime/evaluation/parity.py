@@ -122,7 +122,7 @@ def measure_parity(classifier: Classifier) -> ParityReport:
     """
     folder = classifier.path.parent
     tolerances = read_tolerances(folder, classifier.sha256, tf32=classifier.tf32)
-    images = _tensor(folder / INPUT_FILE, spec.INPUT, np.uint8, (1, spec.SIDE, spec.SIDE))
+    images = _tensor(folder / INPUT_FILE, spec.INPUT, classifier.input.dtype, classifier.input.shape)
     golden = {
         output: _tensor(folder / file, output, np.float32, (len(classifier.labels),))
         for output, file in OUTPUT_FILES.items()
@@ -199,7 +199,7 @@ def read_tolerances(folder: Path, sha256: str, *, tf32: bool = False) -> dict[st
     return tolerances
 
 
-def _tensor(path: Path, name: str, dtype: type, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def _tensor(path: Path, name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     try:
         found, array = read_tensor(path)
     except ModelNotFound as error:

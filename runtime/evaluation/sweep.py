@@ -14,7 +14,7 @@ from runtime.classifier import Classifier
 from runtime.errors import FashionZooError
 from runtime.evaluation.benchmark import check_measuring
 from runtime.evaluation.parity import measure_parity
-from runtime.evaluation.timing import WARM_UP_RUNS, conditions, figures, load_average, random_pixels, timed
+from runtime.evaluation.timing import WARM_UP_RUNS, conditions, figures, load_average, timed
 from runtime.session.device import available_cpus
 from runtime.session.session import ALGORITHMS, Tuning
 
@@ -54,7 +54,7 @@ def measure_sweep(
     if not opened:
         raise FashionZooError(f"not one setting works here; with the default one: {rows[0]['error']}")
     for batch_size in batch_sizes:
-        pixels = random_pixels(batch_size)
+        pixels = classifier.input.random(batch_size)
         samples: dict[int, list[int]] = {}
         for turn, (index, (row, candidate)) in itertools.product(range(ROUNDS), enumerate(opened)):
             if progress is not None:

@@ -14,18 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from runtime.model.spec import SIDE
 from runtime.session.device import available_cpus, explain_threads
 
 WARM_UP_RUNS = 10
 PERCENTILES = (50, 90, 95, 99)
-
-
-def random_pixels(batch_size: int) -> npt.NDArray[np.uint8]:
-    """Return the pictures that are timed: uint8 (N, 1, 28, 28), always the same ones."""
-    return np.random.default_rng(0).integers(0, 256, (batch_size, 1, SIDE, SIDE), dtype=np.uint8)
 
 
 def timed(call: Callable[[], Any], min_seconds: float, min_runs: int) -> list[int]:
@@ -58,11 +51,11 @@ def conditions(threads: int | None) -> dict[str, Any]:
 
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "pixels": "random uint8, seed 0",
+        "pixels": "random levels, seed 0",
         "outliers": "none dropped",
         "threads": threads or available_cpus(),
         "threads_why": explain_threads() if threads is None else "asked for",
-        "processor": _processor(),
+        "processor": processor(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "onnxruntime": onnxruntime.__version__,
@@ -75,7 +68,8 @@ def load_average() -> list[float] | None:
     return [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,32 +14,45 @@ from PIL import Image
 
 from runtime.errors import ImageError
 from runtime.imaging.load import Source
-from runtime.imaging.preprocess import Fit, Invert, to_pixels
+from runtime.imaging.preprocess import Pixels
 from runtime.storage import write_bytes
 
 COLUMNS, GAP, PAPER = 16, 2, 128  # pictures a row, pixels between them, and their level
+MAX_PIXELS = 2**26  # of a sheet: 74,565 pictures of 28x28, or 1,313 of 224x224
 
 
 def draw_sheet(pictures: Sequence[NDArray[np.uint8]]) -> Image.Image:
-    """Return pictures: uint8 (28, 28) each, in reading order, on a grey sheet; a single one without any."""
-    if len(pictures) == 1:
-        return Image.fromarray(pictures[0])
-    columns = min(COLUMNS, max(1, len(pictures)))
-    height, width = pictures[0].shape if pictures else (0, 0)
-    rows = math.ceil(len(pictures) / columns)
+    """Return pictures of one size in reading order on a grey sheet, mode L or RGB; a single one without any.
+
+    Args:
+        pictures: uint8 (H, W) or (3, H, W) each.
+    """
+    images = [Image.fromarray(picture if picture.ndim == 2 else picture.transpose(1, 2, 0)) for picture in pictures]
+    if len(images) == 1:
+        return images[0]
+    columns = min(COLUMNS, max(1, len(images)))
+    width, height = images[0].size if images else (0, 0)
+    rows = math.ceil(len(images) / columns)
     size = columns * (width + GAP) + GAP, rows * (height + GAP) + GAP
-    sheet = Image.new("L", size, PAPER)
-    for index, picture in enumerate(pictures):
+    mode = images[0].mode if images else "L"
+    sheet = Image.new(mode, size, PAPER if mode == "L" else (PAPER,) * 3)
+    for index, image in enumerate(images):
         row, column = divmod(index, columns)
-        sheet.paste(Image.fromarray(picture), (GAP + column * (width + GAP), GAP + row * (height + GAP)))
+        sheet.paste(image, (GAP + column * (width + GAP), GAP + row * (height + GAP)))
     return sheet
 
 
-def recorded(sources: Iterable[Source], seen: list[NDArray[np.uint8]], invert: Invert, fit: Fit) -> Iterator[Source]:
-    """Pass sources on, and add to `seen` what becomes of each that can be read."""
+def recorded(
+    sources: Iterable[Source], preprocess: Callable[[Source], Pixels], seen: list[NDArray[np.uint8]]
+) -> Iterator[Source]:
+    """Pass sources on, and add to `seen` what becomes of each that can be read, up to what a sheet has room for."""
+    room = MAX_PIXELS
     for source in sources:
         with contextlib.suppress(ImageError):  # whoever asked for the sources is told
-            seen.append(to_pixels(source, invert=invert, fit=fit).array)
+            if room > 0:
+                array = preprocess(source).array
+                room -= (array.shape[-2] + GAP) * (array.shape[-1] + GAP)
+                seen.append(array)
         yield source
 
 

@@ -1,4 +1,4 @@
-"""Decode any source to an upright grey picture: steps 1 to 5 of `runtime.imaging.preprocess`.
+"""Decode any source to an upright picture: steps 1 to 5 of `runtime.imaging.preprocess`, or the same in RGB.
 
 Pillow decodes; what is added here is distrust: formats by allow-list, sizes before pixels, and whatever a damaged file
 makes a decoder throw is an `ImageError`.
@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +75,25 @@ def decode_grey(source: Source, max_pixels: int | None = None) -> tuple[Image.Im
     Raises:
         ImageError: it cannot be read; every kind but `size`.
     """
+    return _decode(source, max_pixels, _grey)
+
+
+def decode_on_white(
+    source: Source, mode: Literal["L", "RGB"], max_pixels: int | None = None
+) -> tuple[Image.Image, str]:
+    """Return the source as a Pillow picture of mode L or RGB, upright, and what messages call it.
+
+    It has the pixels of `Image.open(source).convert(mode)`, but for three: what is transparent becomes white, levels of
+    more than 8 bits are scaled to 8 and not cut off, and the picture is turned as its EXIF says. Takes and raises what
+    `decode_grey` does.
+    """
+    return _decode(source, max_pixels, functools.partial(_on_white, mode=mode))
+
+
+def _decode(
+    source: Source, max_pixels: int | None, convert: Callable[[Image.Image, str], Image.Image]
+) -> tuple[Image.Image, str]:
+    """Read, decode, convert and turn; convert: takes the decoded picture and what messages call it."""
     name, limit = _name(source), max_pixels or MAX_PIXELS
     try:
         if isinstance(source, Image.Image | np.ndarray):
@@ -82,9 +101,9 @@ def decode_grey(source: Source, max_pixels: int | None = None) -> tuple[Image.Im
         else:
             data = _whole_file(source, name)
             if plain := _plain_grey_png(data, limit):
-                return plain, name
+                return convert(plain, name), name
             picture = _decoded(data, name, limit)
-        return _upright(_grey(picture, name), picture.info.get("exif")), name
+        return _upright(convert(picture, name), picture.info.get("exif")), name
     except ImageError:
         raise
     except Exception as error:
@@ -246,6 +265,26 @@ def _grey(picture: Image.Image, name: str) -> Image.Image:
         picture = picture.convert("LA" if picture.mode == "La" else "RGBA")
     page = Image.new("L", picture.size, 255)
     page.paste(picture.convert("L"), mask=picture.getchannel("A"))
+    return page
+
+
+def _on_white(picture: Image.Image, name: str, mode: Literal["L", "RGB"]) -> Image.Image:
+    """The picture over a white page, mode L or RGB; the same object where there is nothing to do."""
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        return _eight_bits(np.asarray(picture), name).convert(mode)
+    if picture.mode == "LAB":
+        from PIL import ImageCms  # no one else needs it
+
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
+        assert converted is not None  # it is not done in place
+        return converted.convert(mode)
+    if not picture.has_transparency_data:
+        return picture if picture.mode == mode else picture.convert(mode)
+    if picture.mode not in ("LA", "RGBA"):
+        picture = picture.convert("LA" if picture.mode == "La" else "RGBA")
+    page = Image.new(mode, picture.size, "white")
+    page.paste(picture.convert(mode), mask=picture.getchannel("A"))
     return page
 
 

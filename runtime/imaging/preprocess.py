@@ -35,7 +35,7 @@ from runtime.imaging.load import Source, decode_grey
 
 Invert: TypeAlias = Literal["auto", "yes", "no"]
 Fit: TypeAlias = Literal["auto", "exact", "catalogue"]
-Fitted: TypeAlias = Literal["exact", "whole", "cropped", "catalogue"]
+Fitted: TypeAlias = Literal["exact", "whole", "cropped", "catalogue", "photo"]
 
 INVERTS: tuple[str, ...] = get_args(Invert)  # looked up once: it takes as long as all else here but decoding
 FITS: tuple[str, ...] = get_args(Fit)
@@ -53,9 +53,10 @@ class Pixels:
     """One picture as the network sees it, and what was done to get there.
 
     Attributes:
-        array: uint8 (28, 28), a light garment on black; the caller's own copy.
+        array: uint8 (28, 28), a light garment on black; the caller's own copy. Of a photo, see `runtime.imaging.photo`.
         inverted: whether light and dark were exchanged.
-        fit: `exact` passed through, `whole` resized, `cropped` to the garment, `catalogue` cropped and sharpened.
+        fit: `exact` passed through, `whole` resized, `cropped` to the garment, `catalogue` cropped and sharpened;
+            `photo` where the network is no garment's.
     """
 
     array: NDArray[np.uint8]

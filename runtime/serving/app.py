@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -23,8 +24,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import runtime
-from runtime.errors import ImageError, brief, quoted
-from runtime.imaging.preprocess import Pixels, to_pixels
+from runtime.errors import ImageError, UsageError, brief, quoted
+from runtime.imaging.preprocess import Pixels
+from runtime.model.spec import InputSpec
+from runtime.pipeline import preprocess, require_options
 from runtime.prediction import as_dict, ranked
 from runtime.serving.docs import OPENAPI, docs_page
 from runtime.serving.limits import RETRY_AFTER, Limits, Reservation, Usage, read_body
@@ -35,7 +38,9 @@ from runtime.serving.open_inference import (
     VERSION,
     index_entry,
     infer_response,
+    model_config,
     model_metadata,
+    model_statistics,
     read_request,
     server_metadata,
 )
@@ -52,6 +57,7 @@ PAGE_HEADERS = {
     "cache-control": "no-cache",
 }
 LONG_BODY = 2**15  # bytes of a tensor request from which parsing would keep other requests waiting
+LONG_ANSWER = 2**14  # values of an answer from which writing it would, too
 SMALL_FILE, SMALL_IMAGE = 2**12, 2**12  # bytes, pixels
 MAX_FIELDS = 64  # of a form beside its file
 IMAGE_STATUS = {"too_large": 413, "not_an_image": 415}  # by kind of ImageError; the others are 400
@@ -59,10 +65,16 @@ IMAGE_STATUS = {"too_large": 413, "not_an_image": 415}  # by kind of ImageError;
 T = TypeVar("T")
 
 
-def create_app(models: Models, limits: Limits, metrics: Metrics) -> Starlette:
+def create_app(models: Models, limits: Limits, metrics: Metrics, cors: Sequence[str] = ()) -> Starlette:
     """Return the ASGI application.
 
     While `app.state.stopping` is true, each answer closes its connection.
+
+    Args:
+        models: what it serves.
+        limits: how much it takes on.
+        metrics: where it counts.
+        cors: the origins, such as `https://shop.example`, whose pages a browser lets read the answers; `*` for all.
     """
     handlers = _Handlers(models, limits, metrics)
     routes = [
@@ -76,15 +88,29 @@ def create_app(models: Models, limits: Limits, metrics: Metrics) -> Starlette:
         Route("/v2/health/ready", handlers.ready),
         Route("/v2/repository/index", handlers.index, methods=["POST"]),
     ]
+    routes.append(Route("/v2/models/stats", handlers.all_statistics))
     for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         routes += [
             Route(f"{model}/infer", handlers.infer, methods=["POST"]),
             Route(model, handlers.model),
             Route(f"{model}/ready", handlers.model_ready),
+            Route(f"{model}/config", handlers.model_config),
+            Route(f"{model}/stats", handlers.model_statistics),
         ]
+    middleware = [Middleware(_Middleware, metrics=metrics)]
+    if cors:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=cors,
+                allow_methods=("GET", "POST"),
+                allow_headers=(HEADER_LENGTH, "content-encoding"),
+                expose_headers=(HEADER_LENGTH, "retry-after"),
+            )
+        )
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(_Middleware, metrics=metrics)],
+        middleware=middleware,
         exception_handlers={
             HTTPException: _http_error,
             ImageError: _image_error,
@@ -109,6 +135,10 @@ class _Handlers:
     async def predict(self, request: Request) -> Response:
         params = read_params(request.scope["query_string"])
         model = self._models.get(params.model)
+        try:
+            require_options(model.classifier.input, params.invert, params.fit)
+        except UsageError as error:
+            raise HTTPException(400, str(error)) from error
         with Reservation(self._usage) as reservation:
             image, source = await read_body(request, self._limits, reservation), "picture"
             if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
@@ -118,19 +148,20 @@ class _Handlers:
 
     async def _predict(self, model: ServedModel, params: PredictParams, source: str, image: bytes) -> Response:
         began = time.perf_counter()
-        pixels = await self._decode(image, params)
-        _, probabilities = await model.outputs(pixels.array[None, None])
+        spec = model.classifier.input
+        pixels = await self._decode(image, spec, params)
+        _, probabilities = await model.outputs(spec.from_levels(pixels.array.reshape(1, *spec.shape)))
         prediction = ranked(model.classifier.labels, probabilities[0], pixels.inverted, params.topk)
         document = as_dict(source, prediction)
         document |= {"model": model.name, "device": model.classifier.device}
         document["milliseconds"] = round(1000 * (time.perf_counter() - began), 3)
         if params.pixels:
-            document["pixels"] = pixels.array.tolist()
-        return Response(orjson.dumps(document), media_type="application/json")
+            document["pixels"] = pixels.array
+        return Response(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
 
-    async def _decode(self, image: bytes, params: PredictParams) -> Pixels:
+    async def _decode(self, image: bytes, spec: InputSpec, params: PredictParams) -> Pixels:
         limit = self._limits.max_pixels
-        decode = functools.partial(to_pixels, image, invert=params.invert, fit=params.fit)
+        decode = functools.partial(preprocess, image, spec, invert=params.invert, fit=params.fit)
         if len(image) <= SMALL_FILE:
             # Decoded sooner than handed to another thread; one of too many pixels is refused before it is decoded.
             with contextlib.suppress(ImageError):
@@ -142,13 +173,15 @@ class _Handlers:
         limits = self._limits
         with Reservation(self._usage) as reservation:
             body = await read_body(request, limits, reservation)
-            arguments = body, request.headers.get(HEADER_LENGTH), limits.max_queue
+            spec = model.classifier.input
+            arguments = body, request.headers.get(HEADER_LENGTH), limits.max_queue, spec
             # Beside binary tensors the JSON is short; that it is, its length says before the length is checked.
             is_long = len(body) > LONG_BODY and (arguments[1] is None or len(arguments[1]) > 4)
             wanted = await run_in_threadpool(read_request, *arguments) if is_long else read_request(*arguments)
             reservation.add_images(len(wanted.pixels))
             outputs = await _unless_disconnected(request, model.outputs(wanted.pixels))
-            return infer_response(wanted, outputs, model.name, model.classifier.labels)
+            answer = functools.partial(infer_response, wanted, outputs, model.name, model.classifier.labels)
+            return await run_in_threadpool(answer) if outputs[0].size > LONG_ANSWER else answer()
 
     async def models(self, _request: Request) -> Response:
         return _json([model.as_dict() for model in self._models])
@@ -175,6 +208,15 @@ class _Handlers:
 
     async def model_ready(self, request: Request) -> Response:
         return _json({"name": self._path_model(request).name, "ready": True})
+
+    async def model_config(self, request: Request) -> Response:
+        return _json(model_config(self._path_model(request)))
+
+    async def model_statistics(self, request: Request) -> Response:
+        return _json(model_statistics([self._path_model(request)]))
+
+    async def all_statistics(self, _request: Request) -> Response:
+        return _json(model_statistics(self._models))
 
     def _path_model(self, request: Request) -> ServedModel:
         version = request.path_params.get("version", VERSION)

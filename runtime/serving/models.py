@@ -12,14 +12,15 @@ from starlette.exceptions import HTTPException
 
 from runtime.classifier import Classifier
 from runtime.errors import FashionZooError, UsageError, quoted
-from runtime.model.spec import SIDE
+from runtime.model.spec import Array
 from runtime.serving.batcher import Batcher
 from runtime.serving.limits import Limits
 from runtime.serving.metrics import Metrics
+from runtime.serving.statistics import Statistics
 
 WARM_UP_SECONDS = 0.25  # on a CPU, a batch size that takes longer is the last one tried
 
-Pixels: TypeAlias = npt.NDArray[np.uint8]  # (N, 1, 28, 28)
+Images: TypeAlias = Array  # (N, C, H, W), as the model's input says
 Outputs: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]  # logits, probabilities; each (N, K)
 
 
@@ -29,19 +30,30 @@ class ServedModel:
     Attributes:
         name: what requests call it.
         classifier: the model, open.
+        max_batch: images that are run together.
+        max_wait: seconds for which an image waits for others.
+        statistics: what has been answered.
     """
 
     def __init__(self, classifier: Classifier, limits: Limits, on_batch: Callable[[int, int], None]) -> None:
         self.classifier = classifier
         self.name = classifier.name
-        self._max_batch = limits.max_batch
-        self._batcher: Batcher[Pixels, Outputs] = Batcher(
+        self.max_batch, self.max_wait = limits.max_batch, limits.max_wait
+        self.statistics = Statistics()
+        self._batcher: Batcher[Images, tuple[Outputs, int]] = Batcher(
             self._run, max_rows=limits.max_batch, max_wait=limits.max_wait, on_batch=on_batch, name=self.name
         )
 
-    async def outputs(self, pixels: Pixels) -> Outputs:
-        """Return logits and probabilities, each float32 (N, K), of uint8 (N, 1, 28, 28)."""
-        return await self._batcher.ask(pixels)
+    async def outputs(self, pixels: Images) -> Outputs:
+        """Return logits and probabilities, each float32 (N, K), of checked images (N, C, H, W)."""
+        began = time.perf_counter_ns()
+        try:
+            outputs, computing = await self._batcher.ask(pixels)
+        except Exception:
+            self.statistics.failed(time.perf_counter_ns() - began)
+            raise
+        self.statistics.answered(len(pixels), time.perf_counter_ns() - began, computing)
+        return outputs
 
     def warm_up(self) -> None:
         """Run batches of growing size once, so that no client waits for what happens only the first time.
@@ -62,10 +74,10 @@ class ServedModel:
             ) from error
 
     def _warm_up(self) -> None:
-        powers = {2**power for power in range(self._max_batch.bit_length())}
-        for size in sorted(powers | {self._max_batch}):
+        powers = {2**power for power in range(self.max_batch.bit_length())}
+        for size in sorted(powers | {self.max_batch}):
             began = time.perf_counter()
-            self.classifier.outputs(np.zeros((size, 1, SIDE, SIDE), np.uint8), size)
+            self.classifier.outputs(self.classifier.input.zeros(size), size)
             # A GPU prepares each size once, however long that takes; a CPU only has to have begun.
             if self.classifier.device == "cpu" and time.perf_counter() - began > WARM_UP_SECONDS:
                 break
@@ -74,10 +86,16 @@ class ServedModel:
         """Start no more batches."""
         self._batcher.close()
 
-    def _run(self, jobs: Sequence[Pixels]) -> list[Outputs]:
-        logits, probabilities = self.classifier.outputs(np.concatenate(jobs), self._max_batch)
+    def _run(self, jobs: Sequence[Images]) -> list[tuple[Outputs, int]]:
+        """Return each job's outputs, and the nanoseconds that their batch took."""
+        began = time.perf_counter_ns()
+        pixels = np.concatenate(jobs)
+        logits, probabilities = self.classifier.outputs(pixels, self.max_batch)
         ends = np.cumsum([len(job) for job in jobs])[:-1]
-        return list(zip(np.split(logits, ends), np.split(probabilities, ends), strict=True))
+        outputs = zip(np.split(logits, ends), np.split(probabilities, ends), strict=True)
+        computing = time.perf_counter_ns() - began
+        self.statistics.executed(len(pixels), computing)
+        return [(each, computing) for each in outputs]
 
     def as_dict(self) -> dict[str, Any]:
         """Return what a reader may want to know before choosing a model; accuracy is a share of 1, or null."""
@@ -87,6 +105,7 @@ class ServedModel:
             "accuracy": accuracy.get("top1") if isinstance(accuracy, dict) else None,
             "device": self.classifier.device,
             "labels": list(self.classifier.labels),
+            "input": self.classifier.input.as_dict(),
         }
 
 

@@ -1,8 +1,9 @@
 """`POST /v2/models/M/infer`: the Open Inference Protocol's tensors, as JSON or, by Triton's extensions, as bytes.
 
-Sources: the protocol (github.com/kserve/open-inference-protocol, `specification/protocol/inference_rest.md`), and the
-binary tensor data and classification extensions of NVIDIA Triton (its server's `docs/protocol`). The body of a binary
-request is JSON, as long as the header `Inference-Header-Content-Length` says, with the tensors' bytes behind it.
+Sources: the protocol (github.com/kserve/open-inference-protocol, `specification/protocol/inference_rest.md`), and of
+NVIDIA Triton's extensions (its server's `docs/protocol`) those for binary tensor data, classification, model
+configuration and statistics. The body of a binary request is JSON, as long as the header
+`Inference-Header-Content-Length` says, with the tensors' bytes behind it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NoReturn
@@ -22,17 +23,16 @@ from starlette.responses import Response
 
 from runtime import __version__
 from runtime.errors import quoted
-from runtime.model.spec import INPUT, LOGITS, PROBABILITIES, SIDE, TensorSpec, input_specs, output_specs
-from runtime.serving.models import Outputs, Pixels, ServedModel
+from runtime.model.spec import INPUT, LOGITS, PROBABILITIES, InputSpec, TensorSpec, input_specs, output_specs
+from runtime.serving.models import Images, Outputs, ServedModel
 from runtime.strict_json import to_json
 
 HEADER_LENGTH = "inference-header-content-length"
-EXTENSIONS = ("binary_tensor_data", "classification")
+EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "statistics")
 VERSION = "1"  # every name has one version: the file that it means
 PLATFORM = "onnx_onnxv1"  # the protocol's word
-_IMAGE_BYTES = SIDE * SIDE
-_IMAGE_VALUES = 1 + 1 + SIDE + _IMAGE_BYTES  # JSON values of an image that is nested as its shape: lists and numbers
 _OTHER_VALUES = 10_000  # JSON values of a request beside its images
+_OTHER_PARTS = 2**18  # lists and objects beside those of the images, and quotation marks; a list takes 64 bytes
 _MAX_ID = 1024  # characters; the answer repeats them
 
 
@@ -47,9 +47,9 @@ class WantedOutput:
 
 @dataclass(frozen=True, slots=True)
 class InferRequest:
-    """A request that has been read: uint8 (N, 1, 28, 28), the outputs it wants, and its id."""
+    """A request that has been read: images (N, C, H, W), the outputs it wants, and its id."""
 
-    pixels: Pixels
+    pixels: Images
     outputs: list[WantedOutput]
     identity: str | None
 
@@ -65,13 +65,37 @@ def model_metadata(model: ServedModel) -> dict[str, Any]:
         "name": model.name,
         "versions": [VERSION],
         "platform": PLATFORM,
-        "inputs": [_tensor(spec) for spec in input_specs()],
+        "inputs": [_tensor(spec) for spec in input_specs(model.classifier.input)],
         "outputs": [_tensor(spec) for spec in output_specs(len(model.classifier.labels))],
     }
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:
     return spec.as_dict() | {"shape": [-1 if isinstance(size, str) else size for size in spec.shape]}
+
+
+def model_config(model: ServedModel) -> dict[str, Any]:
+    """Return a model's configuration in the fields of Triton's `ModelConfig`; `dims` are without the batch."""
+
+    def tensors(specs: Sequence[TensorSpec]) -> list[dict[str, Any]]:
+        return [
+            {"name": spec.name, "data_type": f"TYPE_{spec.datatype}", "dims": list(spec.shape[1:])} for spec in specs
+        ]
+
+    return {
+        "name": model.name,
+        "platform": "onnxruntime_onnx",
+        "backend": "onnxruntime",
+        "max_batch_size": model.max_batch,
+        "input": tensors(input_specs()),
+        "output": tensors(output_specs(len(model.classifier.labels))),
+        "dynamic_batching": {"max_queue_delay_microseconds": round(1e6 * model.max_wait)},
+    }
+
+
+def model_statistics(models: Iterable[ServedModel]) -> dict[str, Any]:
+    """Return what models have answered."""
+    return {"model_stats": [{"name": model.name, "version": VERSION} | model.statistics.as_dict() for model in models]}
 
 
 def index_entry(model: ServedModel) -> dict[str, str]:
@@ -123,18 +147,20 @@ def _output(want: WantedOutput, tensor: npt.NDArray[np.float32], labels: Sequenc
     return description | {"data": data}, b""
 
 
-def read_request(body: bytes, header_length: str | None, max_images: int) -> InferRequest:
+def read_request(body: bytes, header_length: str | None, max_images: int, spec: InputSpec) -> InferRequest:
     """Read a request.
 
     Args:
         body: the whole body.
         header_length: the value of `Inference-Header-Content-Length`, or None where all of the body is JSON.
         max_images: the largest N.
+        spec: the model's input.
 
     Raises:
         HTTPException: 400, and what is wrong with it; 413, its JSON holds more values than the largest request needs.
+        ImageError: a float is out of the input's range; `.kind` is "array".
     """
-    document, behind = _split(body, header_length, max_images)
+    document, behind = _split(body, header_length, max_images, spec)
     if not isinstance(document, dict):
         raise HTTPException(400, f"the request should be a JSON object, not {_kind(document)}")
     identity = document.get("id")
@@ -145,11 +171,11 @@ def read_request(body: bytes, header_length: str | None, max_images: int) -> Inf
     binary_default = _parameters(document, "the request").get("binary_data_output", False)
     if not isinstance(binary_default, bool):
         raise HTTPException(400, f"binary_data_output should be true or false, not {_kind(binary_default)}")
-    pixels = _image(document.get("inputs"), behind, max_images)
+    pixels = _image(document.get("inputs"), behind, max_images, spec)
     return InferRequest(pixels, _wanted(document.get("outputs"), binary_default), identity)
 
 
-def _split(body: bytes, header_length: str | None, max_images: int) -> tuple[Any, bytes]:
+def _split(body: bytes, header_length: str | None, max_images: int, spec: InputSpec) -> tuple[Any, bytes]:
     if header_length is None:
         header, behind = body, b""
     else:
@@ -160,7 +186,7 @@ def _split(body: bytes, header_length: str | None, max_images: int) -> tuple[Any
         if not 0 < length <= len(body):
             raise HTTPException(400, f"{HEADER_LENGTH} says {length} bytes of JSON, in a body of {len(body)}")
         header, behind = body[:length], body[length:]
-    _check_values(header, max_images)
+    _check_values(header, max_images, spec)
     try:
         return json.loads(header, object_pairs_hook=_without_twins, parse_constant=_no_constant), behind
     except RecursionError:
@@ -173,13 +199,17 @@ def _split(body: bytes, header_length: str | None, max_images: int) -> tuple[Any
         ) from None
 
 
-def _check_values(text: bytes, max_images: int) -> None:
+def _check_values(text: bytes, max_images: int, spec: InputSpec) -> None:
     """Refuse JSON of many values before it is parsed: Python takes up to a hundred times the bytes of each of them.
 
     In front of each value but one there is a comma, a bracket or a brace, so there are no more values than of these.
+    An image that is nested as its shape has few lists beside its numbers, and no texts; these take the most memory.
     """
-    most = max_images * _IMAGE_VALUES + _OTHER_VALUES
-    if text.count(b",") + text.count(b"[") + text.count(b"{") > most:
+    lists = max_images * (1 + spec.channels + spec.channels * spec.height)
+    most = lists + max_images * math.prod(spec.shape) + _OTHER_VALUES
+    opened = text.count(b"[") + text.count(b"{")
+    texts = text.count(b'"')
+    if opened > lists + _OTHER_PARTS or texts > _OTHER_PARTS or opened + text.count(b",") > most:
         raise HTTPException(
             413, f"the JSON holds more than {most} values, which {max_images} images need at most; send it in parts"
         )
@@ -201,34 +231,35 @@ def _no_constant(word: str) -> NoReturn:
     raise HTTPException(400, f"the request is not JSON: {word} is no number there")
 
 
-def _image(inputs: Any, behind: bytes, max_images: int) -> npt.NDArray[np.uint8]:
+def _image(inputs: Any, behind: bytes, max_images: int, spec: InputSpec) -> Images:
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         found = f"{len(inputs)} of them" if isinstance(inputs, list) else _kind(inputs)
         raise HTTPException(400, f"inputs should be a list of one object, the tensor {INPUT!r}; found {found}")
     tensor = inputs[0]
     if tensor.get("name") != INPUT:
         raise HTTPException(400, f"there is no input {quoted(tensor.get('name'))}; expected {INPUT!r}")
-    if tensor.get("datatype") != "UINT8":
-        raise HTTPException(400, f"the datatype of {INPUT} is UINT8, not {quoted(tensor.get('datatype'))}")
+    if tensor.get("datatype") != spec.datatype:
+        raise HTTPException(400, f"the datatype of {INPUT} is {spec.datatype}, not {quoted(tensor.get('datatype'))}")
     shape = tensor.get("shape")
     if not (
         isinstance(shape, list)
         and all(type(size) is int for size in shape)
-        and shape[1:] == [1, SIDE, SIDE]
+        and tuple(shape[1:]) == spec.shape
         and shape[0] >= 1
     ):
-        raise HTTPException(400, f"the shape of {INPUT} is [N, 1, {SIDE}, {SIDE}] with N from 1, not {quoted(shape)}")
+        expected_shape = ", ".join(map(str, spec.shape))
+        raise HTTPException(400, f"the shape of {INPUT} is [N, {expected_shape}] with N from 1, not {quoted(shape)}")
     if shape[0] > max_images:
         raise HTTPException(
             400, f"at most {max_images} images are taken at once, not {quoted(shape[0])}; send them in parts"
         )
-    expected = shape[0] * _IMAGE_BYTES
+    expected = math.prod(shape) * spec.dtype.itemsize
     parameters = _parameters(tensor, INPUT)
     size = parameters.get("binary_data_size")
     if size is None:
         if behind:
             raise HTTPException(400, f"{len(behind)} bytes follow the JSON, but {INPUT} states no binary_data_size")
-        return _from_json(tensor.get("data"), shape, expected)
+        return _from_json(tensor.get("data"), shape, spec)
     if "data" in tensor:
         raise HTTPException(400, f"{INPUT} has both data and binary_data_size; expected one of them")
     if type(size) is not int or size != expected or len(behind) != expected:
@@ -237,18 +268,25 @@ def _image(inputs: Any, behind: bytes, max_images: int) -> npt.NDArray[np.uint8]
             f"{INPUT} of shape {shape} takes {expected} bytes; binary_data_size says {quoted(size)}, "
             f"and {len(behind)} bytes follow the JSON",
         )
-    return np.frombuffer(behind, np.uint8).reshape(shape)
+    return spec.checked(
+        np.frombuffer(behind, spec.dtype.newbyteorder("<")).astype(spec.dtype, copy=False).reshape(shape)
+    )
 
 
-def _from_json(data: Any, shape: list[int], expected: int) -> npt.NDArray[np.uint8]:
+def _from_json(data: Any, shape: list[int], spec: InputSpec) -> Images:
     levels = _flat(data, shape)
+    types, what = ({int}, "whole numbers") if spec.datatype == "UINT8" else ({int, float}, "numbers")
+    low, high = spec.range
     # All is checked here: of lists of other things NumPy makes arrays that may be thousands of times as large.
-    if levels is None or set(map(type, levels)) != {int} or min(levels) < 0 or max(levels) > 255:
+    if levels is None or not set(map(type, levels)) <= types or min(levels) < low or max(levels) > high:
         raise HTTPException(
             400,
-            f"the data of {INPUT} should be {expected} whole numbers from 0 to 255, in one list or nested as {shape}",
+            f"the data of {INPUT} should be {math.prod(shape)} {what} from {low} to {high}, in one list or nested as "
+            f"{shape}",
         )
-    return np.frombuffer(bytes(levels), np.uint8).reshape(shape)
+    if spec.datatype == "UINT8":
+        return np.frombuffer(bytes(levels), np.uint8).reshape(shape)
+    return spec.checked(np.array(levels, spec.dtype).reshape(shape))
 
 
 def _flat(data: Any, shape: list[int]) -> list[Any] | None:

@@ -22,8 +22,8 @@ class PredictParams:
 
     model: str | None = None
     topk: int = 5
-    invert: Invert = "auto"
-    fit: Fit = "auto"
+    invert: Invert | None = None
+    fit: Fit | None = None
     pixels: bool = False
 
 

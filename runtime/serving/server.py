@@ -75,6 +75,7 @@ def serve_until_stopped(
     classifiers: Sequence[Classifier],
     limits: Limits,
     *,
+    cors: Sequence[str] = (),
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Warm up, answer requests until SIGTERM or SIGINT, then what has been accepted, and return.
@@ -83,6 +84,7 @@ def serve_until_stopped(
         bound: from `bind`; it is closed at the end.
         classifiers: the models, open.
         limits: how much to take on.
+        cors: the origins of other servers' pages that may read the answers, see `create_app`.
         on_ready: called once requests are taken.
 
     Raises:
@@ -90,7 +92,7 @@ def serve_until_stopped(
     """
     metrics = Metrics()
     models = Models(classifiers, limits, metrics)
-    app = create_app(models, limits, metrics)
+    app = create_app(models, limits, metrics, cors)
     config = uvicorn.Config(
         app,
         http="httptools",

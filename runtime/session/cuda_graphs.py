@@ -2,7 +2,7 @@
 
 A CUDA graph replays kernel launches with the shapes and addresses of its capture. Batches are therefore padded to a few
 sizes (`BUCKETS`), each with its own buffers and graph, made at its first use. Memory is that of the sizes used so far.
-Pixels are copied to the GPU as uint8, a quarter of the bytes of float32.
+Pixels are copied to the GPU in the input's own type: as uint8, a quarter of the bytes of float32.
 
 onnxruntime keeps a captured graph, and its cuBLAS and cuDNN handles, per thread for as long as the session lives, so
 all runs of a session are made in one worker thread.
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.errors import DeviceUnavailable, FashionZooError
-from runtime.model.spec import INPUT, LOGITS, PROBABILITIES, SIDE
+from runtime.model.spec import INPUT, LOGITS, PROBABILITIES, Array, InputSpec
 from runtime.session.device import Device
 
 GRAPH_ID, NO_GRAPH = "gpu_graph_id", "-1"  # onnxruntime's run option: which graph to capture or replay, or none
@@ -48,14 +48,14 @@ def pieces(count: int, batch_size: int) -> Iterator[tuple[slice, int]]:
 class Buffers:
     """Device buffers of one batch size, bound to a session's input and outputs."""
 
-    def __init__(self, session: Any, device: Device, bucket: int, classes: int, graph: bool) -> None:
+    def __init__(self, session: Any, device: Device, bucket: int, spec: InputSpec, classes: int, graph: bool) -> None:
         import onnxruntime
 
         place = ("cpu", 0) if device.kind == "cpu" else ("cuda", device.index)
         allocate = onnxruntime.OrtValue.ortvalue_from_shape_and_type
         self._session = session
-        self._padded = np.zeros((bucket, 1, SIDE, SIDE), np.uint8)
-        self._pixels = allocate(self._padded.shape, np.uint8, *place)
+        self._padded = spec.zeros(bucket)
+        self._pixels = allocate(self._padded.shape, spec.dtype.type, *place)
         self._outputs = {name: allocate((bucket, classes), np.float32, *place) for name in (LOGITS, PROBABILITIES)}
         self._binding = session.io_binding()
         self._binding.bind_ortvalue_input(INPUT, self._pixels)
@@ -64,8 +64,8 @@ class Buffers:
         self._options = onnxruntime.RunOptions()
         self._options.add_run_config_entry(GRAPH_ID, str(bucket) if graph else NO_GRAPH)
 
-    def run(self, outputs: Sequence[str], pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
-        """Return these outputs of one run: pixels: uint8 (N, 1, 28, 28), N up to the bucket -> float32 (N, K) each."""
+    def run(self, outputs: Sequence[str], pixels: Array) -> list[npt.NDArray[np.float32]]:
+        """Return these outputs of one run: pixels: (N, C, H, W), N up to the bucket -> float32 (N, K) each."""
         count = len(pixels)
         if count < len(self._padded):
             self._padded[:count] = pixels  # images do not influence each other: the rest may be any earlier content
@@ -84,6 +84,7 @@ class BoundSession:
     Args:
         session: an onnxruntime session with the contract's input and outputs.
         device: where it runs.
+        spec: its input.
         classes: K.
         graphs: whether the session was opened to capture graphs.
         what: what the model is called in errors.
@@ -92,8 +93,8 @@ class BoundSession:
         graphs: whether batches are replayed as graphs.
     """
 
-    def __init__(self, session: Any, device: Device, classes: int, *, graphs: bool, what: str) -> None:
-        self._device, self._classes, self._what = device, classes, what
+    def __init__(self, session: Any, device: Device, spec: InputSpec, classes: int, *, graphs: bool, what: str) -> None:
+        self._device, self._spec, self._classes, self._what = device, spec, classes, what
         self._sessions = [session]
         self._buffers: dict[int, Buffers] = {}
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="cuda")
@@ -105,10 +106,8 @@ class BoundSession:
         """The batch sizes in use, in the order of their first use."""
         return list(self._buffers)
 
-    def run(
-        self, outputs: Sequence[str], pixels: npt.NDArray[np.uint8], batch_size: int
-    ) -> list[npt.NDArray[np.float32]]:
-        """Return these outputs of one run: pixels: uint8 (N, 1, 28, 28), contiguous -> float32 (N, K) each.
+    def run(self, outputs: Sequence[str], pixels: Array, batch_size: int) -> list[npt.NDArray[np.float32]]:
+        """Return these outputs of one run: pixels: (N, C, H, W), contiguous -> float32 (N, K) each.
 
         Raises:
             DeviceUnavailable: the device failed while it ran.
@@ -125,9 +124,7 @@ class BoundSession:
         self._worker.shutdown()
         self._free()
 
-    def _run(
-        self, outputs: Sequence[str], pixels: npt.NDArray[np.uint8], batch_size: int
-    ) -> list[npt.NDArray[np.float32]]:
+    def _run(self, outputs: Sequence[str], pixels: Array, batch_size: int) -> list[npt.NDArray[np.float32]]:
         with capture_lock:
             answers = [
                 self._run_piece(outputs, pixels[part], bucket) for part, bucket in pieces(len(pixels), batch_size)
@@ -138,12 +135,12 @@ class BoundSession:
             return [np.empty((0, self._classes), np.float32) for _ in outputs]
         return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
 
-    def _run_piece(
-        self, outputs: Sequence[str], pixels: npt.NDArray[np.uint8], bucket: int
-    ) -> list[npt.NDArray[np.float32]]:
+    def _run_piece(self, outputs: Sequence[str], pixels: Array, bucket: int) -> list[npt.NDArray[np.float32]]:
         try:
             if bucket not in self._buffers:
-                self._buffers[bucket] = Buffers(self._sessions[0], self._device, bucket, self._classes, self.graphs)
+                self._buffers[bucket] = Buffers(
+                    self._sessions[0], self._device, bucket, self._spec, self._classes, self.graphs
+                )
             # After a failure the buffers stay: a captured graph goes on reading and writing their addresses.
             return self._buffers[bucket].run(outputs, pixels)
         except Exception as error:  # onnxruntime's errors share no base class

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from runtime.errors import DeviceUnavailable, UsageError, quoted
+from runtime.errors import DeviceUnavailable, UsageError, install_line, quoted
 
 CGROUP = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
@@ -132,7 +132,7 @@ def cuda_problem(index: int = 0) -> str | None:
     if missing:
         return (
             f"{', '.join(missing)} cannot be loaded, which onnxruntime {onnxruntime.__version__} (CUDA {major}) needs: "
-            "pip install 'fashion-zoo[cuda]', or install CUDA and cuDNN and put them on the loader's path"
+            f"{install_line('cuda')}, or install CUDA and cuDNN and put them on the loader's path"
         )
     return None
 

@@ -7,6 +7,7 @@ import hashlib
 import os
 import threading
 import weakref
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import numpy as np
 
 from runtime.errors import DeviceUnavailable, FashionZooError, ModelInvalid
 from runtime.model.registry import StoredModel, find_model
-from runtime.model.spec import LOGITS, SIDE
+from runtime.model.spec import LOGITS, InputSpec
 from runtime.session.device import CPU, Device, available_cpus, device_problem, parse_device
 
 if TYPE_CHECKING:
@@ -157,7 +158,9 @@ def _open(model: bytes, device: Device, threads: int | None, what: str, tf32: bo
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(tuning.spin_us > 0)))
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(tuning.spin_us))
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    providers = _providers(device, tf32, tuning)
+    # TensorRT builds its engines for shapes that it is told beforehand.
+    inputs = _open(model, CPU, 1, what, False, UNBOUND).session.get_inputs() if device.kind == "tensorrt" else []
+    providers = _providers(device, tf32, tuning, inputs)
     try:
         session = onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
     except Exception as error:  # onnxruntime's errors share no base class
@@ -172,8 +175,8 @@ def _open(model: bytes, device: Device, threads: int | None, what: str, tf32: bo
     return OpenSession(session, device, placement, None, tuning)
 
 
-def _providers(device: Device, tf32: bool, tuning: Tuning) -> list[Any]:
-    """onnxruntime's providers and their options, the preferred one first."""
+def _providers(device: Device, tf32: bool, tuning: Tuning, inputs: Sequence[Any]) -> list[Any]:
+    """onnxruntime's providers and their options, the preferred one first; inputs: the model's, for TensorRT alone."""
     cuda = {
         "device_id": device.index,
         "use_tf32": int(tf32),
@@ -196,15 +199,26 @@ def _providers(device: Device, tf32: bool, tuning: Tuning) -> list[Any]:
         with contextlib.suppress(OSError):
             cache.mkdir(parents=True, exist_ok=True)
         caches = os.access(cache, os.W_OK)  # in a read-only home every start builds its engines anew
-        shapes = {"min": BUCKETS[0], "opt": 64, "max": BUCKETS[-1]}
+        batches = {"min": BUCKETS[0], "opt": 64, "max": BUCKETS[-1]}
+        batched = [argument for argument in inputs if argument.shape and isinstance(argument.shape[0], str)]
+        profiles = {
+            f"trt_profile_{name}_shapes": ",".join(
+                f"{argument.name}:{'x'.join(map(str, (batch, *argument.shape[1:])))}" for argument in batched
+            )
+            for name, batch in batches.items()
+            if batched
+        }
         tensorrt = {
             "device_id": device.index,
             "trt_engine_cache_enable": caches,  # building an engine takes from seconds to minutes
             "trt_engine_cache_path": str(cache),
             "trt_timing_cache_enable": caches,
             "trt_timing_cache_path": str(cache),
-        } | {f"trt_profile_{name}_shapes": f"image:{batch}x1x28x28" for name, batch in shapes.items()}
-        return [("TensorrtExecutionProvider", tensorrt), ("CUDAExecutionProvider", cuda | {"enable_cuda_graph": 0})]
+        }
+        return [
+            ("TensorrtExecutionProvider", tensorrt | profiles),
+            ("CUDAExecutionProvider", cuda | {"enable_cuda_graph": 0}),
+        ]
     return ["CPUExecutionProvider"]
 
 
@@ -283,8 +297,8 @@ class ReopenableSession:
         self._closed = False
         _open_sessions.add(self)
 
-    def bind(self, classes: int) -> None:
-        """On a GPU, set up `bound` for a model of K = `classes`, which has been found to keep the contract.
+    def bind(self, spec: InputSpec, classes: int) -> None:
+        """On a GPU, set up `bound` for a model of this input and K = `classes`, which was found to keep the contract.
 
         Whether batches are replayed as CUDA graphs is decided here, by capturing and running one.
 
@@ -295,19 +309,19 @@ class ReopenableSession:
             return
         from runtime.session.cuda_graphs import BoundSession
 
-        what, one = str(self.stored.path), np.zeros((1, 1, SIDE, SIDE), np.uint8)
-        self.bound = BoundSession(self.session, self.device, classes, graphs=self.tuning.graphs, what=what)
+        what = str(self.stored.path)
+        self.bound = BoundSession(self.session, self.device, spec, classes, graphs=self.tuning.graphs, what=what)
         self.session = None  # `bound` owns it, and frees it when nothing is being captured
         if not self.tuning.graphs:
             return
         try:
-            self.bound.run([LOGITS], one, 1)
+            self.bound.run([LOGITS], spec.zeros(1), 1)
         except DeviceUnavailable as error:
             self.bound.close()  # the stream of a session whose capture failed stays unusable
             self.notice = f"without CUDA graphs: {error.cause}"
             self.tuning = replace(self.tuning, graphs=False)
             session = self._open_again(self._file.read(), self.tuning)
-            self.bound = BoundSession(session, self.device, classes, graphs=False, what=what)
+            self.bound = BoundSession(session, self.device, spec, classes, graphs=False, what=what)
 
     def close(self) -> None:
         """Let the session go, for good."""

@@ -1,4 +1,4 @@
-"""`make gpu`: an hour on a rented GPU loses no result, and nothing counts as passed that was not run."""
+"""`make gpu` keeps every result when a rented machine is stopped, and counts only what was run as passed."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def test_each_result_is_saved_and_what_has_ended_is_not_run_again(tmp_path: Path
 
 
 def test_a_command_that_ran_out_of_time_is_ended_with_its_children_and_run_again(tmp_path: Path) -> None:
-    """A child that lives on would hold the GPU's memory, and slow every figure measured after it."""
+    """A child that stays alive would hold the GPU's memory and slow down every later measurement."""
     child = "import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(99)'])"
     hanging = script("work", f"{child}; print(p.pid, flush=True); time.sleep(99)", seconds=3.0)
 
@@ -95,7 +95,7 @@ def test_tests_that_were_all_skipped_have_not_passed(tmp_path: Path, body: str, 
 
 
 def test_every_command_of_the_list_is_one_of_this_project(tmp_path: Path) -> None:
-    """Where no GPU is visible, each benchmark says so; a wrong option would be found only on the rented machine."""
+    """Without a GPU each benchmark gets as far as saying so; a wrong option would be found only on a rented machine."""
     todo = gpu.commands(tmp_path)
     names = [command.name for command in todo]
 

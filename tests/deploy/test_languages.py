@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +13,9 @@ import onnx
 import onnxruntime
 import pytest
 from PIL import Image
+from support.photo_models import random_model
 
-from runtime import Classifier
+from runtime import Classifier, InputSpec
 from runtime.evaluation import parity
 from runtime.evaluation.golden import read_tensor
 from runtime.model.registry import find_model
@@ -150,6 +152,46 @@ def test_the_node_example_reads_all_of_the_metadata(model: str) -> None:
     stored = session.get_modelmeta().custom_metadata_map
 
     assert json.loads(done.stdout) == {key: json.loads(value) for key, value in stored.items()}
+
+
+@pytest.fixture(scope="module")
+def in_colour(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], list[Path], list[str]]:
+    """Files of a network for RGB pictures, by datatype; such pictures; and what the examples should print of them."""
+    folder = tmp_path_factory.mktemp("in_colour")
+    specs = {name: InputSpec.photo((20, 30), datatype=name, range=high) for name, high in DATATYPES.items()}
+    models = {name: random_model(folder / f"{name}.onnx", spec, 1000) for name, spec in specs.items()}
+    images = specs["UINT8"].random(12) // np.arange(1, 13, dtype=np.uint8)[:, None, None, None]
+    paths = [folder / f"{index}.png" for index in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image.transpose(1, 2, 0)).save(path)
+    with Classifier(models["UINT8"], device="cpu") as classifier:
+        named = [classifier.labels[index] for index in classifier.logits(images).argmax(axis=1)]
+    return models, paths, [f"{path}: {label}" for path, label in zip(paths, named, strict=True)]
+
+
+DATATYPES: dict[Any, Any] = {"UINT8": None, "FP32": (-1, 1)}
+
+
+def test_the_node_example_takes_colour_pictures_as_the_file_says(node: str, in_colour: Any) -> None:
+    models, pictures, expected = in_colour
+    for datatype in DATATYPES:
+        command = [node, NODE / "predict.mjs", models[datatype], *pictures]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+        assert (done.returncode, done.stderr) == (0, "")
+        assert without_shares(done.stdout) == expected
+
+
+def test_the_cpp_example_takes_colour_pictures_as_the_file_says(program: Path, in_colour: Any) -> None:
+    models, pictures, expected = in_colour
+    done = subprocess.run(
+        [program, models["UINT8"], *pictures], capture_output=True, text=True, timeout=120, check=False
+    )
+    floats = subprocess.run([program, models["FP32"], pictures[0]], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert without_shares(done.stdout) == expected
+    assert (floats.returncode, floats.stderr) == (1, "the file takes floats, and this passes bytes\n")
 
 
 def test_the_node_example_refuses_a_picture_of_another_size(node: str, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from PIL import Image
 
 from runtime import Classifier
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install 'fashion-zoo[ray]'")
-pytest.importorskip("pyarrow", reason="Ray Data is not installed: pip install 'fashion-zoo[ray]'")
+pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
+pytest.importorskip("pyarrow", reason="Ray Data is not installed: pip install '.[ray]'")
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "weights" / "lenet"

@@ -348,7 +348,7 @@ def test_an_argument_of_another_type_is_refused_in_a_sentence(arguments: dict[st
 
 
 def test_a_count_is_a_whole_number_of_any_kind(classifier: Classifier, shirt: npt.NDArray[np.uint8]) -> None:
-    for wrong in (1.5, "3", None):
+    for wrong in (1.5, "3", [2]):
         for name in ("topk", "batch_size"):
             arguments: dict[str, Any] = {name: wrong}
             with pytest.raises(UsageError, match="must be a whole number, not "):

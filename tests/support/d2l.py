@@ -1,7 +1,7 @@
-"""The networks of D2L chapters 7 and 8 once more, from D2L's description and not from ours: a second opinion.
+"""The networks of D2L chapters 7 and 8, transcribed from D2L independently of `zoo.models`.
 
-The channels that go into a layer are left to PyTorch's lazy modules, as in D2L, so that a wrong number in ours has
-no counterpart here. The children of each network are the rows that D2L prints.
+The input channels of a layer are left to PyTorch's lazy modules, as in D2L, so that a wrong number in `zoo.models` is
+not repeated here. The children of each network are the rows that D2L prints.
 """
 
 from collections.abc import Callable
@@ -91,7 +91,7 @@ def googlenet() -> nn.Module:
 
 
 class Sum(nn.Module):
-    """The rectified sum of a path and its bypass, which without layers of its own is the input itself."""
+    """ReLU of the sum of a path and its bypass, both applied to the input."""
 
     def __init__(self, path: nn.Module, bypass: nn.Module) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ PATIENCE = 60.0  # seconds that a busy machine may take to open two models
 
 @dataclass
 class Answer:
-    """What came back from one request."""
+    """The answer to one request."""
 
     status: int
     headers: dict[str, str]

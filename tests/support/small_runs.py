@@ -1,4 +1,4 @@
-"""Training runs of a second: 1,000 images, four epochs, and listeners that break them off."""
+"""Short training runs: 1,000 images, four epochs, and a listener that stops them."""
 
 import functools
 from pathlib import Path
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 CPU = torch.device("cpu")
-# Everything that has a state: Adam's moments, the average of weights, augmentation, the schedule.
+# With everything that has a state: Adam's moments, the average of weights, augmentation, the schedule.
 RECIPE = Recipe(
     name="best", epochs=4, batch_size=128, lr=3e-3, optimizer="adamw", schedule="cosine", flip=True, shift=1, ema=0.9
 )
@@ -39,7 +39,7 @@ load_once = functools.cache(load_all)
 
 
 def small_split(split: str, device: torch.device | None = None) -> LabelledImages:
-    """The first 1,000 images of a split: enough to learn from, little enough to train on in a second."""
+    """The first 1,000 images of a split, with which a run takes a second."""
     small = load_once(split)[slice(0, 1000)]
     return small.to(device) if device else small
 
@@ -49,7 +49,7 @@ class Stop(Exception):
 
 
 class StopAfter:
-    """A listener that breaks off in the middle of an epoch."""
+    """A listener that raises `Stop` in a batch, counted from 1."""
 
     def __init__(self, batches: int) -> None:
         self.left = batches

@@ -1,6 +1,6 @@
-"""The backends that `zoo bench` compares: this runtime, and what else people run a network with.
+"""The backends that `zoo bench` compares: this runtime, onnxruntime, PyTorch, OpenVINO.
 
-Each takes numpy pixels and returns numpy logits, as an app does, so copies to a GPU and back are part of its time.
+Each takes numpy pixels and returns numpy logits, as an app does, so that copies to a GPU and back are part of the time.
 Libraries are imported only by the backend that needs them.
 """
 
@@ -18,7 +18,7 @@ Request = dict[str, Any]
 
 
 def open_runtime(request: Request, **settings: Any) -> Run:
-    """This runtime; with `settings` of `runtime.session.session` in place of those that it would choose."""
+    """This runtime, with `settings` of `runtime.session.session.Tuning` in place of its defaults."""
     from runtime import Classifier
     from runtime.session.session import Tuning
 
@@ -33,7 +33,7 @@ def open_runtime(request: Request, **settings: Any) -> Run:
 
 
 def open_onnxruntime(request: Request) -> Run:
-    """Plain onnxruntime with its defaults, but for TF32, which follows the precision, and the fallback to the CPU."""
+    """onnxruntime with its defaults, but with TF32 as the precision says, and without the fallback to the CPU."""
     import onnxruntime
 
     kind, _, index = request["device"].partition(":")
@@ -49,7 +49,7 @@ def open_onnxruntime(request: Request) -> Run:
 
 
 def open_openvino(request: Request) -> Run:
-    """Compiled for each batch size, which is OpenVINO's best: a dynamic batch is slower."""
+    """OpenVINO, compiled for each batch size, which is faster than a dynamic batch."""
     import openvino
 
     if request["device"] != "cpu":
@@ -71,7 +71,7 @@ def open_openvino(request: Request) -> Run:
 
 
 def _torch_network(request: Request) -> tuple[Any, Any]:
-    """The network on its device in its precision, and the device."""
+    """Return the network, on the device and in the precision of the request, and the device."""
     import torch
 
     from zoo.models import create_model
@@ -111,7 +111,7 @@ def open_torch_compile(request: Request) -> Run:
 
     network, device = _torch_network(request)
     mode = "max-autotune" if device.type == "cuda" else None
-    compiled: Any = torch.compile(network, mode=mode, dynamic=False)  # one for each batch size, which is its best
+    compiled: Any = torch.compile(network, mode=mode, dynamic=False)  # for each batch size, which is faster
 
     def run(pixels: Pixels) -> Any:
         with torch.inference_mode():
@@ -121,10 +121,10 @@ def open_torch_compile(request: Request) -> Run:
 
 
 def open_torch_graph(request: Request, *, bare: bool = False) -> Run:
-    """PyTorch's eager kernels as one CUDA graph: what is left when nothing but the GPU takes time.
+    """PyTorch's eager kernels, replayed as one CUDA graph, without the time that Python and kernel launches take.
 
-    `bare` leaves the copies out and returns the answers to whatever was copied last: a lower bound on latency, whose
-    answers are not usable.
+    `bare` also leaves out the copies to and from the GPU: a lower bound on latency, whose logits are those of the first
+    pixels at each batch size.
     """
     import torch
 

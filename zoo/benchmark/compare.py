@@ -1,14 +1,14 @@
 """Compare backends on one model: each in a process of its own, timed in turn on the same images.
 
 A backend is a library that runs the network: this runtime, plain onnxruntime, PyTorch, OpenVINO. Each has its own
-process (`zoo.benchmark.worker`), so that no library's threads or memory mix with another's. All wait while one is
-timed.
+process (`zoo.benchmark.worker`), so that libraries share neither threads nor memory. One is timed at a time.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -17,7 +17,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -70,19 +69,10 @@ class Worker:
         checkpoint: Path | None = None,
     ) -> None:
         self.backend = backend
-        request = {
-            "backend": backend,
-            "file": os.path.abspath(file),  # a bare file name might be taken for a model's
-            "device": device,
-            "threads": threads,
-            "precision": precision,
-            "network": network,
-            "checkpoint": checkpoint and str(checkpoint),
-        }
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by __exit__
         self._process = subprocess.Popen(
             # -P: the working folder may hold files with the names of modules.
-            [sys.executable, "-P", "-m", "zoo.benchmark.worker", json.dumps(request)],
+            [sys.executable, "-P", "-m", "zoo.benchmark.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -90,9 +80,17 @@ class Worker:
             env=same_package(),
         )
         try:
-            ready = self._answer()
+            ready = self._ask(
+                backend=backend,
+                file=os.path.abspath(file),  # a bare file name might be taken for a model's
+                device=device,
+                threads=threads,
+                precision=precision,
+                network=network,
+                checkpoint=checkpoint and str(checkpoint),
+            )
         except BaseException:
-            self.__exit__(None, None, None)
+            self.__exit__()
             raise
         self.cold_start_ms: dict[str, float] = ready["cold_start_ms"]
         self.version: str = ready["version"]
@@ -100,64 +98,51 @@ class Worker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._log):
             if stream is not None:
-                with contextlib.suppress(BrokenPipeError):  # what was still to be written to it
+                with contextlib.suppress(BrokenPipeError):  # from text that is still in its buffer
                     stream.close()
 
     def time(self, batch_size: int, min_seconds: float, min_runs: int) -> dict[str, Any]:
         """Return `nanoseconds` of each run, and the memory in use, `resident_mib` and `device_mib` (None on a CPU)."""
-        return self._ask({"time": {"batch_size": batch_size, "min_seconds": min_seconds, "min_runs": min_runs}})
+        return self._ask(batch_size=batch_size, min_seconds=min_seconds, min_runs=min_runs)
 
     def logits(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return its answers: pixels: uint8 (N, 1, 28, 28) -> float32 (N, K)."""
-        with tempfile.TemporaryDirectory() as scratch:
-            files = {"pixels": f"{scratch}/pixels.npy", "logits": f"{scratch}/logits.npy"}
-            np.save(files["pixels"], pixels)
-            self._ask({"answer": files})
-            answers: npt.NDArray[np.float32] = np.load(files["logits"])
-            return answers
+        """Return the backend's logits: pixels: uint8 (N, 1, 28, 28) -> float32 (N, K)."""
+        return np.array(self._ask(pixels=pixels.tolist())["logits"], dtype=np.float32)
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, **request: Any) -> dict[str, Any]:
+        """Send a request to the process as a line of JSON, and return its answer, another line."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        too_late = threading.Timer(START_SECONDS, self._process.kill)
+        too_late.start()
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
-        except OSError as error:
-            raise self._failure() from error
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        hang = threading.Timer(START_SECONDS, self._process.kill)
-        hang.start()
-        try:
             line = self._process.stdout.readline()
+        except OSError:
+            line = ""
         finally:
-            hang.cancel()
+            too_late.cancel()
         if not line:
-            raise self._failure()
+            self._process.wait()
+            self._log.seek(0)
+            last = (self._log.read().strip().splitlines() or [f"exit code {self._process.returncode}"])[-1]
+            raise BackendFailed(f"{self.backend} ended: {last}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise BackendFailed(f"{self.backend}: {answer['error']}")
         return answer
 
-    def _failure(self) -> BackendFailed:
-        self._process.wait()
-        self._log.seek(0)
-        last = (self._log.read().strip().splitlines() or [f"exit code {self._process.returncode}"])[-1]
-        return BackendFailed(f"{self.backend} ended: {last}")
-
 
 def take_turns(
-    workers: Sequence[Worker], batch_size: int, min_seconds: float, min_runs: int, rounds: int = ROUNDS
+    workers: Sequence[Worker], batch_size: int, min_seconds: float, min_runs: int
 ) -> dict[str, dict[str, Any]]:
-    """Time each worker `rounds` times, in turn, so that a change of the machine's speed affects all of them alike.
+    """Time each worker in each of `ROUNDS` rounds, so that a change of the machine's speed affects all of them alike.
 
     Returns:
         By backend: its row as `runtime.evaluation.timing.figures`, its memory, and `times_ours`, the median over rounds
@@ -165,15 +150,15 @@ def take_turns(
     """
     samples: dict[str, list[list[int]]] = {worker.backend: [] for worker in workers}
     rows: dict[str, dict[str, Any]] = {worker.backend: {} for worker in workers}
-    runs = max(1, -(-min_runs // rounds))
-    for turn in range(rounds):
+    runs = math.ceil(min_runs / ROUNDS)
+    for turn in range(ROUNDS):
         first = turn % len(workers)
         for worker in (*workers[first:], *workers[:first]):
             row = rows[worker.backend]
             if "error" in row:
                 continue
             try:
-                answer = worker.time(batch_size, min_seconds / rounds, runs)
+                answer = worker.time(batch_size, min_seconds / ROUNDS, runs)
             except BackendFailed as error:
                 rows[worker.backend] = {"batch_size": batch_size, "error": str(error)}
                 continue
@@ -207,7 +192,7 @@ def compare(
     min_runs: int,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Time `backends` and this runtime in turn, batch size by batch size. One that is not installed is named, not run.
+    """Time `backends` and this runtime in turn, batch size by batch size; `not_run` names those that cannot run here.
 
     Raises:
         UsageError: there is no such backend, or a number makes no sense.
@@ -218,9 +203,10 @@ def compare(
     checkpoint = checkpoint_in(file.parent)
     workers: list[Worker] = []
     absent: dict[str, str] = {}
-    try:
-        for backend in (OURS, *(backend for backend in dict.fromkeys(backends) if backend != OURS)):
-            if backend.startswith("torch") and not checkpoint.is_file():
+    with contextlib.ExitStack() as stack:
+        for backend in dict.fromkeys((OURS, *backends)):
+            uses_torch = backend.startswith("torch")
+            if uses_torch and not checkpoint.is_file():
                 absent[backend] = f"{backend} needs the weights in {checkpoint}, which is missing"
                 continue
             try:
@@ -231,25 +217,22 @@ def compare(
                     threads=threads,
                     precision="tf32" if tf32 else "fp32",
                     network=network,
-                    checkpoint=checkpoint if backend.startswith("torch") else None,
+                    checkpoint=checkpoint if uses_torch else None,
                 )
             except BackendFailed as error:
                 if backend == OURS:
                     raise
                 absent[backend] = str(error)
-                continue
-            workers.append(worker)
+            else:
+                workers.append(stack.enter_context(worker))
         rows = []
         for batch_size in batch_sizes:
             rows.append(take_turns(workers, batch_size, min_seconds, min_runs))
             if progress is not None:
                 progress(1)
-        return {
-            "backends": {c.backend: {"version": c.version, "cold_start_ms": c.cold_start_ms} for c in workers},
-            "not_run": absent,
-            "rounds": ROUNDS,
-            "batches": rows,
-        }
-    finally:
-        for worker in workers:
-            worker.__exit__(None, None, None)
+    return {
+        "backends": {each.backend: {"version": each.version, "cold_start_ms": each.cold_start_ms} for each in workers},
+        "not_run": absent,
+        "rounds": ROUNDS,
+        "batches": rows,
+    }

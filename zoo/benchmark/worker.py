@@ -1,8 +1,7 @@
-"""The process of one backend: opens a model and times it on request. `zoo.benchmark.compare` starts it.
+"""The process of one backend: opens a model and times it on request. `zoo.benchmark.compare.Worker` starts it.
 
-    python -m zoo.benchmark.worker '{"backend": "torch", "file": ..., "device": "cpu", ...}'
-
-Requests come as JSON, one a line, on stdin; answers go to stdout, and what libraries print goes to stderr.
+Requests are lines of JSON on stdin: the first says what to open, the others have `pixels` to be classified or a
+`batch_size` to be timed. Each is answered by a line on stdout. What libraries print goes to stderr.
 """
 
 import contextlib
@@ -12,6 +11,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -21,70 +21,66 @@ from zoo.benchmark.backends import BACKENDS
 
 
 def main() -> None:
-    """Open the backend that the first argument asks for, then answer requests until stdin ends."""
+    """Answer requests until stdin ends, or until one fails, whose answer is an `error`."""
     began = time.perf_counter()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
-    def answer(document: dict[str, Any]) -> None:
+    def answer(**document: Any) -> None:
         answers.write(json.dumps(document) + "\n")
         answers.flush()
 
-    from runtime.evaluation.timing import WARM_UP_RUNS, random_pixels, timed
+    try:
+        _serve(began, answer)
+    except Exception as error:  # whatever a library raises
+        answer(error=" ".join(str(error).split()) or type(error).__name__)
+
+
+def _serve(began: float, answer: Callable[..., None]) -> None:
+    from runtime.evaluation.timing import WARM_UP_RUNS, timed
+    from runtime.model.spec import FASHION_MNIST
     from runtime.session.cuda import memory_used
 
-    request = json.loads(sys.argv[1])
+    request = json.loads(sys.stdin.readline())
     kind, _, index = request["device"].partition(":")
     gpu = int(index or 0) if kind == "cuda" else None
 
     def used() -> int:
         return 0 if gpu is None else memory_used(gpu) or 0
 
-    held = -used()  # only one worker is active at a time, so what its actions add is its own
+    held = -used()  # only one worker is active at a time, so that an increase during a request is its own
     module, distribution, open_backend = BACKENDS[request["backend"]]
     try:
-        try:
-            importlib.import_module(module)
-        except ImportError:
-            answer({"error": f"{module} is not installed here: pip install {distribution}"})
-            return
-        imported = time.perf_counter()
-        run = open_backend(request)
-        opened = time.perf_counter()
-        run(random_pixels(1))
-        ran = time.perf_counter()
+        importlib.import_module(module)
+    except ImportError:
+        raise RuntimeError(f"{module} is not installed here: pip install {distribution}") from None
+    imported = time.perf_counter()
+    run = open_backend(request)
+    opened = time.perf_counter()
+    run(FASHION_MNIST.random(1))
+    ran = time.perf_counter()
+    held += used()
+    parts = {"import": imported - began, "session": opened - imported, "first_run": ran - opened, "total": ran - began}
+    answer(
+        cold_start_ms={part: round(1000 * seconds, 2) for part, seconds in parts.items()},
+        version=_version(distribution) or getattr(sys.modules[module], "__version__", "unknown"),
+    )
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "pixels" in request:
+            answer(logits=np.asarray(run(np.array(request["pixels"], dtype=np.uint8))).tolist())
+            continue
+        pixels = FASHION_MNIST.random(request["batch_size"])
+        held -= used()
+        for _ in range(min(WARM_UP_RUNS, request["min_runs"])):
+            run(pixels)
+        nanoseconds = timed(partial(run, pixels), request["min_seconds"], request["min_runs"])
         held += used()
-        parts = {"import": imported - began, "session": opened - imported, "first_run": ran - opened}
-        parts["total"] = ran - began
         answer(
-            {
-                "cold_start_ms": {part: round(1000 * seconds, 2) for part, seconds in parts.items()},
-                "version": _version(distribution) or getattr(sys.modules[module], "__version__", "unknown"),
-            }
+            nanoseconds=nanoseconds,
+            resident_mib=_peak_resident_mib(),
+            device_mib=None if gpu is None else round(held / 2**20, 1),
         )
-        for line in sys.stdin:
-            asked = json.loads(line)
-            if "answer" in asked:
-                files = asked["answer"]
-                np.save(files["logits"], np.asarray(run(np.load(files["pixels"]))))
-                answer({})
-                continue
-            wanted = asked["time"]
-            pixels = random_pixels(wanted["batch_size"])
-            held -= used()
-            for _ in range(min(WARM_UP_RUNS, wanted["min_runs"])):
-                run(pixels)
-            nanoseconds = timed(partial(run, pixels), wanted["min_seconds"], wanted["min_runs"])
-            held += used()
-            answer(
-                {
-                    "nanoseconds": nanoseconds,
-                    "resident_mib": _peak_resident_mib(),
-                    "device_mib": None if gpu is None else round(held / 2**20, 1),
-                }
-            )
-    except Exception as error:  # whatever a library raises: the caller makes one sentence of it
-        answer({"error": " ".join(str(error).split()) or type(error).__name__})
 
 
 def _peak_resident_mib() -> float:

@@ -1,4 +1,4 @@
-"""After Ctrl-C in a training: what is saved, and the command that continues it."""
+"""The message after Ctrl-C in a training: what is saved, and the command that continues it."""
 
 import os
 import shlex
@@ -15,19 +15,19 @@ Saved = frozenset[tuple[Path, int]]
 
 
 def saved_in(folders: Sequence[Path]) -> Saved:
-    """Return the checkpoints in the folders of some runs; each replacement of one is another."""
+    """Return the checkpoints in the folders of runs, each with its time of modification."""
     paths = [checkpoint_in(folder) for folder in folders]
     return frozenset((path, path.stat().st_mtime_ns) for path in paths if path.exists())
 
 
 def interruption(context: click.Context, before: Saved, after: Saved, folder: Path) -> str:
-    """Return the sentence for a training that was stopped.
+    """Return the message for a training that was stopped.
 
     Args:
-        context: the command, with what was asked of it.
-        before: what was saved when it began: its own only if it resumed, else an older run's.
-        after: what is saved now.
-        folder: where.
+        context: the command, with its options.
+        before: the checkpoints when it began, which are those of an older run unless it resumed.
+        after: the checkpoints now.
+        folder: of the run.
     """
     resumed = bool(context.params["resume"])
     if after if resumed else after - before:
@@ -37,7 +37,7 @@ def interruption(context: click.Context, before: Saved, after: Saved, folder: Pa
 
 
 def command_line(context: click.Context, *, resume: bool) -> str:
-    """Return the command line of `context`, quoted for a shell: what was given to it, and perhaps `--resume`."""
+    """Return the command line of `context` as the user gave it, quoted for a shell; `resume` adds `--resume`."""
     words = ["zoo", str(context.info_name), context.params["model"]]
     if launched():
         words = ["torchrun", "--nproc-per-node", os.environ["LOCAL_WORLD_SIZE"], "-m", *words]

@@ -39,7 +39,7 @@ def model_argument(command: F) -> F:
 
 
 def warn_of_later_runs(exported: "Checkpoint") -> None:
-    """Say, of an export of the user's, which of the user's runs are later and not in it."""
+    """Print a note on each of the user's runs that is later than the user's export."""
     from zoo.runs.trained import runs_since
 
     for path in runs_since(exported):

@@ -1,7 +1,6 @@
-"""The progress of a training run: one bar, one line an epoch, and a forecast of its end."""
+"""The progress of a training run: a bar, a line an epoch, and a forecast of its length."""
 
 import time
-from typing import Self
 
 import torch
 
@@ -11,56 +10,43 @@ from zoo.recipes import RECIPES, Recipe
 from zoo.training.metrics import RunningMetrics
 from zoo.training.trainer import EpochMetrics
 
-SECONDS_BETWEEN_READINGS = 0.2  # reading the loss waits for the device, so it must be seldom
-FORECAST_SECONDS = 5  # what a forecast is made from, after a first step that is slower
+SECONDS_BETWEEN_READINGS = 0.2  # reading the loss waits for the device
+FORECAST_SECONDS = 5  # of steps that a forecast is made from, after the first step, which is slower
 
 
 class TrainingBar(Bar):
-    """A `zoo.runs.run.Listener`: a bar with loss, accuracy, images/s and time left; where stderr is no terminal, the
-    epochs' lines alone. On a CPU, where a run may take days, it says after the first steps how long it will.
+    """A `zoo.runs.run.Listener` with a bar (loss, accuracy, images/s, time left) and a printed line an epoch.
+
+    Where stderr is no terminal, there is no bar. On a CPU, where a run may take days, a forecast of its length is
+    printed after the first steps.
 
     Args:
         model: a name of `list_models()`.
-        recipe: what the run is trained by; without it, nothing is said of its length.
-        device: where; on another than a CPU nothing is said of it either.
-        shown: False in all processes but the main one.
+        recipe: what the run is trained by; None for no forecast.
+        device: where it is trained.
     """
 
-    def __init__(
-        self,
-        model: str,
-        recipe: Recipe | None = None,
-        device: torch.device | None = None,
-        *,
-        shown: bool = True,
-    ) -> None:
+    def __init__(self, model: str, recipe: Recipe | None = None, device: torch.device | None = None) -> None:
         super().__init__(model, total=None)
-        self._wanted = shown
         self._model = model
-        self._recipe = recipe if shown and device is not None and device.type == "cpu" else None
-        self._forecast: Forecast | None = None
-        self._epochs = 0
-        self._epoch = 0
+        self._recipe = recipe if device is not None and device.type == "cpu" else None
+        self._timed_from: float | None = None
         self._seen = 0
         self._read_at = 0.0
 
-    def __enter__(self) -> Self:
-        return super().__enter__() if self._wanted else self
-
     def started(self, images: int, epochs: int, epochs_done: int) -> None:
-        self._epochs, self._epoch = epochs, epochs_done + 1
-        if self._recipe is not None:
-            self._forecast = Forecast(self._model, self._recipe, images, epochs_done)
+        self._epochs, self._epoch, self._images, self._epochs_done = epochs, epochs_done + 1, images, epochs_done
+        self._timed_images, self._timed_from = 0, None
+        self._forecast_due = self._recipe is not None
         if epochs_done:
             note(f"going on after epoch {epochs_done} of {epochs}")
         self.update(total=images * epochs, completed=images * epochs_done)
 
     def batch(self, images: int, running: RunningMetrics) -> None:
-        if self._forecast is not None and (sentence := self._forecast.step(images)) is not None:
-            self._forecast = None
-            note(sentence)
-        self._seen += images
         now = time.monotonic()
+        if self._forecast_due:
+            self._time(images, now)
+        self._seen += images
         if not self.shown or now - self._read_at < SECONDS_BETWEEN_READINGS:
             return
         rate = self._seen / (now - self._read_at)
@@ -70,6 +56,17 @@ class TrainingBar(Bar):
             text=f"loss {running.loss:.4f} accuracy {running.accuracy:.4f} {rate:,.0f} images/s",
         )
         self._seen, self._read_at = 0, now
+
+    def _time(self, images: int, now: float) -> None:
+        """Time the steps after the first one, in which oneDNN chooses its kernels; then print a forecast."""
+        if self._timed_from is None:
+            self._timed_from = now
+            return
+        self._timed_images += images
+        if (seconds := now - self._timed_from) >= FORECAST_SECONDS:
+            assert self._recipe is not None
+            note(forecast(self._model, self._recipe, self._images, self._epochs_done, self._timed_images / seconds))
+            self._forecast_due = False
 
     def epoch(self, metrics: EpochMetrics) -> None:
         self.advance(self._seen)
@@ -82,59 +79,39 @@ class TrainingBar(Bar):
         )
 
     def notice(self, sentence: str) -> None:
-        if self._wanted:
-            note(sentence)
+        note(sentence)
 
 
-class Forecast:
-    """How long a run takes, from its first steps.
+def forecast(model: str, recipe: Recipe, images: int, epochs_done: int, images_per_second: float) -> str:
+    """Return a sentence on the length of a run on a CPU, with that of the recipe `cpu` where this is shorter.
 
     Args:
         model: a name of `list_models()`.
         recipe: what it is trained by.
-        images: the training images.
-        epochs_done: where the run goes on.
+        images: number of training images.
+        epochs_done: epochs that were trained before.
+        images_per_second: measured in the first epoch after these.
     """
-
-    def __init__(self, model: str, recipe: Recipe, images: int, epochs_done: int) -> None:
-        self._model = model
-        self._recipe = recipe
-        self._images = images
-        self._done = epochs_done
-        self._seen = 0
-        self._began: float | None = None
-
-    def step(self, images: int) -> str | None:
-        """Count a step of so many images; return the sentence once enough was seen, else None."""
-        now = time.monotonic()
-        if self._began is None:  # the first step, in which oneDNN chooses its kernels
-            self._began = now
-            return None
-        self._seen += images
-        elapsed = now - self._began
-        if elapsed < FORECAST_SECONDS:
-            return None
-        own = ARCHITECTURES[self._model].input_size
-        share = ((self._recipe.side_at(self._done) or own) / own) ** 2
-        pass_seconds = self._images * elapsed / self._seen / share
-        seconds = pass_seconds * passes(self._recipe, own, self._done)
-        run = f"the other {self._recipe.epochs - self._done} epochs take" if self._done else "this run takes"
-        sentence = f"{run} about {duration(seconds)} on this CPU"
-        shorter = RECIPES["cpu"].get(self._model)
-        if shorter is None or self._done or pass_seconds * passes(shorter, own) >= seconds:
-            return sentence
-        return (
-            f"{sentence}; --recipe cpu, which is made for CPUs, about {duration(pass_seconds * passes(shorter, own))}"
-        )
+    own = ARCHITECTURES[model].input_size
+    pass_seconds = images / images_per_second / (((recipe.side_at(epochs_done) or own) / own) ** 2)
+    seconds = pass_seconds * passes(recipe, own, epochs_done)
+    run = f"the other {recipe.epochs - epochs_done} epochs take" if epochs_done else "this run takes"
+    sentence = f"{run} about {duration(seconds)} on this CPU"
+    shorter = RECIPES["cpu"].get(model)
+    if shorter is None or epochs_done or pass_seconds * passes(shorter, own) >= seconds:
+        return sentence
+    return f"{sentence}; --recipe cpu, which is made for CPUs, about {duration(pass_seconds * passes(shorter, own))}"
 
 
 def passes(recipe: Recipe, own: int, begin: int = 0) -> float:
-    """Return how many passes over images of the network's own side cost what a recipe's epochs from `begin` on cost: an
-    image's cost goes with its pixels."""
+    """Return the cost of a recipe's epochs from `begin` on, in epochs of images of the network's own side.
+
+    The cost of an image is taken as proportional to its pixels.
+    """
     return sum(((recipe.side_at(epoch) or own) / own) ** 2 for epoch in range(begin, recipe.epochs))
 
 
 def duration(seconds: float) -> str:
-    """Return a time to the minute, as people say it: `18 h 20 min`, `3 min`."""
+    """Return a time to the minute, such as `18 h 20 min` or `3 min`."""
     minutes = max(1, round(seconds / 60))
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

@@ -13,7 +13,7 @@ from zoo.cli.options import model_argument
     type=click.IntRange(min=0),
     default=1,
     show_default=True,
-    help="How far to take blocks apart: 1 as D2L does, 0 to single layers.",
+    help="1: the rows of D2L; 2: the parts of its blocks; 0: single layers.",
 )
 @json_option
 def summary(model: str, depth: int, as_json: bool) -> None:

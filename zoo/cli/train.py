@@ -1,7 +1,7 @@
 """`zoo train`: train a network, or resume a run."""
 
-import json
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     help="Most images in one pass, where memory is short; gradients add up to those of the batch.",
 )
 @click.option("--val-split", is_flag=True, help="Hold out 10,000 training images and leave the test images alone.")
-@click.option("--resume", is_flag=True, help="Go on where an earlier run stopped.")
+@click.option("--resume", is_flag=True, help="Continue an earlier run.")
 @click.option("--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Folder of the run.")
 @device_option
 @json_option
@@ -65,7 +65,7 @@ def train(
     device: str,
     as_json: bool,
 ) -> None:
-    """Train MODEL, saving after every epoch; Ctrl-C stops, --resume goes on.
+    """Train MODEL, saving after every epoch; Ctrl-C stops, --resume continues.
 
     \b
     Example: zoo train lenet --recipe best --seed 1
@@ -91,24 +91,24 @@ def train(
         first = seed or 0
         places = [seed_folder(folder, first + number) for number in range(seeds)] if seeds else [folder]
         before = saved_in(places)
-        content = b""
-        if world.is_main:  # what is asked for is judged, and refused, once
+        settings: Settings | None = None
+        if world.is_main:  # one process checks the options, so that an error is printed once
             changes = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
             resumed = places[0] if resume else None
-            wanted = resolve_settings(
+            settings = resolve_settings(
                 model, resumed, recipe_name, changes, seed, val_split, precision, chosen, compile_step, micro_batch
             )
-            content = json.dumps(wanted.as_dict()).encode()
             fetch_with_bar()
             where = f"{world.size} processes, each on " if world.size > 1 else ""
-            compiled = ", compiled" if wanted.compile else ""
+            compiled = ", compiled" if settings.compile else ""
             note(
-                f"training {model} on {where}{describe(chosen)}, {wanted.precision}{compiled}, "
-                f"recipe {wanted.recipe.name}, seed {wanted.seed}, into {folder}"
+                f"training {model} on {where}{describe(chosen)}, {settings.precision}{compiled}, "
+                f"recipe {settings.recipe.name}, seed {settings.seed}, into {folder}"
             )
-        settings = Settings.from_dict(json.loads(world.from_main(content, chosen)))
+        settings = world.from_main(settings, chosen)
+        assert settings is not None
         try:
-            with TrainingBar(model, settings.recipe, chosen, shown=world.is_main) as bar:
+            with TrainingBar(model, settings.recipe, chosen) if world.is_main else nullcontext() as bar:
                 if seeds:
                     several = train_seeds(
                         model, settings, seeds, folder, device=chosen, resume=resume, listener=bar, world=world
@@ -142,7 +142,7 @@ def print_run(result: "RunResult") -> None:
 
 
 def print_seeds(several: "SeedsResult") -> None:
-    """Print the runs of several seeds as a table, and what they amount to."""
+    """Print the runs of several seeds as a table, with their mean and standard deviation."""
     emit_table(
         ["seed", "accuracy", "seconds", "checkpoint"],
         [

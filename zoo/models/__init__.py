@@ -1,4 +1,4 @@
-"""The networks of D2L, by name: one table, timm's vocabulary."""
+"""The networks of D2L by name, with the function names of timm."""
 
 import difflib
 import fnmatch

@@ -28,9 +28,9 @@ def alexnet() -> nn.Sequential:
 
 
 def dense_head(features: int) -> tuple[nn.Module, ...]:
-    """Return AlexNet's end, which VGG took over: float (N, C, H, W) with C * H * W = `features` -> logits (N, 10).
+    """Return the dense layers of AlexNet and VGG: float (N, C, H, W) with C * H * W = `features` -> logits (N, 10).
 
-    Half of the hidden numbers are dropped in training (dropout, Srivastava et al., 2014).
+    Dropout (Srivastava et al., 2014) sets half of the hidden values to zero in training.
     """
     return (
         nn.Flatten(),

@@ -31,7 +31,7 @@ def densenet() -> nn.Sequential:
 
 
 class DenseBlock(nn.Sequential):
-    """Each convolution sees all maps before it: float (N, C, H, W) -> (N, C + convolutions * growth, H, W)."""
+    """Each convolution takes all outputs before it: float (N, C, H, W) -> (N, C + convolutions * growth, H, W)."""
 
     def __init__(self, convolutions: int, in_channels: int, growth: int) -> None:
         widths = range(in_channels, in_channels + convolutions * growth, growth)
@@ -44,14 +44,14 @@ class DenseBlock(nn.Sequential):
 
 
 def dense_layer(in_channels: int, growth: int) -> nn.Sequential:
-    """What a dense block adds: float (N, in_channels, H, W) -> (N, growth, H, W)."""
+    """One convolution of a dense block: float (N, in_channels, H, W) -> (N, growth, H, W)."""
     return nn.Sequential(
         nn.BatchNorm2d(in_channels), nn.ReLU(), nn.Conv2d(in_channels, growth, kernel_size=3, padding=1)
     )
 
 
 def transition(in_channels: int, channels: int) -> nn.Sequential:
-    """Thin out between dense blocks: float (N, in_channels, H, W) -> (N, channels, H/2, W/2)."""
+    """Half the side and fewer channels: float (N, in_channels, H, W) -> (N, channels, H/2, W/2)."""
     return nn.Sequential(
         nn.BatchNorm2d(in_channels),
         nn.ReLU(),

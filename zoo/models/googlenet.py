@@ -59,7 +59,7 @@ def _halve() -> nn.MaxPool2d:
 
 
 class Inception(nn.Module):
-    """Four branches side by side: float (N, in_channels, H, W) -> (N, C, H, W), C the sum of the branches' channels.
+    """Four branches, concatenated: float (N, in_channels, H, W) -> (N, C, H, W), C the sum of their channels.
 
     Args:
         in_channels: channels in.

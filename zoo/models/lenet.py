@@ -8,7 +8,7 @@ from zoo.models.initialize import xavier
 def lenet(activation: type[nn.Module] = nn.Sigmoid, pooling: type[nn.Module] = nn.AvgPool2d) -> nn.Sequential:
     """Two convolutions, three dense layers: float (N, 1, 28, 28) -> logits (N, 10); 61,706 parameters.
 
-    D2L's exercises swap `pooling` for `nn.MaxPool2d` and `activation` for `nn.ReLU`.
+    D2L's exercises replace `pooling` by `nn.MaxPool2d` and `activation` by `nn.ReLU`.
     """
     layers = nn.Sequential(
         nn.Conv2d(1, 6, kernel_size=5, padding=2),  # (N, 6, 28, 28)

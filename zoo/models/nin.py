@@ -6,9 +6,9 @@ from zoo.models.initialize import xavier
 
 
 def nin() -> nn.Sequential:
-    """Four blocks and a global average, nothing dense: float (N, 1, 224, 224) -> logits (N, 10); 1,992,166 parameters.
+    """Four blocks and a global average, no dense layer: float (N, 1, 224, 224) -> logits (N, 10); 1,992,166 parameters.
 
-    As in D2L, the last block ends in a ReLU too: no logit is negative.
+    As in D2L, the last block ends in a ReLU too, so no logit is negative.
     """
     network = nn.Sequential(
         nin_block(1, 96, kernel_size=11, stride=4, padding=0),  # (N, 96, 54, 54)
@@ -27,7 +27,7 @@ def nin() -> nn.Sequential:
 
 
 def nin_block(in_channels: int, channels: int, kernel_size: int, stride: int, padding: int) -> nn.Sequential:
-    """A convolution, then two 1x1 ones, which are a dense network on each pixel's channels."""
+    """A convolution, then two 1x1 convolutions, which are dense layers on the channels of each pixel."""
     return nn.Sequential(
         nn.Conv2d(in_channels, channels, kernel_size, stride, padding),
         nn.ReLU(),

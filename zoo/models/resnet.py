@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from zoo.models.initialize import xavier
 
 STAGES = ((2, 64), (2, 128), (2, 256), (2, 512))  # (blocks, channels) of each
+# D2L calls this argument of its block `groups`, but divides by it: 64 channels make 4 groups, 512 make 32.
+GROUP_CHANNELS = 16
 
 
 def resnet18() -> nn.Sequential:
@@ -23,8 +25,8 @@ def resnet18() -> nn.Sequential:
 def resnext() -> nn.Sequential:
     """ResNet-18's layout with ResNeXt blocks: float (N, 1, 96, 96) -> logits (N, 10); 1,697,546 parameters.
 
-    D2L prints the block alone and tries `ResNeXtBlock(32, 16, 1)`; the same 16 and 1 are used here, in the four
-    stages of its ResNet-18.
+    D2L defines the block alone and tries `ResNeXtBlock(32, 16, 1)`; here blocks with its 16 and 1 replace those of its
+    ResNet-18.
     """
     return residual_network(GroupedResidual)
 
@@ -58,7 +60,7 @@ def stem() -> nn.Sequential:
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions, to whose result their input is added.
+    """Two 3x3 convolutions and the addition of their input.
 
     float (N, in_channels, H, W) -> (N, channels, H/stride, W/stride); where the shape changes, the input goes through
     a 1x1 convolution first.
@@ -85,26 +87,20 @@ class GroupedResidual(nn.Module):
 
     Args:
         in_channels, channels, stride: as for `Residual`.
-        group_channels: channels in a group. D2L calls this argument `groups`, but divides by it: at its 16, 64
-            channels make 4 groups and 512 make 32.
-        bottleneck: channels between the 1x1 convolutions, as a multiple of `channels`.
     """
 
-    def __init__(
-        self, in_channels: int, channels: int, stride: int, *, group_channels: int = 16, bottleneck: float = 1
-    ) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
-        inner = round(channels * bottleneck)
-        groups = inner // group_channels
-        self.conv1 = nn.Conv2d(in_channels, inner, kernel_size=1)
-        self.bn1 = nn.BatchNorm2d(inner)
-        self.conv2 = nn.Conv2d(inner, inner, kernel_size=3, stride=stride, padding=1, groups=groups)
-        self.bn2 = nn.BatchNorm2d(inner)
-        self.conv3 = nn.Conv2d(inner, channels, kernel_size=1)
+        self.conv1 = nn.Conv2d(in_channels, channels, kernel_size=1)
+        self.bn1 = nn.BatchNorm2d(channels)
+        groups = channels // GROUP_CHANNELS
+        self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, stride=stride, padding=1, groups=groups)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv3 = nn.Conv2d(channels, channels, kernel_size=1)
         self.bn3 = nn.BatchNorm2d(channels)
         self.shortcut: nn.Module | None = None
         if stride != 1 or in_channels != channels:
-            # Unlike the plain block's, this one is normalised: D2L's two blocks differ here.
+            # With batch norm, which D2L's plain block does not have here.
             self.shortcut = nn.Sequential(
                 nn.Conv2d(in_channels, channels, kernel_size=1, stride=stride), nn.BatchNorm2d(channels)
             )

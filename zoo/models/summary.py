@@ -1,11 +1,11 @@
 """Summarise a network layer by layer: shapes, parameters, multiply-adds, receptive fields.
 
-The network is built and run on PyTorch's `meta` device, which has shapes but no numbers: 129 million parameters take
-no memory and no time. The shape of every convolution and pooling is also worked out by the closed formula.
+The network is built and run on PyTorch's `meta` device, whose tensors have shapes but no values, so that 129 million
+parameters take no memory and no time. The shapes of convolutions and poolings are also computed by the closed formula.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -33,8 +33,10 @@ class ShapeError(FashionZooError):
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer or a block of layers; `output_shape` is for one image, `receptive_field` the side, in pixels of the
-    network's input, of the square that one number of the output depends on. Padding counts: it may exceed the image.
+    """A layer or a block of layers.
+
+    `output_shape` is for one image. `receptive_field` is the side, in pixels of the network's input, of the square that
+    one value of the output depends on; padding counts, so it may be larger than the image.
     """
 
     name: str
@@ -45,20 +47,10 @@ class Layer:
     receptive_field: int
     is_leaf: bool
 
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "type": self.type,
-            "output_shape": list(self.output_shape),
-            "parameters": self.parameters,
-            "multiply_adds": self.multiply_adds,
-            "receptive_field": self.receptive_field,
-        }
-
 
 @dataclass(frozen=True)
 class Summary:
-    """A network's rows at the depth asked for, and its totals; `flops` are two to a multiply-add."""
+    """A network's rows at one depth, and its totals; a multiply-add is two `flops`."""
 
     model: str
     input_shape: Shape
@@ -67,13 +59,11 @@ class Summary:
     layers: tuple[Layer, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "model": self.model,
-            "input_shape": list(self.input_shape),
-            "parameters": self.parameters,
-            "flops": self.flops,
-            "layers": [layer.as_dict() for layer in self.layers],
-        }
+        """Return the fields as JSON."""
+        document = dataclasses.asdict(self)
+        for layer in document["layers"]:
+            del layer["is_leaf"]
+        return document
 
 
 def summarize(model: str, depth: int = 1) -> Summary:
@@ -81,11 +71,11 @@ def summarize(model: str, depth: int = 1) -> Summary:
 
     Args:
         model: a name of `list_models()`, or an alias.
-        depth: how far blocks are taken apart: 1 gives the rows that D2L prints, 0 every single layer.
+        depth: 1 gives the rows that D2L prints, 2 the parts of its blocks, 0 every single layer.
 
     Raises:
         UsageError: no such model.
-        ShapeError: a convolution or pooling whose shape is not the closed formula's, at whatever depth it lies.
+        ShapeError: the shape of a convolution or pooling, at any depth, is not that of the closed formula.
     """
     name = canonical_name(model)
     with torch.device("meta"):
@@ -103,56 +93,45 @@ def _is_row(layer: Layer, depth: int) -> bool:
 
 
 def watch(classifier: ImageClassifier) -> tuple[list[Layer], int]:
-    """Run one image through a classifier. Return every module inside its network as it finished, blocks after their
-    own layers, and the floating-point operations in all, as `export.bundle.artifact.count_flops` counts them."""
-    layers: list[Layer] = []
-    started: dict[nn.Module, int] = {}
-    reaches = _Reaches()
+    """Run one image through a classifier.
+
+    Returns:
+        Every module inside its network in the order in which they finish, blocks after their own layers; and the
+        floating-point operations of all, as `export.bundle.artifact.count_flops` counts them.
+    """
+    finished: list[tuple[str, nn.Module, Shape, int]] = []
+    fields = _ReceptiveFields()
     counter = FlopCounterMode(display=False)
+    names = {module: name for name, module in classifier.named_modules() if name.startswith("network.")}
 
-    def before(module: nn.Module, _inputs: tuple[Tensor, ...]) -> None:
-        started[module] = counter.get_total_flops()
+    def after(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if module not in names:
+            return
+        if not list(module.children()):
+            _check(names[module], module, inputs[0], output)
+            fields.widen(module, inputs[0], output)
+        finished.append((names[module], module, tuple(output.shape), fields.of(output).size))
 
-    def after(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            is_leaf = not list(module.children())
-            if is_leaf:
-                _check(name, module, inputs[0], output)
-                reaches.through(module, inputs[0], output)
-            layers.append(
-                Layer(
-                    name,
-                    type(module).__name__,
-                    tuple(output.shape),
-                    sum(parameter.numel() for parameter in module.parameters()),
-                    (counter.get_total_flops() - started[module]) // 2,
-                    reaches.of(output).size,
-                    is_leaf,
-                )
-            )
-
-        return note
-
-    modules = [(name, module) for name, module in classifier.named_modules() if name.startswith("network.")]
-    image = torch.zeros(1, 1, SIDE, SIDE, dtype=torch.uint8)
-    with _hooks(modules, before, after), reaches, counter, torch.no_grad():
-        classifier.eval()(image)
-    return layers, counter.get_total_flops()
-
-
-@contextmanager
-def _hooks(
-    modules: list[tuple[str, nn.Module]],
-    before: Callable[..., None],
-    after: Callable[[str], Callable[..., None]],
-) -> Iterator[None]:
-    handles = [module.register_forward_pre_hook(before) for _, module in modules]
-    handles += [module.register_forward_hook(after(name)) for name, module in modules]
+    hook = nn.modules.module.register_module_forward_hook(after)
     try:
-        yield
+        with fields, counter, torch.no_grad():
+            classifier.eval()(torch.zeros(1, 1, SIDE, SIDE, dtype=torch.uint8))
     finally:
-        for handle in handles:
-            handle.remove()
+        hook.remove()
+    flops = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
+    layers = [
+        Layer(
+            name,
+            type(module).__name__,
+            shape,
+            sum(parameter.numel() for parameter in module.parameters()),
+            flops.get(f"{type(classifier).__name__}.{name}", 0) // 2,
+            receptive_field,
+            not list(module.children()),
+        )
+        for name, module, shape, receptive_field in finished
+    ]
+    return layers, counter.get_total_flops()
 
 
 def _check(name: str, module: nn.Module, given: Tensor, output: Tensor) -> None:
@@ -164,38 +143,43 @@ def _check(name: str, module: nn.Module, given: Tensor, output: Tensor) -> None:
         )
 
 
-class Reach(NamedTuple):
-    """How much of the input one number depends on: the side `size` of a square of pixels; how far the squares of two
-    neighbours are apart, `jump`; and how many neighbours there are along a `side`."""
+class _Field(NamedTuple):
+    """The receptive field of one value of a tensor.
+
+    Attributes:
+        size: side of the square, in pixels of the network's input.
+        jump: distance between the squares of two neighbours.
+        side: neighbours along a side of the tensor.
+    """
 
     size: int = 1
     jump: int = 1
     side: int = 1
 
 
-class _Reaches(TorchFunctionMode):
-    """Follows the reach of tensors while a network runs.
+class _ReceptiveFields(TorchFunctionMode):
+    """Follows receptive fields while a network runs.
 
-    A sliding window widens it (`through`). Any other operation hands on the largest reach among what it is given:
-    that takes it past the additions and concatenations in which branches end, where a hook on modules sees nothing.
+    Layers with a window widen them (`widen`). Any other operation passes on the largest among its inputs, so that the
+    additions and concatenations at the end of branches count, which hooks on modules do not see.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._known: Any = WeakTensorKeyDictionary()
 
-    def of(self, tensor: Tensor) -> Reach:
-        """Return a tensor's reach; one that no window has widened is the input, each pixel of which sees itself."""
-        return self._known.get(tensor) or Reach(side=tensor.shape[-1])
+    def of(self, tensor: Tensor) -> _Field:
+        """Return a tensor's field; that of the network's input is one pixel."""
+        return self._known.get(tensor) or _Field(side=tensor.shape[-1])
 
-    def through(self, module: nn.Module, given: Tensor, output: Tensor) -> None:
-        """Widen the reach by a layer that mixes neighbours."""
+    def widen(self, module: nn.Module, given: Tensor, output: Tensor) -> None:
+        """Record the field of a layer's output, where the layer has a window."""
         size, jump, side = self.of(given)
         if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
             kernel, stride = _side(module.kernel_size), _side(module.stride)
-            self._known[output] = Reach(size + (kernel - 1) * jump, jump * stride, output.shape[-1])
+            self._known[output] = _Field(size + (kernel - 1) * jump, jump * stride, output.shape[-1])
         elif isinstance(module, nn.Linear | nn.AdaptiveAvgPool2d):  # a window over the whole map
-            self._known[output] = Reach(size + (side - 1) * jump, jump * side)
+            self._known[output] = _Field(size + (side - 1) * jump, jump * side)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -203,14 +187,13 @@ class _Reaches(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if isinstance(result, Tensor):
             items = [item for arg in args for item in (arg if isinstance(arg, list | tuple) else [arg])]
-            reaches = [self._known[item] for item in items if isinstance(item, Tensor) and item in self._known]
-            if reaches:
-                self._known[result] = max(reaches)
+            if known := [self._known[item] for item in items if isinstance(item, Tensor) and item in self._known]:
+                self._known[result] = max(known)
         return result
 
 
 def _side(value: object) -> int:
-    """Return the side of a window, which PyTorch gives as a number or a pair; every window of the zoo is square."""
+    """Return the side of a square window, which PyTorch stores as a number or a pair."""
     if isinstance(value, tuple):
         (value,) = set(value)
     assert isinstance(value, int)
@@ -218,8 +201,8 @@ def _side(value: object) -> int:
 
 
 def size_of(name: str) -> tuple[int, int]:
-    """Return the parameters of a network, and the operations of one image."""
-    with torch.device("meta"):  # shapes without numbers: nothing to allocate, initialise or multiply
+    """Return the number of parameters of a network, and the floating-point operations of one image."""
+    with torch.device("meta"):
         network = create_model(name)
         flops = count_flops(network)
     return sum(parameter.numel() for parameter in network.parameters()), flops

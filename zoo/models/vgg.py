@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from zoo.models.alexnet import dense_head
 from zoo.models.initialize import xavier
 
-# (convolutions, channels) of each block. VGG-11 is wide for ten kinds of garment: D2L trains a quarter of it.
+# (convolutions, channels) of each block. D2L trains VGG-11 with a quarter of its channels.
 VGG11 = ((1, 64), (1, 128), (2, 256), (2, 512), (2, 512))
 VGG11_QUARTER = ((1, 16), (1, 32), (2, 64), (2, 128), (2, 128))
 
@@ -15,9 +15,9 @@ VGG11_QUARTER = ((1, 16), (1, 32), (2, 64), (2, 128), (2, 128))
 class VGG(nn.Sequential):
     """Blocks and dense layers of a VGG: float (N, 1, 224, 224) -> logits (N, 10).
 
-    The dense layers take maps of `map_side` by `map_side`. Those of smaller images, with which a training run may begin
-    (`zoo.training.progressive_resizing`), are resized to that. At the network's own side nothing is resized, and the
-    exported graph holds none of this.
+    The dense layers take feature maps of `map_side` by `map_side`. Those of smaller images, with which a training run
+    may begin (`zoo.training.progressive_resizing`), are resized to that. At 224 pixels nothing is resized, and the
+    exported graph has no such node.
     """
 
     map_side = 7

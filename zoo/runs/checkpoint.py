@@ -1,8 +1,8 @@
-"""Checkpoints: one safetensors file whose header holds a JSON description. No pickle, ever.
+"""Checkpoints: one safetensors file whose header holds a JSON description. Pickles are not read.
 
-The weights stand under their module names (`network.0.weight`). While a run is unfinished the same file also holds
-what training needs to go on, under `training/`; a finished checkpoint holds the weights alone. One file, replaced in
-one rename, is what makes a kill at any moment harmless.
+The weights have their module names (`network.0.weight`). While a run is unfinished, the file also holds the state that
+`--resume` needs, under `training/`; a finished checkpoint holds the weights alone. The file is replaced by a rename, so
+that a kill at any moment leaves a whole one.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from export.bundle.artifact import CHECKPOINT_FILE
 from export.precision import Precision
 from runtime.errors import FashionZooError
 from runtime.storage import write_bytes
@@ -63,9 +64,9 @@ class Checkpoint:
         return sha256_of(self.path)
 
     def rounded(self, precision: Precision) -> bytes:
-        """Return this checkpoint as a file in which what `precision` rounds is float16: half the bytes.
+        """Return the content of a checkpoint in which the tensors that `precision` rounds are float16.
 
-        It gives the rounded network exactly. Its header names the file that it was rounded from.
+        These are the weights of the rounded network, exactly. The header has the sha256 of this file, `rounded_from`.
         """
         weights = {
             name: tensor.half() if precision.is_rounded(tensor) else tensor for name, tensor in self.weights.items()
@@ -91,7 +92,7 @@ def sha256_of(path: Path) -> str:
 
 def checkpoint_in(folder: Path) -> Path:
     """Return where a run's folder keeps its checkpoint."""
-    return folder / "checkpoint.safetensors"
+    return folder / CHECKPOINT_FILE
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
@@ -142,7 +143,7 @@ def load(path: Path, *, model: str | None = None, with_training: bool = False) -
 
 
 def read_header(path: Path, *, model: str | None = None) -> dict[str, Any]:
-    """Return the JSON description of a checkpoint, of which no tensor is read.
+    """Return the JSON description of a checkpoint without reading its tensors.
 
     Raises:
         CheckpointError: as for `load`.
@@ -153,7 +154,7 @@ def read_header(path: Path, *, model: str | None = None) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open a safetensors file; what it is instead, where it is none, is said in a CheckpointError."""
+    """Open a safetensors file. The CheckpointError for any other file says what it is."""
     try:
         with path.open("rb") as file:
             start = file.read(4)
@@ -165,7 +166,7 @@ def _opened(path: Path) -> Iterator[Any]:
         with safetensors.safe_open(path, framework="pt") as tensors:
             yield tensors
     except safetensors.SafetensorError as error:
-        # Only now: the header's length, with which a safetensors file begins, may have these bytes too.
+        # Not before: a safetensors file begins with the length of its header, which may have these bytes too.
         if _PICKLE.match(start):
             raise CheckpointError(
                 f"{path} is a pickle, which can run any code when it is opened; this project reads safetensors only"

@@ -3,19 +3,15 @@
 import contextlib
 import itertools
 import json
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from runtime.errors import FashionZooError, UsageError
 from runtime.storage import locked, write_bytes
 from zoo.data.dataset import LabelledImages
-from zoo.distributed import World
 from zoo.runs import checkpoint
 from zoo.runs.checkpoint import Checkpoint
 from zoo.runs.settings import Settings
@@ -40,7 +36,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder, which is made if it is absent.
+        """A context in which no other process may train into the folder, which is made if it is absent.
 
         Raises:
             RunFolderBusy: another process holds it.
@@ -70,7 +66,7 @@ class RunFolder:
         if not self.checkpoint.exists():
             return
         stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(self.checkpoint.stat().st_mtime))
-        # Two runs may have one stamp: some file systems keep times of 2 seconds, or none.
+        # Two runs may have the same stamp: some file systems keep times to 2 seconds, or not at all.
         names = itertools.chain([stamp], (f"{stamp}-{number}" for number in itertools.count(2)))
         aside = next(folder for name in names if not (folder := self.path / f"before-{name}").exists())
         aside.mkdir()
@@ -79,7 +75,7 @@ class RunFolder:
                 (self.path / name).replace(aside / name)
 
     def is_behind(self, name: str) -> bool:
-        """Tell whether a file that is made after the checkpoint is missing, or is an earlier epoch's."""
+        """Return whether a file that is written after the checkpoint is missing or older than it."""
         path = self.path / name
         return not path.exists() or path.stat().st_mtime_ns < self.checkpoint.stat().st_mtime_ns
 
@@ -88,7 +84,7 @@ class RunFolder:
         write_bytes(self.path / HISTORY, lines.encode())
 
     def draw_curves(self, history: list[dict[str, Any]]) -> None:
-        from zoo.runs.curves import draw_curves  # matplotlib takes half a second: not before there is something to draw
+        from zoo.runs.plots import draw_curves
 
         write_bytes(self.path / CURVES, draw_curves(history))
 
@@ -99,17 +95,3 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         write_bytes(self.path / CONFUSION, draw_confusion(evaluation))
         write_bytes(self.path / MISTAKES, draw_mistakes(evaluation, data.images))
-
-
-def share_previous(previous: Checkpoint | None, world: World, device: torch.device) -> Checkpoint | None:
-    """Return the main process's `previous` in every process: machines need share no file system."""
-    if world.size == 1:
-        return previous
-    content = previous.path.read_bytes() if previous is not None else b""
-    content = world.from_main(content, device)
-    if world.is_main or not content:
-        return previous
-    with tempfile.TemporaryDirectory() as scratch:
-        path = checkpoint.checkpoint_in(Path(scratch))
-        path.write_bytes(content)
-        return checkpoint.load(path, with_training=True)

@@ -1,31 +1,52 @@
-"""Draw a confusion matrix and the most confident mistakes."""
+"""Draw training curves, a confusion matrix and the most confident mistakes, each as a PNG.
+
+Importing this imports matplotlib, which takes half a second.
+"""
 
 import io
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure  # not pyplot, which has global state and may want a display
 from torch import Tensor
 
 from runtime.datasets.fashion_mnist import LABELS
+from runtime.model.spec import SIDE
 from zoo.training.evaluation import Evaluation
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 COLUMNS, ROWS = 8, 5
-SIDE, WIDTH, HEIGHT = 28, 31, 38  # a picture, and the cell that it and its words stand in, in its pixels
+WIDTH, HEIGHT = 31, 38  # of the cell that holds an image and its caption, in pixels of the image
+
+
+def draw_curves(history: list[dict[str, Any]]) -> bytes:
+    """Return a PNG of loss, accuracy and learning rate over the epochs of a run's `history`."""
+    epochs = [row["epoch"] for row in history]
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    loss_axes, accuracy_axes = figure.subplots(1, 2)
+    loss_axes.plot(epochs, [row["train_loss"] for row in history], marker=".", color="tab:blue")
+    loss_axes.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
+    rate_axes = loss_axes.twinx()
+    rate_axes.plot(epochs, [row["lr"] for row in history], color="tab:gray", linewidth=1, linestyle=":")
+    rate_axes.set(ylabel="learning rate (dotted)", ylim=(0, None))
+    accuracy_axes.plot(epochs, [row["train_accuracy"] for row in history], marker=".", label="training (augmented)")
+    if history[-1]["val_accuracy"] is not None:
+        accuracy_axes.plot(epochs, [row["val_accuracy"] for row in history], marker=".", label="validation")
+    accuracy_axes.set(xlabel="epoch", ylabel="accuracy")
+    accuracy_axes.legend(loc="lower right")
+    for axes in (loss_axes, accuracy_axes):
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    return _png(figure)
 
 
 def draw_confusion(evaluation: Evaluation) -> bytes:
     """Return a PNG of the confusion matrix: row by true class, column by predicted class, as counts."""
-    from matplotlib.figure import Figure  # no pyplot: nothing global, no display
-
     counts = evaluation.confusion
     shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
     figure = Figure(figsize=(7.2, 6.6), layout="constrained")
     axes = figure.subplots()
-    # The root brings out the few mistakes beside the many right answers.
+    # The square root makes small shares visible.
     axes.imshow(shares.sqrt().numpy(), cmap="Blues", vmin=0, vmax=1)
     for row, line in enumerate(counts.tolist()):
         for column, count in enumerate(line):
@@ -40,20 +61,18 @@ def draw_confusion(evaluation: Evaluation) -> bytes:
 
 
 def draw_mistakes(evaluation: Evaluation, images: Tensor) -> bytes:
-    """Return a PNG of the wrong answers in which the network trusts most, the most confident first.
+    """Return a PNG of the wrong answers with the highest confidence, in falling order.
 
     Args:
         evaluation: the answers.
         images: uint8 (N, 1, 28, 28), the images they were given to.
     """
-    from matplotlib.figure import Figure
-
     confidence, predicted = evaluation.logits.softmax(1).max(1)
     wrong = torch.nonzero(predicted != evaluation.labels)[:, 0]
-    # Stable: among equals, the order of the data set.
+    # Stable, so that equal confidences keep the order of the data set.
     order = torch.argsort(confidence[wrong], descending=True, stable=True)
     shown = wrong[order][: COLUMNS * ROWS].tolist()
-    # One canvas for all: forty axes of their own would take seconds.
+    # One image for all cells, since forty axes would take seconds to draw.
     canvas = np.full((ROWS * HEIGHT, COLUMNS * WIDTH), 255, dtype=np.uint8)
     figure = Figure(figsize=(COLUMNS * 1.35, ROWS * 1.7 + 0.5))
     axes = figure.add_axes((0.0, 0.0, 1.0, 0.95))
@@ -76,7 +95,7 @@ def _percent(share: float) -> str:
     return ">99.9%" if share > 0.9995 else f"{share:.1%}"
 
 
-def _png(figure: "Figure") -> bytes:
+def _png(figure: Figure) -> bytes:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110)
     return picture.getvalue()

@@ -4,8 +4,8 @@ $ZOO_HOME/runs/<model>/
   checkpoint.safetensors   replaced after every epoch; holds what `--resume` needs until the run is finished
   metrics.jsonl            one JSON object an epoch
   curves.png               loss and accuracy
-  confusion.png            what the finished network takes for what, on the test (or validation) images
-  mistakes.png             the images that it is most confidently wrong about
+  confusion.png            confusion matrix of the finished network on the test (or validation) images
+  mistakes.png             its most confident mistakes
 """
 
 import contextlib
@@ -24,8 +24,8 @@ from zoo.distributed import ALONE, World
 from zoo.models import canonical_name, create_model
 from zoo.recipes import Recipe
 from zoo.runs import checkpoint
-from zoo.runs.completion import complete
-from zoo.runs.folder import RunFolder, share_previous
+from zoo.runs.checkpoint import Checkpoint, CheckpointError
+from zoo.runs.folder import CONFUSION, CURVES, HISTORY, MISTAKES, RunFolder
 from zoo.runs.settings import Settings
 from zoo.training.device import configure_backends, describe
 from zoo.training.evaluation import evaluate
@@ -46,7 +46,7 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a finished run amounts to. Accuracies are fractions, `seconds` is training time summed over resumptions."""
+    """The result of a finished run. Accuracies are fractions; `seconds` is training time, summed over resumptions."""
 
     model: str
     recipe: Recipe
@@ -60,7 +60,7 @@ class RunResult:
 
     @property
     def accuracy(self) -> tuple[float, str]:
-        """The share that was right, and of which images: `test`, or `validation` where these were held out."""
+        """The accuracy, and on which images: `test`, or `validation` where these were held out."""
         if self.test_accuracy is not None:
             return self.test_accuracy, "test"
         assert self.val_accuracy is not None
@@ -104,31 +104,29 @@ def train(
         model: a name of `list_models()`.
         settings: recipe, seed and split.
         device: where to train.
-        resume: go on where the folder's run stopped; a finished run is only reported, once all its files are
-            there; an absent one is started.
-        folder: where to save; by default `$ZOO_HOME/runs/<model>`. An older run there is set aside, not lost.
-        listener: told of progress, in the main process.
-        world: the processes that train together; each calls this, and the main one writes.
+        resume: continue the run in the folder, or start one if there is none. Of a finished run, missing files are
+            written and the result is returned.
+        folder: where to save; by default `$ZOO_HOME/runs/<model>`. An older run there is moved to a sub-folder.
+        listener: called on progress; `epoch` in the main process alone.
+        world: the processes that train together; each calls this function, and the main one writes.
 
     Raises:
-        UsageError: unknown model, a batch larger than the data, or a run of other settings to be resumed.
+        UsageError: unknown model, a batch larger than the data, or the run to be resumed has other settings.
         CheckpointError: the run to be resumed is damaged.
         DatasetError: the data is missing or not the clean release.
         RunFolderBusy: another process is training into the folder.
         TrainingDiverged: the loss is no longer a number.
         OutOfMemory: the device does not hold what training needs.
         ProcessLost: see `zoo.distributed.process_group`.
-        OSError: nothing can be written; what had been saved is whole.
+        OSError: a file cannot be written; the last checkpoint is whole.
     """
     model = canonical_name(model)
     place = RunFolder(folder or default_folder(model))
     recipe = settings.recipe
     configure_backends(device)
-    if not world.is_main:
-        listener = None
     with place.locked() if world.is_main else contextlib.nullcontext():
         previous = place.previous(model, settings) if resume and world.is_main else None
-        previous = share_previous(previous, world, device)
+        previous = world.from_main(previous, device)  # machines need not share a file system
         if previous is not None and previous.finished:
             if world.is_main:
                 complete(place, previous, device)
@@ -167,12 +165,11 @@ def train(
             header = {"model": model} | settings.as_dict() | {"epoch": trainer.epoch, "history": history}
             header |= {"val_accuracy": metrics.val_accuracy, "test_accuracy": None}
             header["trained_on"] = _trained_on(device, world, history)
-            if finished and validation is None:  # the only time the test images are touched
-                asked = load_split("test", device)
-                answers = evaluate(trainer.trained, asked)
-                header["test_accuracy"] = answers.accuracy
-            elif finished and validation is not None:
-                asked, answers = validation, evaluate(trainer.trained, validation)
+            if finished:
+                measured_on = load_split("test", device) if validation is None else validation
+                evaluation = evaluate(trainer.trained, measured_on)
+                if validation is None:
+                    header["test_accuracy"] = evaluation.accuracy
             if not world.is_main:
                 continue
             state = None if finished else trainer.state()
@@ -182,14 +179,29 @@ def train(
                 place.draw_curves(history)
                 drawn_at = time.monotonic()
             if finished:
-                place.draw_answers(answers, asked)
+                place.draw_answers(evaluation, measured_on)
             if listener is not None:
                 listener.epoch(metrics)
         return _result(header, place)
 
 
-def restore(trainer: Trainer, previous: checkpoint.Checkpoint) -> list[dict[str, Any]]:
-    """Put a trainer where an unfinished run stopped, and return that run's history.
+def complete(place: RunFolder, finished: Checkpoint, device: torch.device) -> None:
+    """Write the files of a finished run that are missing or older than its checkpoint, as after a kill."""
+    history = finished.header["history"]
+    if place.is_behind(HISTORY):
+        place.write_history(history)
+    if place.is_behind(CURVES):
+        place.draw_curves(history)
+    if place.is_behind(CONFUSION) or place.is_behind(MISTAKES):
+        settings = Settings.from_dict(finished.header)
+        network = create_model(finished.model, normalize=settings.recipe.normalize)
+        finished.load_into(network)
+        measured_on = load_split("validation" if settings.val_split else "test", device)
+        place.draw_answers(evaluate(network.to(device), measured_on), measured_on)
+
+
+def restore(trainer: Trainer, previous: Checkpoint) -> list[dict[str, Any]]:
+    """Load the state of an unfinished run into a trainer, and return the run's history.
 
     Raises:
         CheckpointError: a tensor or an epoch of the history is missing, or is not of this network.
@@ -203,7 +215,7 @@ def restore(trainer: Trainer, previous: checkpoint.Checkpoint) -> list[dict[str,
         raise
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise checkpoint.CheckpointError(
+        raise CheckpointError(
             f"{previous.path} cannot be gone on with ({reason}): start over without --resume"
         ) from error
     return history

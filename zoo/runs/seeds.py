@@ -16,7 +16,7 @@ from zoo.runs.settings import Settings
 
 @dataclass(frozen=True)
 class SeedsResult:
-    """The finished runs, by seed; accuracies are of the test images, or of the validation images if held out."""
+    """The results of several seeds; accuracies are of the test images, or of the validation images if held out."""
 
     results: tuple[RunResult, ...]
 
@@ -30,7 +30,7 @@ class SeedsResult:
 
     @property
     def standard_deviation(self) -> float | None:
-        """Of the sample; None for a single seed, which has none."""
+        """The sample standard deviation; None for a single seed."""
         return statistics.stdev(self.accuracies) if len(self.results) > 1 else None
 
     def as_dict(self) -> dict[str, Any]:
@@ -65,18 +65,26 @@ def train_seeds(
     listener: Listener | None = None,
     world: World = ALONE,
 ) -> SeedsResult:
-    """Train a model from `count` seeds, beginning with that of `settings`, one after the other.
+    """Train a model from `count` consecutive seeds, the first being that of `settings`, one after the other.
 
-    With `resume`, finished runs are taken as they are and a broken one goes on. For the rest, see `zoo.runs.run.train`.
+    With `resume`, finished runs are not trained again, and an unfinished one is continued. See `zoo.runs.run.train`.
 
     Args:
-        folder_of: where, inside `folder`, each seed's run is.
+        folder_of: from `folder` and a seed to the folder of the seed's run.
     """
-    runs = [dataclasses.replace(settings, seed=settings.seed + number) for number in range(count)]
     results = []
-    for each in runs:
+    for seed in range(settings.seed, settings.seed + count):
         if listener is not None:
-            listener.notice(f"seed {each.seed}")
-        place = folder_of(folder, each.seed)
-        results.append(train(model, each, device=device, resume=resume, folder=place, listener=listener, world=world))
+            listener.notice(f"seed {seed}")
+        results.append(
+            train(
+                model,
+                dataclasses.replace(settings, seed=seed),
+                device=device,
+                resume=resume,
+                folder=folder_of(folder, seed),
+                listener=listener,
+                world=world,
+            )
+        )
     return SeedsResult(tuple(results))

@@ -14,22 +14,22 @@ from zoo.runs import checkpoint
 from zoo.training.accumulation import Precision
 from zoo.training.device import computes_bf16
 
-# Multiply-adds of one image from which on bfloat16 is the default of a CPU that has it. On one core with AMX, a step of
-# the LeNets (0.4 million) gains 5 to 15 %, which is not worth the digits; ResNeXt (76 million) is 1.8 times as fast,
-# ResNet-18 (319 million) twice, DenseNet (129 million) 2.6 times.
+# Multiply-adds of one image from which on bfloat16 is the default on a CPU that has it. On one core with AMX, a step of
+# the LeNets (0.4 million) is 5 to 15 % faster, which is not worth the loss of precision; ResNeXt (76 million) is 1.8
+# times as fast, ResNet-18 (319 million) twice, DenseNet (129 million) 2.6 times.
 LARGE = 10_000_000
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run is a function of, besides the model and the device.
+    """Everything that decides the weights of a run, besides the model, the device and the number of processes.
 
     Attributes:
         recipe: how to train.
-        seed: decides the first weights, the order and the augmentation.
-        val_split: train on the first 50,000 training images and measure on the other 10,000, not on the test images.
-        precision: `fp32`, or `bf16` for mixed precision. No part of the recipe, since it follows from the hardware.
-        compile: whether forward and loss are compiled by `torch.compile`. Likewise no part of the recipe.
+        seed: of the first weights, the order and the augmentation.
+        val_split: train on the first 50,000 training images and evaluate on the other 10,000, not on the test images.
+        precision: `fp32`, or `bf16` for mixed precision. Not in the recipe, since it depends on the hardware.
+        compile: whether forward and loss are compiled by `torch.compile`. Likewise not in the recipe.
         micro_batch: the most images in one forward and backward pass; None for whole batches.
     """
 
@@ -55,7 +55,7 @@ class Settings:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
-        """Rebuild settings from `as_dict`, or from a checkpoint's header, in which an early version left some out.
+        """Rebuild settings from `as_dict`, or from a checkpoint's header, which in early versions lacks some fields.
 
         Raises:
             UsageError: a field is missing or out of range, as in a checkpoint of another version.
@@ -71,7 +71,7 @@ class Settings:
 
 
 def default_precision(model: str, device: torch.device | None) -> Precision:
-    """Return bf16 on CUDA, and on a CPU that computes in bfloat16 for a network that gains by it; else fp32."""
+    """Return bf16 on CUDA, and for large networks on a CPU that computes in bfloat16; else fp32."""
     if device is None:
         return "fp32"
     if device.type == "cuda" or (computes_bf16() and size_of(model)[1] >= 2 * LARGE):
@@ -91,18 +91,19 @@ def resolve_settings(
     compile: bool | None = None,
     micro_batch: int | None = None,
 ) -> Settings:
-    """Return the settings that a command line asks for; what it leaves open is the recipe's, or the resumed run's.
+    """Return the settings that a command line asks for.
 
-    Left open, the precision is that of `default_precision`; a single process on CUDA compiles its steps.
+    Options that are None are those of the resumed run, else those of the recipe, with the precision of
+    `default_precision`, and compiled steps in a single process on CUDA.
 
     Raises:
-        UsageError: no such recipe, a value out of range, or something else than the run in `resumed` was started with.
+        UsageError: no such recipe, a value out of range, or an option that differs from the run in `resumed`.
         CheckpointError: the run in `resumed` is damaged.
     """
     path = checkpoint.checkpoint_in(resumed) if resumed else None
     if path is None or not path.exists():
         on_cuda = device is not None and device.type == "cuda"
-        # Any other word is refused by name.
+        # Settings refuses any other precision.
         chosen = cast("Precision", precision or default_precision(model, device))
         compiled = on_cuda and not launched() if compile is None else compile
         resolved = recipe_for(model, recipe or "best").override(**changes)

@@ -17,7 +17,7 @@ from zoo.runs.checkpoint import Checkpoint, CheckpointMissing
 
 @dataclass(frozen=True)
 class Trained:
-    """A network, ready to be measured or exported, and where its weights came from.
+    """A network with trained weights, and the checkpoint that they came from.
 
     `origin` says which kind of checkpoint it is: `given`, `your run`, `your export` or `published`.
     """
@@ -29,7 +29,7 @@ class Trained:
 
     @property
     def source(self) -> str:
-        """The sentence for whoever is to know which weights are used."""
+        """A sentence that names the checkpoint."""
         header = self.checkpoint.header
         epochs = "" if self.checkpoint.finished else f", epoch {header['epoch']} of {header['recipe']['epochs']}"
         return f"checkpoint of {self.name}: {self.checkpoint.path} ({self.origin}{epochs})"
@@ -40,9 +40,9 @@ def load_trained(model: str, path: Path | None = None) -> Trained:
 
     Args:
         model: a name of `list_models()`.
-        path: a checkpoint, or the folder of a run. By default the one of the user's own runs in `$ZOO_HOME/runs`, else
-            that of the user's export, else the published one. Of a half-size export that is a rounded copy: then the
-            one that it was rounded from, where it is still there.
+        path: a checkpoint, or the folder of a run. By default that of the user's run in `$ZOO_HOME/runs`, else that of
+            the user's export, else the published one. A half-size export has a rounded checkpoint: instead of that, the
+            one that it was rounded from, if it still exists.
 
     Raises:
         UsageError: no such model; or no path was given and there are several runs, or the path is a folder of several.
@@ -57,7 +57,7 @@ def load_trained(model: str, path: Path | None = None) -> Trained:
 
 
 def runs_since(exported: Checkpoint) -> list[Path]:
-    """Return the user's own runs of a model that are later than an export, and have other weights than it has."""
+    """Return the user's runs of the model of an export that are later than the export and have other weights."""
     made_from = exported.rounded_from or exported.sha256()
     since = exported.path.stat().st_mtime_ns
     runs = checkpoint.checkpoints_in(run.default_folder(exported.model))
@@ -65,7 +65,7 @@ def runs_since(exported: Checkpoint) -> list[Path]:
 
 
 def describe(trained: Trained) -> Description:
-    """Return what a checkpoint's header tells of its network."""
+    """Return the description of a network, from its checkpoint's header."""
     header = trained.checkpoint.header
     return Description(
         name=trained.name,
@@ -81,17 +81,17 @@ def describe(trained: Trained) -> Description:
 
 
 def _in_folder(name: str, path: Path) -> Path:
-    """Return the checkpoint that a path means: itself, or the only one in the folder of a run."""
+    """Return a path itself, or the only checkpoint in the folder of a run."""
     if not path.is_dir():
         return path
     return _only(name, checkpoint.checkpoints_in(path)) or checkpoint.checkpoint_in(path)
 
 
 def _only(name: str, paths: list[Path]) -> Path | None:
-    """Return the only one of some checkpoints, or None where there is none.
+    """Return the checkpoint in a list of one, or None for an empty list.
 
     Raises:
-        UsageError: there are several, between which nobody can choose but the user.
+        UsageError: there are several; the user must choose.
     """
     if len(paths) > 1:
         listed = ", ".join(str(path) for path in paths)

@@ -32,8 +32,8 @@ class Gradients:
         precision: `bf16` runs matrix products and convolutions in bfloat16; weights and gradients stay float32.
         world: the processes that share each batch.
         micro_batch: the most images in one forward and backward pass; None for no limit.
-        compile_for: the number of images for which forward and loss are compiled; 0 for none. Other numbers, as of an
-            epoch's last batch, run uncompiled: each would be compiled anew.
+        compile_for: the number of images for which forward and loss are compiled; 0 for none. Passes of another
+            number, such as an epoch's last, run uncompiled, since each number would be compiled anew.
     """
 
     def __init__(
@@ -61,15 +61,15 @@ class Gradients:
             self._compiled = torch.compile(self._measure, mode=mode, dynamic=False)
 
     def compute(self, images: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Set the gradients of the mean loss over a batch of `count` images, of which this process has these.
+        """Set the gradients of the mean loss over a batch, of which this process has these images.
 
         Args:
             images: uint8 (N, 1, 28, 28).
-            labels: int64 (N,), or class probabilities float32 (N, K).
-            count: images of the batch over all processes.
+            labels: int64 (N,).
+            count: images of the batch, over all processes.
 
         Returns:
-            The sum of the losses of these images, and the number of right answers: scalars on the device.
+            The sum of the losses of these images, and the number of correct answers: scalars on the device.
 
         Raises:
             OutOfMemory: a pass does not fit into memory; the message names a smaller --micro-batch.
@@ -77,7 +77,7 @@ class Gradients:
         """
         for parameter in self._parameters:
             parameter.grad = None
-        # DistributedDataParallel divides the sum over processes by their number.
+        # DistributedDataParallel divides the sum of the gradients over processes by the number of processes.
         weight = self._world.size / count
         size = self._micro_batch or max(1, len(labels))
         total_loss = torch.zeros((), device=self._device)
@@ -102,11 +102,10 @@ class Gradients:
         return total_loss, total_correct
 
     def _measure(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sum of the losses, and how many answers are right."""
-        # Each weight is cast once a pass, so autocast's cache saves nothing; in a CUDA graph it would go stale.
+        """Return the sum of the losses, and the number of correct answers."""
+        # Each weight is cast once a pass, so autocast's cache saves nothing; a CUDA graph would replay stale casts.
         autocast = torch.autocast(self._device.type, torch.bfloat16, cache_enabled=False)
         with autocast if self._bf16 else contextlib.nullcontext():
             logits = self._model(images)
             loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=self._label_smoothing)
-        truth = labels if labels.dim() == 1 else labels.argmax(1)  # of mixed images, the class with the larger part
-        return loss, (logits.detach().argmax(1) == truth).sum()
+        return loss, (logits.detach().argmax(1) == labels).sum()

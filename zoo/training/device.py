@@ -1,4 +1,4 @@
-"""Choose the device that PyTorch trains on: the one asked for by name, or an error; `auto` takes what is there."""
+"""Choose the device that PyTorch trains on: the one that was named, or an error; `auto` takes a GPU if it can."""
 
 import os
 
@@ -35,7 +35,7 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", int(index or 0))
 
 
-# The values of ONEDNN_MAX_CPU_ISA that leave a CPU without instructions for bfloat16; any other leaves it as it is.
+# The values of ONEDNN_MAX_CPU_ISA under which oneDNN has no instructions for bfloat16.
 _ISA_WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 
 
@@ -50,9 +50,9 @@ def computes_bf16() -> bool:
 
 
 def configure_backends(device: torch.device) -> None:
-    """Make CUDA answer the same each time, and compute float32 in float32: cuDNN's default there is TF32.
+    """Make results on CUDA reproducible, and compute float32 in float32, not TF32, which is cuDNN's default.
 
-    Call it before the first matrix product: cuBLAS reads its variable once.
+    Call it before the first matrix product: cuBLAS reads its environment variable once.
     """
     if device.type != "cuda":
         return

@@ -7,14 +7,14 @@ from torch import nn
 
 
 class ExponentialMovingAverage:
-    """Keeps beside a model another whose weights are the average of its own.
+    """A copy of a model whose weights are the moving average of the model's.
 
-    PyTorch's `AveragedModel` does the same, but waits for the device at each update to read its count from a tensor.
-    Statistics of batch norm belong to the weights they were measured with, so they are averaged too.
+    PyTorch's `AveragedModel` does the same, but reads its count from a tensor at each update, which waits for the
+    device. The statistics of batch norm are averaged too.
 
     Args:
-        model: the model that is trained; it stays where it is, and its tensors stay the same ones.
-        decay: the part of the average that each update keeps.
+        model: the model that is trained, on its device; its tensors must stay the same objects.
+        decay: the factor of the old average at each update.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -26,7 +26,7 @@ class ExponentialMovingAverage:
         self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     def update(self) -> None:
-        """Take in the model's present weights; the first ones are the average."""
+        """Include the model's current weights; at the first update they are the average."""
         averages, weights = zip(*self._averaged, strict=True)
         torch._foreach_lerp_(averages, weights, 1 - self._decay if self.updates else 1.0)
         for mine, theirs in self._copied:

@@ -1,4 +1,4 @@
-"""Keep freed memory in the process, so that the next training step does not ask the system for it again."""
+"""Keep freed memory in the process, so that the next training step does not request it from the system again."""
 
 import ctypes
 import sys
@@ -10,10 +10,9 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 def keep_freed_memory() -> None:
     """Have glibc keep the memory that tensors free, up to two gigabytes; elsewhere, do nothing.
 
-    By default it hands larger pieces back to the system, and the next step pays for fresh pages: 2,000 page faults a
-    step of LeNet with batches of 128, up to a quarter of the time, and 578,000 of VGG-11 at 224 pixels, whose single
-    tensors have hundreds of megabytes, two fifths of it. The setting is the process's, so it is for a program that
-    trains, not for a library to make.
+    By default glibc returns large blocks to the system, and the next step causes page faults: 2,000 a step of LeNet
+    with batches of 128, up to a quarter of the time, and 578,000 a step of VGG-11 at 224 pixels, two fifths of the
+    time. The setting holds for the whole process, so a program that trains makes it, not a library.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -7,7 +7,7 @@ from zoo.distributed import World
 
 
 class RunningMetrics:
-    """Sums of an epoch, kept on the device: reading them waits for the device, so the bar reads them seldom."""
+    """Sums over the batches of an epoch, kept on the device: reading `loss` or `accuracy` waits for the device."""
 
     def __init__(self, device: torch.device) -> None:
         self.images = 0
@@ -15,13 +15,13 @@ class RunningMetrics:
         self._correct = torch.zeros((), device=device, dtype=torch.int64)
 
     def add(self, images: int, loss: Tensor, correct: Tensor) -> None:
-        """Count so many images, the sum of their losses, and how many were right."""
+        """Add a number of images, the sum of their losses, and the number of correct answers."""
         self.images += images
         self._loss += loss
         self._correct += correct
 
     def reduce(self, world: World) -> None:
-        """Make these the sums over all processes."""
+        """Replace the sums by those over all processes."""
         if world.size > 1:
             sums = torch.stack(
                 [self._loss.double(), self._correct.double(), self._loss.new_tensor(self.images).double()]

@@ -1,4 +1,4 @@
-"""Progressive resizing: a run begins with small images, which cost little, and ends at the network's own side.
+"""Progressive resizing: a run begins with small images, which cost little, and ends at the network's own image size.
 
 What a convolutional network learns from small images holds, for the most part, for larger ones: progressive resizing
 (Howard and Gugger, 2020, chapter 7), whose reason Touvron et al., Fixing the train-test resolution discrepancy, 2019,
@@ -8,59 +8,36 @@ explain. On two cores, ResNet-18 takes in 5.6 times as many images a second at 3
 import contextlib
 
 import torch
-from torch import nn
 
 from runtime.errors import UsageError
+from runtime.model.spec import SIDE
 from zoo.models.preprocess import ImageClassifier
 from zoo.recipes import Recipe
 
 
-class ProgressiveResizing:
-    """Gives a model's images, epoch by epoch, the image size that the recipe gives for the epoch.
+def image_size_of_epoch(model: ImageClassifier, recipe: Recipe, epoch: int) -> contextlib.AbstractContextManager[None]:
+    """A context in which the network sees images of the size that the recipe gives for an epoch, counted from 0."""
+    side = recipe.side_at(epoch)
+    return contextlib.nullcontext() if side is None else model.at_image_size(side)
 
-    Args:
-        model: enlarges its images itself, to the side that its weights will be used with.
-        recipe: where it names no `sides`, all of this does nothing.
+
+def check_image_sizes(model: ImageClassifier, recipe: Recipe) -> None:
+    """Run one black image of each size of the recipe through the network, which is left as it was.
 
     Raises:
-        UsageError: the network takes images of one side only, or does not enlarge them itself.
+        UsageError: the network does not take images of one of these sizes.
     """
-
-    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
-        self._recipe = recipe
-        self._model = model
-        for side in sorted(set(recipe.sides)):
-            try:
-                with self._of(side), torch.inference_mode():
-                    _try(model)
-            except (RuntimeError, ValueError) as error:
-                reason = " ".join(str(error).split())[:200]
-                raise UsageError(
-                    f"recipe {recipe.name!r} shows images of {side} pixels, and this network does not take them "
-                    f"({reason}): choose another --recipe"
-                ) from error
-
-    def at(self, epoch: int) -> int | None:
-        """Return the side in epoch `epoch`, from 0; None for the network's own throughout."""
-        return self._recipe.side_at(epoch)
-
-    def shown(self, epoch: int) -> contextlib.AbstractContextManager[None]:
-        """A context in which the model sees images as epoch `epoch` wants them."""
-        side = self.at(epoch)
-        return contextlib.nullcontext() if side is None else self._of(side)
-
-    def _of(self, side: int) -> contextlib.AbstractContextManager[None]:
-        if not isinstance(self._model, ImageClassifier):
-            raise ValueError("it does not enlarge images itself")
-        return self._model.at_image_size(side)
-
-
-def _try(model: nn.Module) -> None:
-    """Have a model answer one black image, and leave no trace of it."""
-    device = next(model.parameters()).device
+    image = torch.zeros(1, 1, SIDE, SIDE, dtype=torch.uint8, device=next(model.parameters()).device)
     was_training = model.training
-    model.eval()
     try:
-        model(torch.zeros(1, 1, 28, 28, dtype=torch.uint8, device=device))
+        for side in sorted(set(recipe.sides)):
+            with model.eval().at_image_size(side), torch.inference_mode():
+                model(image)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"recipe {recipe.name!r} shows images of {side} pixels, and this network does not take them "
+            f"({reason}): choose another --recipe"
+        ) from error
     finally:
         model.train(was_training)

@@ -1,7 +1,7 @@
 """The training loop, one for every network and recipe.
 
-It knows tensors, a recipe and a seed. It does not know files (`zoo.runs.run` keeps those), commands or bars: a callback
-is called after every batch and every epoch.
+It knows tensors, a recipe and a seed, but no files (see `zoo.runs.run`), commands or progress bars; a callback is
+called after every batch.
 """
 
 import math
@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from runtime.errors import FashionZooError
 from zoo.data.dataset import Epochs, LabelledImages
 from zoo.distributed import ALONE, World
+from zoo.models.preprocess import ImageClassifier
 from zoo.recipes import Recipe
 from zoo.training.accumulation import Gradients, OutOfMemory, Precision
 from zoo.training.ema import ExponentialMovingAverage
 from zoo.training.evaluation import evaluate
 from zoo.training.metrics import RunningMetrics
 from zoo.training.optimizer import make_optimizer
-from zoo.training.progressive_resizing import ProgressiveResizing
+from zoo.training.progressive_resizing import check_image_sizes, image_size_of_epoch
 
 
 class TrainingDiverged(FashionZooError):
@@ -31,7 +32,7 @@ class TrainingDiverged(FashionZooError):
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """What one epoch did; `lr` is the rate of its last step, `seconds` its training alone, without evaluation."""
+    """The metrics of one epoch; `lr` is that of its last step, `seconds` the time of training without evaluation."""
 
     epoch: int
     lr: float
@@ -49,23 +50,23 @@ OnBatch = Callable[[int, RunningMetrics], None]
 
 
 class Trainer:
-    """Trains one model with one recipe; `state` and `load_state` let a run stop and go on with the same weights.
+    """Trains one model with one recipe; `state` and `load_state` continue a run to the same weights, bit by bit.
 
     Args:
         model: uint8 (N, 1, 28, 28) -> logits (N, K); moved to the data's device, changed in place.
         recipe: how to train.
         data: the training images, on the device to train on.
-        seed: decides the order, the augmentation and the dropout; the model's first weights are the caller's.
+        seed: of the order, the augmentation and the dropout; the model's first weights are the caller's.
         validation: held-out images to measure after every epoch, or None.
         precision: `fp32`, or `bf16` for mixed precision.
         micro_batch: the most images in one forward and backward pass; None for whole batches.
         compile: compile forward and loss by `torch.compile`; for a single process.
-        world: the processes that share the work; each has all of the data and makes its own trainer.
+        world: the processes that share each batch; each has all of the data and its own trainer.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        model: ImageClassifier,
         recipe: Recipe,
         data: LabelledImages,
         seed: int,
@@ -81,7 +82,7 @@ class Trainer:
         self.seed = seed
         self.epoch = 0
         self.model = model.to(device).to(memory_format=torch.channels_last)
-        self._sides = ProgressiveResizing(self.model, recipe)
+        check_image_sizes(self.model, recipe)
         self._gradients = Gradients(
             self.model,
             recipe.label_smoothing,
@@ -101,7 +102,7 @@ class Trainer:
 
     @property
     def trained(self) -> nn.Module:
-        """The module whose weights are the result: the average where the recipe keeps one, else the model."""
+        """The trained network: the moving average where the recipe keeps one, else the model."""
         return self.average.module if self.average is not None else self.model
 
     def run_epoch(self, on_batch: OnBatch | None = None) -> EpochMetrics:
@@ -111,7 +112,7 @@ class Trainer:
             TrainingDiverged: the loss is not finite; the sentence names the epoch and the rate.
             OutOfMemory: a step does not fit into the device's memory.
         """
-        with self._sides.shown(self.epoch):
+        with image_size_of_epoch(self.model, self.recipe, self.epoch):
             metrics = self._train_one(on_batch)
         self.epoch += 1
         if not math.isfinite(metrics.train_loss):
@@ -126,8 +127,8 @@ class Trainer:
     def _train_one(self, on_batch: OnBatch | None) -> EpochMetrics:
         """Train for one epoch, and return its metrics without the accuracy on held-out images."""
         self.model.train()
-        # Dropout draws from the global generator: seeded here, an epoch is the same whatever ran before it.
-        # Each process draws different dropout masks, since it has different images.
+        # Dropout uses the global generator. Seeded here, an epoch is the same whatever ran before it, and each process
+        # has other masks.
         torch.manual_seed(self.seed * 1_000_003 + self.epoch + (self._world.rank << 53))
         before, steps = self._steps_per_epoch * self.epoch, self._steps_per_epoch * self.recipe.epochs
         size, lr = self.recipe.batch_size, 0.0
@@ -142,7 +143,7 @@ class Trainer:
             if on_batch is not None:
                 on_batch(stop - start, running)
         running.reduce(self._world)
-        loss = running.loss  # waits for the device, so it comes before the clock is read
+        loss = running.loss  # waits for the device
         seconds = time.perf_counter() - started
         return EpochMetrics(self.epoch + 1, lr, loss, running.accuracy, None, seconds, running.images / seconds)
 
@@ -161,7 +162,7 @@ class Trainer:
     def state(self) -> dict[str, Tensor]:
         """Return every tensor that the next epoch depends on, beyond the trained weights, under flat names.
 
-        Random numbers need no place here: each epoch draws them from (seed, epoch).
+        There is no state of random generators: each epoch seeds them from (seed, epoch).
         """
         state = {
             f"optimizer/{index}/{key}": torch.as_tensor(value)
@@ -175,7 +176,7 @@ class Trainer:
         return state
 
     def load_state(self, epoch: int, weights: dict[str, Tensor], state: dict[str, Tensor]) -> None:
-        """Go on from the end of epoch `epoch`, with the trained weights and the `state()` of that moment."""
+        """Continue from the end of epoch `epoch`, with the trained weights and the `state()` of that moment."""
         self.epoch = epoch
         self.trained.load_state_dict(weights)
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
@@ -185,7 +186,7 @@ class Trainer:
                 _, index, key = name.split("/")
                 parameter = parameters[int(index)]
                 if tensor.shape == parameter.shape:
-                    # Fused optimisers walk both in memory order, so the state must lie as the parameter does.
+                    # Fused optimisers read both in memory order, so the state needs the parameter's strides.
                     tensor = torch.empty_like(parameter).copy_(tensor)
                 slots.setdefault(int(index), {})[key] = tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})

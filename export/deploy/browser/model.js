@@ -10,6 +10,8 @@ const here = (file) => new URL(file, import.meta.url).href;
 ort.env.wasm.numThreads = 1;
 ort.env.wasm.wasmPaths = { wasm: here("onnxruntime/ort.wasm") };
 
+export const ARRAYS = { UINT8: Uint8Array, FP32: Float32Array }; // by datatype
+
 export const DEVICE = "this browser, WebAssembly";
 
 /** What the model says of itself: the metadata of the ONNX file, and its golden answers. Fetched once. */
@@ -19,14 +21,15 @@ export const description = once(async () => (await fetched("model.json")).json()
 export const ready = once(async () => {
   const content = new Uint8Array(await (await fetched("model.onnx")).arrayBuffer());
   const opened = await ort.InferenceSession.create(content, { executionProviders: ["wasm"] });
-  const { shape } = (await description()).metadata.input;
-  await evaluate(opened, new Uint8Array(shape[2] * shape[3])); // the first run prepares buffers; nobody should wait for it
+  const { shape: [, channels, height, width], datatype } = (await description()).metadata.input;
+  const black = new ARRAYS[datatype](channels * height * width);
+  await evaluate(opened, black); // the first run prepares buffers; nobody should wait for it
   return opened;
 });
 
 /**
  * Run the network.
- * @param {Uint8Array} pixels N x 784 levels: grey, a light garment on black.
+ * @param {Uint8Array | Float32Array} pixels N images, as the metadata `input` says.
  * @returns {Promise<{logits: Float32Array, probabilities: Float32Array}>} N x K each, row by row.
  */
 export async function run(pixels) {
@@ -34,10 +37,9 @@ export async function run(pixels) {
 }
 
 async function evaluate(opened, pixels) {
-  const { name, shape } = (await description()).metadata.input;
-  const [, channels, height, width] = shape;
+  const { name, shape: [, channels, height, width], datatype } = (await description()).metadata.input;
   const batch = pixels.length / (channels * height * width);
-  const image = new ort.Tensor("uint8", pixels, [batch, channels, height, width]);
+  const image = new ort.Tensor(datatype === "FP32" ? "float32" : "uint8", pixels, [batch, channels, height, width]);
   const { logits, probabilities } = await opened.run({ [name]: image });
   return { logits: logits.data, probabilities: probabilities.data };
 }

@@ -3,7 +3,7 @@
 // `golden.json` holds real pictures, PyTorch's answers, and how far an answer may be from them: the tolerance that was
 // measured when the model was verified. All numbers are little-endian, base64.
 
-import { DEVICE, description, run } from "./model.js";
+import { ARRAYS, DEVICE, description, run } from "./model.js";
 
 /**
  * Run the golden pictures and compare the answers.
@@ -13,7 +13,7 @@ export async function measureParity() {
   const { metadata, golden: file } = await description();
   if (file === null) throw new Error(`${metadata.model} was exported without golden answers to compare with.`);
   const golden = await (await fetch(new URL(file, import.meta.url))).json();
-  const found = await run(bytes(golden.pixels));
+  const found = await run(new ARRAYS[metadata.input.datatype](bytes(golden.pixels).buffer));
   const classes = metadata.labels.length;
   const outputs = {};
   for (const [name, { values, tolerance }] of Object.entries(golden.outputs)) {

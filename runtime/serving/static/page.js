@@ -4,6 +4,8 @@
 import { models, predict } from "./predictor.js";
 
 const INK = 48; // width of the drawing pen, in canvas pixels: 2.4 of the 28 that the network sees
+const TOP = 3; // classes that stand out; of many, the only ones shown
+const FEW = 20; // classes that are shown at once; where there are more, they can be searched
 const EXAMPLES = [
   ["ankle-boot", "Ankle boot"], ["t-shirt", "T-shirt/top"], ["trouser", "Trouser"], ["pullover", "Pullover"],
   ["dress", "Dress"], ["coat", "Coat"], ["sandal", "Sandal"], ["shirt", "Shirt"], ["sneaker", "Sneaker"], ["bag", "Bag"],
@@ -13,10 +15,12 @@ const element = (id) => document.getElementById(id);
 const pad = element("pad");
 const pen = pad.getContext("2d");
 const model = element("model");
+const garments = new Set(); // the models for garments
 
 let given = null; // what was asked about last: a Blob, or the drawing
 let asked = 0; // counts questions, so that a late answer does not replace a newer one
 let pending = false;
+let shown = []; // the classes of the last answer, most probable first
 
 // What to ask
 
@@ -35,6 +39,7 @@ async function ask(picture) {
 }
 
 async function take(picture, name) {
+  closeCamera();
   forgetDrawing();
   press(null);
   const turn = asked;
@@ -64,13 +69,39 @@ async function takeExample(button, name, label) {
 
 function showAnswer(answer) {
   element("error").hidden = true;
-  element("label").textContent = answer.label;
-  const rows = answer.probabilities.map(({ label, probability }) => {
+  element("label").textContent = answer.sure ? answer.label : "Not sure";
+  const warnings = answer.sure ? answer.warnings : [`The closest is ${answer.label}.`, ...answer.warnings];
+  element("warnings").replaceChildren(...warnings.map((sentence) => {
+    const item = document.createElement("li");
+    item.textContent = sentence;
+    return item;
+  }));
+  shown = answer.probabilities.toSorted((a, b) => b.probability - a.probability);
+  showBars();
+  showPixels(answer.pixels, answer.shape);
+  const [, height, width] = answer.shape;
+  element("seen").setAttribute("aria-label", `The picture at ${width} by ${height} pixels, taken for: ${answer.label}`);
+  const what = garments.has(answer.model) ? "a light garment on black" : "the middle of the picture";
+  element("how").textContent =
+    `${width} × ${height} pixels, ${what}` + (answer.inverted ? "; light and dark were exchanged." : ".");
+  element("where").textContent = `${answer.model} on ${answer.device}, ${answer.milliseconds.toFixed(1)} ms`;
+}
+
+/** The most probable classes; of more than FEW, those that the reader searches for. */
+function showBars() {
+  const search = element("search");
+  search.hidden = shown.length <= FEW;
+  search.placeholder = `Find one of ${shown.length} classes`;
+  search.setAttribute("aria-label", search.placeholder);
+  const wanted = search.hidden ? "" : search.value.trim().toLowerCase();
+  const found = wanted ? shown.filter(({ label }) => label.toLowerCase().includes(wanted)) : shown;
+  const bars = found.slice(0, wanted || search.hidden ? FEW : TOP);
+  const rows = bars.map(({ label, probability }) => {
     const row = document.createElement("tr");
-    row.className = label === answer.label ? "first" : "";
+    row.className = shown.slice(0, TOP).some((first) => first.label === label) ? "top" : "";
     const head = document.createElement("th");
     head.scope = "row";
-    head.textContent = label;
+    head.textContent = head.title = label;
     const bar = document.createElement("div");
     bar.className = "bar";
     bar.append(document.createElement("span"));
@@ -84,21 +115,24 @@ function showAnswer(answer) {
   const body = element("bars").tBodies[0];
   const before = [...body.querySelectorAll(".bar span")].map((bar) => bar.style.width);
   body.replaceChildren(...rows);
-  const bars = body.querySelectorAll(".bar span");
-  bars.forEach((bar, index) => { bar.style.width = before[index] || "0"; });
+  const spans = body.querySelectorAll(".bar span");
+  spans.forEach((span, index) => { span.style.width = before[index] || "0"; });
   body.getBoundingClientRect(); // lay out at the old widths, so that the new ones are animated
-  bars.forEach((bar, index) => { bar.style.width = `${100 * answer.probabilities[index].probability}%`; });
-  showPixels(answer.pixels);
-  element("seen").setAttribute("aria-label", `The picture at 28 by 28 pixels, taken for: ${answer.label}`);
-  element("how").textContent =
-    "28 × 28 pixels, a light garment on black" + (answer.inverted ? "; light and dark were exchanged." : ".");
-  element("where").textContent = `${answer.model} on ${answer.device}, ${answer.milliseconds.toFixed(1)} ms`;
+  spans.forEach((span, index) => { span.style.width = `${100 * bars[index].probability}%`; });
 }
 
-function showPixels(pixels) {
-  const context = element("seen").getContext("2d");
-  const image = context.createImageData(28, 28);
-  pixels.forEach((level, index) => image.data.set([level, level, level, 255], 4 * index));
+element("search").addEventListener("input", showBars);
+
+function showPixels(pixels, [channels, height, width]) {
+  const seen = element("seen");
+  [seen.width, seen.height] = [width, height];
+  const context = seen.getContext("2d");
+  const image = context.createImageData(width, height);
+  const size = width * height;
+  for (let at = 0; at < size; at++) {
+    for (const channel of [0, 1, 2]) image.data[4 * at + channel] = pixels[(channel % channels) * size + at];
+    image.data[4 * at + 3] = 255;
+  }
   context.putImageData(image, 0, 0);
 }
 
@@ -106,7 +140,9 @@ function showError(sentence) {
   element("error").textContent = sentence;
   element("error").hidden = false;
   element("label").textContent = "\u2014";
-  element("bars").tBodies[0].replaceChildren();
+  element("warnings").replaceChildren();
+  shown = [];
+  showBars();
   element("where").textContent = "";
   blank(element("seen"));
   element("seen").setAttribute("aria-label", "Nothing yet");
@@ -114,6 +150,7 @@ function showError(sentence) {
 
 function showPicture(bitmap) {
   blank(pad);
+  pad.classList.add("picture");
   const scale = Math.min(pad.width / bitmap.width, pad.height / bitmap.height);
   const [width, height] = [bitmap.width * scale, bitmap.height * scale];
   pen.imageSmoothingEnabled = scale < 4; // an enlarged data set image stays pixels
@@ -130,6 +167,7 @@ function showName(name) {
 }
 
 function blank(canvas) {
+  canvas.classList.remove("picture");
   canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
 }
 
@@ -208,6 +246,44 @@ for (const end of ["pointerup", "pointercancel"]) {
   });
 }
 
+// The camera, where there is one: the first press shows what it sees, the second takes that
+
+const view = element("view");
+
+async function findCamera() {
+  const devices = (await navigator.mediaDevices?.enumerateDevices().catch(() => [])) ?? [];
+  element("camera").hidden = !devices.some(({ kind }) => kind === "videoinput");
+}
+
+async function openCamera() {
+  view.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+  pad.hidden = true;
+  view.hidden = false;
+  element("camera").textContent = "Take it";
+}
+
+function closeCamera() {
+  view.srcObject?.getTracks().forEach((track) => track.stop());
+  view.srcObject = null;
+  view.hidden = true;
+  pad.hidden = false;
+  element("camera").textContent = "Camera";
+}
+
+function takePhotograph() {
+  if (!view.videoWidth) return; // nothing has been seen yet
+  const photograph = document.createElement("canvas");
+  [photograph.width, photograph.height] = [view.videoWidth, view.videoHeight];
+  photograph.getContext("2d").drawImage(view, 0, 0);
+  closeCamera();
+  photograph.toBlob((picture) => take(picture, "Photograph"), "image/png");
+}
+
+element("camera").addEventListener("click", () => {
+  if (view.srcObject) takePhotograph();
+  else openCamera().catch(() => showError("The camera cannot be used: the browser has no leave, or something else has it."));
+});
+
 // Choosing, dropping, pasting
 
 element("choose").addEventListener("click", () => element("file").click());
@@ -218,6 +294,7 @@ element("file").addEventListener("change", (event) => {
 });
 
 element("clear").addEventListener("click", () => {
+  closeCamera();
   asked += 1;
   pending = false;
   given = null;
@@ -269,17 +346,27 @@ function fillExamples() {
 }
 
 async function start() {
+  findCamera();
   const [first] = fillExamples();
   try {
-    for (const { name, accuracy } of await models()) {
+    for (const { name, accuracy, garment } of await models()) {
+      if (garment) garments.add(name);
       model.add(new Option(accuracy ? `${name}, ${(100 * accuracy).toFixed(1)} % right` : name, name));
     }
     model.disabled = false;
-    if (given === null) await first();
+    showExamples();
+    if (given === null && garments.has(model.value)) await first();
   } catch (error) {
     showError(error.message);
   }
 }
 
-model.addEventListener("change", () => { if (given !== null) ask(given); });
+function showExamples() {
+  document.querySelector(".examples").hidden = !garments.has(model.value);
+}
+
+model.addEventListener("change", () => {
+  showExamples();
+  if (given !== null) ask(given);
+});
 start();

@@ -11,6 +11,7 @@ from export.deploy import LayoutRefused
 from export.deploy.triton import MAX_BATCH, config, write_triton
 from runtime.model import spec
 from runtime.model.registry import find_model
+from runtime.model.spec import FASHION_MNIST, InputSpec
 from zoo.cli import zoo
 
 
@@ -38,16 +39,26 @@ def test_the_config_is_one_by_tritons_own_schema(model_config: Any, tmp_path: Pa
 
 
 def test_tritons_full_shapes_are_those_of_the_file(model_config: Any) -> None:
-    found = model_config(config("own", 7))
-    specs = [*spec.input_specs(), *spec.output_specs(7)]
+    found = model_config(config("own", FASHION_MNIST, 7))
+    specs = [*spec.input_specs(FASHION_MNIST), *spec.output_specs(7)]
     # "For models with max_batch_size greater than 0, the full shape is formed as [-1] + dims."
     full = [(tensor.name, (spec.BATCH, *tensor.dims)) for tensor in [*found.input, *found.output]]
 
     assert full == [(spec.name, spec.shape) for spec in specs]
 
 
+def test_a_networks_own_input_is_written_and_warmed_up(model_config: Any) -> None:
+    found = model_config(config("photos", InputSpec.photo((96, 128), resize=140, datatype="FP32"), 1000))
+
+    assert list(found.input[0].dims) == [3, 96, 128]
+    assert [list(sample.inputs["image"].dims) for sample in found.model_warmup] == [[3, 96, 128]] * 4
+    assert found.model_warmup[0].inputs["image"].data_type == found.input[0].data_type
+    assert found.input[0].data_type == found.output[0].data_type  # FP32
+    assert list(found.output[1].dims) == [1000]
+
+
 def test_batches_are_joined_within_the_limit_and_warmed_up_before_ready(model_config: Any) -> None:
-    found = model_config(config("lenet", 10))
+    found = model_config(config("lenet", FASHION_MNIST, 10))
     preferred = list(found.dynamic_batching.preferred_batch_size)
 
     assert preferred == sorted(preferred)
@@ -66,7 +77,7 @@ def test_the_schema_would_notice_a_misspelt_field(model_config: Any) -> None:
     from google.protobuf.text_format import ParseError
 
     with pytest.raises(ParseError, match="labels_filename"):
-        model_config(config("lenet", 10).replace("label_filename", "labels_filename"))
+        model_config(config("lenet", FASHION_MNIST, 10).replace("label_filename", "labels_filename"))
 
 
 def test_labels_are_a_line_each_in_the_order_of_the_outputs(tmp_path: Path) -> None:

@@ -17,11 +17,13 @@ import numpy.typing as npt
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from support.photo_models import random_model
 
 from export.deploy import LayoutRefused, web
 from export.deploy.web import ONNXRUNTIME_WEB, find_onnxruntime_web, write_web
-from runtime import Classifier
+from runtime import Classifier, InputSpec
 from runtime.evaluation import parity
+from runtime.imaging.photo import to_levels
 from runtime.imaging.preprocess import to_pixels
 from runtime.model.registry import find_model
 from zoo.cli import zoo
@@ -30,6 +32,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[3]
 MODELS = ("lenet", "lenet-modern")
+PHOTOS = InputSpec.photo((40, 60), resize=64)
 
 
 def as_base64(content: bytes) -> str:
@@ -53,9 +56,10 @@ class QuietServer(http.server.SimpleHTTPRequestHandler):
 def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a static server; the folder of each model is under the model's name."""
     folder = tmp_path_factory.mktemp("sites")
-    for model in MODELS:
+    photos = random_model(folder / "thousand.onnx", PHOTOS, 1000)
+    for model in (*MODELS, photos):
         try:
-            write_web(find_model(model), folder / model)
+            write_web(find_model(model), folder / Path(model).stem)
         except LayoutRefused as refused:
             pytest.skip(str(refused))
     handler = functools.partial(QuietServer, directory=str(folder))
@@ -185,6 +189,36 @@ def test_the_page_names_its_first_example_and_a_file_that_is_no_picture_gets_a_s
     page.wait_for_selector("#error:not([hidden])")
 
     assert page.text_content("#error") == "This browser cannot read the picture; PNG and JPEG always work."
+
+
+def test_a_photo_model_is_shown_its_pixels_and_names_ten_of_its_thousand_classes(
+    page: Any, sites: str, test_images: npt.NDArray[np.uint8], tmp_path: Path
+) -> None:
+    page.goto(f"{sites}/thousand/")
+    page.wait_for_selector("#model:not([disabled])")
+    assert page.locator("#examples").is_hidden()
+    assert page.text_content("#label").strip() == ""
+
+    picture = Image.fromarray(test_images[:3].transpose(1, 2, 0).copy()).resize((200, 130), Image.Resampling.BICUBIC)
+    content = png(np.asarray(picture))
+    page.set_input_files("#file", {"name": "photo.png", "mimeType": "image/png", "buffer": content})
+    page.wait_for_function("document.getElementById('where').textContent.includes('ms')")
+    seen = page.evaluate(
+        """() => {
+            const { width, height } = document.getElementById("seen");
+            const { data } = document.getElementById("seen").getContext("2d").getImageData(0, 0, width, height);
+            return { shape: [height, width, 4], data: Array.from(data) };
+        }"""
+    )
+    levels = np.reshape(seen["data"], seen["shape"])[..., :3].transpose(2, 0, 1)
+    with Classifier(random_model(tmp_path / "thousand.onnx", PHOTOS, 1000), device="cpu") as classifier:
+        expected = classifier.predict(content).label
+
+    assert np.abs(levels - to_levels(content, PHOTOS).astype(int)).max() <= 1
+    assert page.text_content("#label") == expected
+    assert page.locator("#bars tbody tr").count() == 10
+    assert page.text_content("#bars tbody tr th") == expected
+    assert page.text_content("#how") == "60 × 40 pixels, the middle of the picture."
 
 
 # Without a browser: what is written, and what is refused

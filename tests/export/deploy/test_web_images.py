@@ -1,4 +1,4 @@
-"""The web layout's own way from grey levels to 28x28, in Node: it computes what the runtime computes."""
+"""The web layout's own way from decoded pictures to a network's input, in Node: it computes what the runtime does."""
 
 import base64
 import json
@@ -12,9 +12,12 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from runtime import InputSpec
+from runtime.imaging.photo import to_levels
 from runtime.imaging.preprocess import to_pixels
 
-IMAGES_JS = Path(__file__).resolve().parents[3] / "export" / "deploy" / "browser" / "images.js"
+BROWSER = Path(__file__).resolve().parents[3] / "export" / "deploy" / "browser"
+IMAGES_JS, PHOTO_JS = BROWSER / "images.js", BROWSER / "photo.js"
 
 
 def pictures(images: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
@@ -69,3 +72,43 @@ def test_the_javascript_that_prepares_pictures_computes_what_the_runtime_compute
     # Pillow reduces rows or columns first, whichever is less work; the other order rounds differently, by a level.
     assert max(differences) <= 4
     assert np.mean(np.array(differences) == 0) > 0.75
+
+
+def test_the_javascript_that_prepares_photographs_computes_what_the_runtime_computes(
+    test_images: npt.NDArray[np.uint8], tmp_path: Path
+) -> None:
+    """Lost otherwise: the accuracy that was measured here, in the browser."""
+    node = shutil.which("node") or pytest.skip("Node.js is not on the PATH")
+    rng = np.random.default_rng(3)
+    specs = [
+        InputSpec.photo(64),
+        InputSpec.photo((48, 33), resize=57, interpolation="bicubic"),
+        InputSpec.photo(30, channels=1),
+    ]
+    asked, expected = [], []
+    for index in range(18):
+        colours = Image.fromarray(test_images[index : index + 3].transpose(1, 2, 0).copy())
+        picture = colours.resize(tuple(rng.integers(3, 400, 2).tolist()), Image.Resampling.BICUBIC)
+        spec = specs[index % 3]
+        rgba = base64.b64encode(picture.convert("RGBA").tobytes()).decode()
+        asked.append({"rgba": rgba, "width": picture.width, "height": picture.height, "input": spec.as_dict()})
+        expected.append(to_levels(picture, spec).reshape(-1))
+    program = tmp_path / "prepare.mjs"
+    program.write_text(
+        f"""import {{ toPhoto }} from {json.dumps(PHOTO_JS.as_uri())};
+        import {{ readFileSync }} from "node:fs";
+        const prepare = ({{ rgba, width, height, input }}) =>
+            Array.from(toPhoto({{ rgba: Buffer.from(rgba, "base64"), width, height }}, input));
+        console.log(JSON.stringify(JSON.parse(readFileSync(0)).map(prepare)));"""
+    )
+    command = [node, "--no-warnings", program]
+    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, timeout=120, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    differences = [
+        np.abs(np.subtract(found, right, dtype=int))
+        for found, right in zip(json.loads(done.stdout), expected, strict=True)
+    ]
+    # Pillow resizes rows or columns first, whichever is less work; the other order rounds differently, by a level.
+    assert max(difference.max() for difference in differences) <= 2
+    assert np.mean([not difference.any() for difference in differences]) > 0.5

@@ -1,6 +1,6 @@
 """The same file on engines that are not ours: "runs anywhere" is measured, by the tolerance of the file's own proof.
 
-onnx.reference comes with onnx. OpenVINO and tract come with `pip install 'fashion-zoo[engines]'`.
+onnx.reference comes with onnx. OpenVINO and tract come with `pip install '.[engines]'`.
 """
 
 import sys
@@ -114,5 +114,5 @@ def test_an_engine_that_answers_otherwise_fails_the_checks(
 
 def test_an_engine_that_is_not_installed_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tract", None)
-    with pytest.raises(EngineMissing, match=r"tract is not installed: pip install 'fashion-zoo\[engines\]'"):
+    with pytest.raises(EngineMissing, match=r"tract is not installed: pip install '\.\[engines\]'"):
         open_engine("tract", b"")

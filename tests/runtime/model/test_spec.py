@@ -60,7 +60,7 @@ def test_arrays_of_another_type_shape_or_range_are_refused(name: str) -> None:
     ],
 )
 def test_numbers_that_make_no_sense_are_refused_in_a_sentence(wrong: dict) -> None:
-    with pytest.raises(UsageError, match="InputSpec|height and a width"):
+    with pytest.raises(UsageError, match=r"InputSpec|height and a width"):
         InputSpec.photo(**({"size": 224} | wrong))
 
 

@@ -30,6 +30,7 @@ from runtime import Classifier
 from runtime.cli import runtime
 from runtime.errors import FashionZooError
 from runtime.model.registry import StoredModel
+from runtime.model.spec import FASHION_MNIST
 
 pytestmark = pytest.mark.slow
 
@@ -185,7 +186,7 @@ def test_a_signal_during_the_warm_up_ends_the_process(boot: bytes, number: signa
 class Device:
     """Stands for a classifier: notes the batches, and fails at some."""
 
-    name, labels = "stand-in", ("a", "b")
+    name, labels, input = "stand-in", ("a", "b"), FASHION_MNIST
 
     def __init__(self, device: str, fails: bool = False) -> None:
         self.device, self.fails = device, fails

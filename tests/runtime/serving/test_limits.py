@@ -24,6 +24,7 @@ from runtime.imaging.preprocess import to_pixels
 pytest.importorskip("starlette", reason="the extra serve is not installed")
 from starlette.exceptions import HTTPException
 
+from runtime.model.spec import FASHION_MNIST
 from runtime.serving.open_inference import read_request
 
 pytestmark = pytest.mark.slow
@@ -267,7 +268,7 @@ def test_a_refused_tensor_costs_a_few_times_its_bytes_and_is_freed_at_once(body:
     tracemalloc.start()
     try:
         with pytest.raises(HTTPException):
-            read_request(body, None, MAX_IMAGES)
+            read_request(body, None, MAX_IMAGES, FASHION_MNIST)
         now, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -284,7 +285,7 @@ def test_the_largest_request_is_read_however_it_is_written(nested: bool, indent:
     images = np.random.default_rng(0).integers(0, 256, (MAX_IMAGES, 1, 28, 28), np.uint8)
     data = images.tolist() if nested else images.ravel().tolist()
     document = infer(shape=list(images.shape), data=data) | {"id": ",[{" * 100}
-    found = read_request(json.dumps(document, indent=indent).encode(), None, MAX_IMAGES)
+    found = read_request(json.dumps(document, indent=indent).encode(), None, MAX_IMAGES, FASHION_MNIST)
 
     np.testing.assert_array_equal(found.pixels, images)
     assert found.identity == document["id"]
@@ -293,7 +294,7 @@ def test_the_largest_request_is_read_however_it_is_written(nested: bool, indent:
 def test_one_image_more_than_is_allowed_is_told_so() -> None:
     data = [0] * 784 * (MAX_IMAGES + 1)
     with pytest.raises(HTTPException) as raised:
-        read_request(json.dumps(infer(shape=[513, 1, 28, 28], data=data)).encode(), None, MAX_IMAGES)
+        read_request(json.dumps(infer(shape=[513, 1, 28, 28], data=data)).encode(), None, MAX_IMAGES, FASHION_MNIST)
 
     assert raised.value.detail.startswith("at most 512 images are taken at once, not 513")
 

@@ -52,7 +52,12 @@ def test_tritons_client_finds_the_server_live_ready_and_described(client: Any) -
     assert client.is_server_ready()
     metadata = client.get_server_metadata()
     assert metadata["name"] == "fashion-zoo"
-    assert metadata["extensions"] == ["binary_tensor_data", "classification"]
+    assert metadata["extensions"] == [
+        "binary_tensor_data",
+        "classification",
+        "model_configuration",
+        "statistics",
+    ]
     assert [(row["name"], row["state"]) for row in client.get_model_repository_index()] == [
         (model, "READY") for model in MODELS
     ]
@@ -72,6 +77,54 @@ def test_tritons_client_finds_the_models_described(client: Any, model: str) -> N
             {"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]},
         ],
     }
+
+
+@pytest.mark.parametrize("version", ["", "1"])
+def test_tritons_client_gets_the_configuration(client: Any, version: str) -> None:
+    """Lost otherwise: perf_analyzer and clients that read the batch size and the shapes before they ask."""
+    config = client.get_model_config("lenet", version)
+
+    assert (config["name"], config["max_batch_size"]) == ("lenet", 64)
+    assert config["input"] == [{"name": "image", "data_type": "TYPE_UINT8", "dims": [1, 28, 28]}]
+    assert [(row["name"], row["data_type"], row["dims"]) for row in config["output"]] == [
+        ("logits", "TYPE_FP32", [10]),
+        ("probabilities", "TYPE_FP32", [10]),
+    ]
+
+
+def test_tritons_client_gets_statistics_that_grow_with_what_is_answered(
+    triton: Any, client: Any, test_images: Images
+) -> None:
+    """Lost otherwise: the share of time that requests wait and not compute, by which a server is sized."""
+
+    def statistics() -> dict[str, Any]:
+        (row,) = client.get_inference_statistics("lenet-modern", "1")["model_stats"]
+        return dict(row)
+
+    def infer(images: Images) -> None:
+        tensor = triton.InferInput("image", list(images.shape), "UINT8")
+        tensor.set_data_from_numpy(images)
+        client.infer("lenet-modern", [tensor])
+
+    before = statistics()
+    infer(test_images[:5, None].copy())
+    infer(test_images[:2, None].copy())
+    after = statistics()
+    grown = {
+        name: {key: row[key] - before["inference_stats"][name][key] for key in row}
+        for name, row in after["inference_stats"].items()
+    }
+
+    assert after["inference_count"] - before["inference_count"] == 7
+    assert after["execution_count"] - before["execution_count"] == 2
+    assert after["last_inference"] >= before["last_inference"]
+    assert [grown[name]["count"] for name in ("success", "queue", "compute_infer", "fail")] == [2, 2, 2, 0]
+    assert grown["success"]["ns"] == grown["queue"]["ns"] + grown["compute_infer"]["ns"]
+    assert min(grown["queue"]["ns"], grown["compute_infer"]["ns"]) > 0
+    sizes = {row["batch_size"]: row["compute_infer"]["count"] for row in after["batch_stats"]}
+    assert sum(sizes.values()) == after["execution_count"]
+    assert {5, 2} <= set(sizes)
+    assert {row["name"] for row in client.get_inference_statistics()["model_stats"]} == set(MODELS)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -271,7 +324,8 @@ def test_bytes_that_are_not_as_many_as_stated_get_400(server: RunningServer, sta
         ("/v2/models/lenet/versions/2", 404),
         ("/v2/models/lenet/versions/2/ready", 404),
         ("/v2/models/%2e%2e%2f", 404),
-        ("/v2/models/lenet/stats", 404),
+        ("/v2/models/nothing/stats", 404),
+        ("/v2/models/lenet/versions/2/config", 404),
         ("/v2/models/lenet/infer", 405),
         ("/v2/", 404),
         ("/../pyproject.toml", 404),

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from support.photo_models import random_model
 
-from runtime import Classifier, DeviceUnavailable, FashionZooError
-from runtime.model.spec import LOGITS, PROBABILITIES
+from runtime import Classifier, DeviceUnavailable, FashionZooError, InputSpec
+from runtime.model.spec import FASHION_MNIST, LOGITS, PROBABILITIES
 from runtime.session.cuda_graphs import BUCKETS, BoundSession, Buffers, bucket_for, capture_lock, pieces
 from runtime.session.device import CPU, Device
 from runtime.session.session import ReopenableSession, Tuning, open_session
@@ -58,7 +59,7 @@ def plain() -> Iterator[Classifier]:
 
 
 def bound_over(session: Any, *, graphs: bool = True) -> BoundSession:
-    return BoundSession(session, CPU, 10, graphs=graphs, what="lenet")
+    return BoundSession(session, CPU, FASHION_MNIST, 10, graphs=graphs, what="lenet")
 
 
 @pytest.mark.parametrize(
@@ -83,6 +84,20 @@ def test_no_batch_above_the_smallest_buckets_is_padded_to_more_than_four_times_i
         assert count <= bucket_for(count) <= max(8, 4 * count)
         if count > 32:
             assert bucket_for(count) < 2 * count
+
+
+def test_buffers_are_of_the_files_own_input(tmp_path: Path) -> None:
+    """Lost otherwise: every model on a GPU that is no garment's."""
+    spec = InputSpec.photo((24, 40), datatype="FP32")
+    path = random_model(tmp_path / "photos.onnx", spec, 100)
+    images = spec.random(11)
+    with Classifier(path, device="cpu") as plain:
+        bound = BoundSession(
+            open_session(path.read_bytes(), "cpu").session, CPU, spec, 100, graphs=False, what="photos"
+        )
+
+        np.testing.assert_allclose(bound.run([LOGITS], images, 8)[0], plain.logits(images), atol=1e-4)
+        bound.close()
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 8, 9, 100, 256, 257, 1025, 1500])
@@ -143,7 +158,7 @@ def test_where_a_capture_fails_the_same_device_goes_on_without_graphs_and_says_s
         patch.setattr(
             "runtime.session.cuda_graphs.Buffers", lambda session, _device, *rest: Buffers(session, CPU, *rest)
         )
-        live.bind(10)
+        live.bind(FASHION_MNIST, 10)
         assert live.bound is not None
         answers = live.bound.run([LOGITS], pixels[:40], 256)[0]
 

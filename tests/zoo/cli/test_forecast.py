@@ -1,85 +1,64 @@
-"""How long a training on a CPU will take is said after its first steps, not found out the next morning."""
+"""The forecast of a training on a CPU: without it, users find out the next morning that a run takes days."""
 
 import pytest
 import torch
 
 from zoo.cli import progress
-from zoo.cli.progress import Forecast, TrainingBar, duration, passes
+from zoo.cli.progress import TrainingBar, duration, forecast, passes
 from zoo.models import ARCHITECTURES
-from zoo.recipes import RECIPES, Recipe, recipe_for
+from zoo.recipes import RECIPES, recipe_for
 from zoo.training.metrics import RunningMetrics
 
 CPU = torch.device("cpu")
 IMAGES = 60_000
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time in seconds, to be set."""
-    now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    return now
-
-
-def said(model: str, recipe: Recipe, clock: list[float], rate: float, epochs_done: int = 0) -> str | None:
-    """What a forecast says of a run with a rate of images/s, after a first step of a minute."""
-    forecast = Forecast(model, recipe, IMAGES, epochs_done)
-    clock[0] += 60
-    assert forecast.step(recipe.batch_size) is None
-    for _ in range(1000):
-        clock[0] += recipe.batch_size / rate
-        if (sentence := forecast.step(recipe.batch_size)) is not None:
-            return sentence
-    return None
-
-
 @pytest.mark.parametrize("model", RECIPES["cpu"])
-def test_a_recipe_for_a_gpu_on_a_cpu_is_told_its_hours_and_the_recipe_for_a_cpu(model: str, clock: list[float]) -> None:
-    own = ARCHITECTURES[model].input_size
+def test_a_recipe_for_a_gpu_on_a_cpu_is_told_its_hours_and_the_recipe_for_a_cpu(model: str) -> None:
     best, cpu = recipe_for(model), recipe_for(model, "cpu")
-    shorter = duration(IMAGES * passes(cpu, own) / 100)
+    shorter = duration(IMAGES * passes(cpu, ARCHITECTURES[model].input_size) / 100)
 
     assert best.epochs == 60
-    assert said(model, best, clock, 100) == (
+    assert forecast(model, best, IMAGES, 0, 100) == (
         f"this run takes about 10 h 0 min on this CPU; --recipe cpu, which is made for CPUs, about {shorter}"
     )
 
 
-def test_where_there_is_no_recipe_for_a_cpu_or_it_is_taken_already_only_the_time_is_said(clock: list[float]) -> None:
-    assert said("densenet", recipe_for("densenet"), clock, 100) == "this run takes about 6 h 40 min on this CPU"
-    assert said("lenet", recipe_for("lenet"), clock, 12_000) == "this run takes about 5 min on this CPU"
-    assert "--recipe" not in str(said("resnet18", recipe_for("resnet18", "cpu"), clock, 100))
+def test_without_a_recipe_for_a_cpu_or_with_it_only_the_time_is_said() -> None:
+    densenet, lenet = recipe_for("densenet"), recipe_for("lenet")
+
+    assert forecast("densenet", densenet, IMAGES, 0, 100) == "this run takes about 6 h 40 min on this CPU"
+    assert forecast("lenet", lenet, IMAGES, 0, 12_000) == "this run takes about 5 min on this CPU"
+    assert "--recipe" not in forecast("resnet18", recipe_for("resnet18", "cpu"), IMAGES, 0, 100)
 
 
-def test_small_images_come_first_and_the_later_ones_cost_more(clock: list[float]) -> None:
+def test_small_images_come_first_and_the_later_ones_cost_more() -> None:
     """8 epochs, of which 2 at half the side and 2 at two thirds of it: 2/4 + 2·4/9 + 4 passes at the full side."""
     recipe = recipe_for("resnet18", "cpu").override(epochs=8, sides=(48, 64, 96, 96))
     seconds = IMAGES / 400 * 4 * (2 / 4 + 8 / 9 + 4)  # 400 images/s at a quarter of the pixels
 
     assert passes(recipe, 96) == pytest.approx(2 / 4 + 8 / 9 + 4)
-    assert said("resnet18", recipe, clock, 400) == f"this run takes about {duration(seconds)} on this CPU"
-    assert said("resnet18", recipe, clock, 100, epochs_done=4) == "the other 4 epochs take about 40 min on this CPU"
+    assert forecast("resnet18", recipe, IMAGES, 0, 400) == f"this run takes about {duration(seconds)} on this CPU"
+    assert forecast("resnet18", recipe, IMAGES, 4, 100) == "the other 4 epochs take about 40 min on this CPU"
 
 
-def test_it_is_said_once_and_without_a_terminal_and_only_of_a_cpu(
-    clock: list[float], capsys: pytest.CaptureFixture[str]
+def test_a_forecast_is_printed_once_without_a_terminal_and_only_for_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bars = {
-        "said": TrainingBar("vgg11", recipe_for("vgg11"), CPU),
-        "of a GPU": TrainingBar("vgg11", recipe_for("vgg11"), torch.device("cuda", 0)),
-        "in another process": TrainingBar("vgg11", recipe_for("vgg11"), CPU, shown=False),
-    }
-    lines = {}
-    for name, bar in bars.items():
-        with bar:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    lines = []
+    for device in (CPU, torch.device("cuda", 0)):
+        with TrainingBar("vgg11", recipe_for("vgg11"), device) as bar:
             bar.started(IMAGES, 60, 0)
+            now[0] += 60  # the first step, which does not count
             for _ in range(10):
-                clock[0] += 14
                 bar.batch(512, RunningMetrics(CPU))
-        lines[name] = capsys.readouterr().err.splitlines()
+                now[0] += 14
+        lines.append(capsys.readouterr().err.splitlines())
 
-    assert [len(found) for found in lines.values()] == [1, 0, 0]
-    assert lines["said"][0].startswith("this run takes about 27 h 21 min on this CPU")
+    assert [len(printed) for printed in lines] == [1, 0]
+    assert lines[0][0].startswith("this run takes about 27 h 21 min on this CPU")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(1, "1 min"), (100, "2 min"), (3599, "1 h 0 min"), (5460, "1 h 31 min")])

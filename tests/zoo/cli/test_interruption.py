@@ -1,29 +1,19 @@
-"""Ctrl-C in `zoo train`: what it says is saved is saved, and the command that it advises goes on with that run."""
+"""Ctrl-C in `zoo train`: the message is right about what is saved, and its command continues that run."""
 
-import functools
 import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from click.testing import CliRunner, Result
 
 from zoo.cli import zoo
 from zoo.cli.progress import TrainingBar
-from zoo.data.dataset import LabelledImages, load_split
-from zoo.runs import checkpoint, run
+from zoo.runs import checkpoint
 
-BATCHES = 4  # an epoch of 500 images
-load_once = functools.cache(load_split)
+BATCHES = 8  # of 128 images, in an epoch of 1,000
 
-
-@pytest.fixture(autouse=True)
-def few_images(monkeypatch: pytest.MonkeyPatch, fashion_mnist_dir: Path) -> None:
-    def few(split: str, device: torch.device) -> LabelledImages:
-        return load_once(split)[slice(0, 500)].to(device)
-
-    monkeypatch.setattr(run, "load_split", few)
+pytestmark = pytest.mark.usefixtures("few_images")
 
 
 def stopped_in_batch(number: int, arguments: list[str]) -> Result:
@@ -42,7 +32,7 @@ def stopped_in_batch(number: int, arguments: list[str]) -> Result:
 
 
 def advised(result: Result) -> list[str]:
-    """The command at the end of the sentence, as a shell reads it, without the program's name."""
+    """The words of the command at the end of the message, without the program's name."""
     assert result.exit_code == 1
     program, *arguments = shlex.split(result.stderr.strip().splitlines()[-1].partition(" with: ")[2])
     assert program == "zoo"

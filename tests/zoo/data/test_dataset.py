@@ -1,4 +1,4 @@
-"""The pictures that training sees: every random choice is a function of (seed, epoch), on real images."""
+"""Batches of real images: order and augmentation are a function of (seed, epoch), or a resumed run would differ."""
 
 import numpy as np
 import numpy.typing as npt
@@ -93,49 +93,6 @@ def test_erasing_blackens_one_rectangle_in_the_given_share_of_images(data: Label
         assert torch.equal(hole, rows[:, None] & columns[None, :])
         assert rows.sum() <= 10
         assert columns.sum() <= 10
-
-
-def two_tone(data: LabelledImages) -> LabelledImages:
-    """Images of one grey each, so that what a mixed pixel was made of can be read from it: 100 or 200, by label."""
-    labels = data.labels % 2
-    return LabelledImages((100 + 100 * labels)[:, None, None, None].expand(-1, 1, 28, 28).to(torch.uint8), labels)
-
-
-def test_cutmix_gives_a_square_of_another_image_and_its_area_of_the_label(data: LabelledImages) -> None:
-    images, labels = collect(two_tone(data), PLAIN.override(cutmix=1.0))
-
-    assert labels.shape == (100, 10)
-    torch.testing.assert_close(labels.sum(1), torch.ones(100))
-    bright = (images[:, 0] == 200).float().mean((1, 2))
-    torch.testing.assert_close(labels[:, 1], bright)
-    assert set(images.unique().tolist()) == {100, 200}
-    assert 20 < ((bright > 0) & (bright < 1)).sum() < 80  # half of the partners are of the same grey
-    untouched, _ = collect(two_tone(data), PLAIN.override(cutmix=0.01), seed=1)
-    assert ((untouched == untouched[:, :, :1, :1]).all(-1).all(-1)).sum() > 90
-
-
-def test_mixup_blends_pixels_and_labels_by_one_share(data: LabelledImages) -> None:
-    images, labels = collect(two_tone(data), PLAIN.override(mixup=0.4))
-    brightness = images[:, 0, 0, 0].float()
-
-    assert (images == images[:, :, :1, :1]).all()
-    torch.testing.assert_close(100 + 100 * labels[:, 1], brightness, rtol=0, atol=0.51)
-    torch.testing.assert_close(labels.sum(1), torch.ones(100))
-    share = torch.minimum(labels[:, 0], labels[:, 1])
-    assert share.max() <= 0.4
-    assert len(share.unique()) > 20
-
-
-def test_mixed_pictures_are_the_same_in_batches_of_any_size_and_by_places_on_the_device(data: LabelledImages) -> None:
-    for mix in ({"mixup": 0.5}, {"cutmix": 0.7}):
-        recipe = PLAIN.override(flip=True, shift=2, erase=0.5, erase_side=14, **mix)
-        images, labels = collect(data, recipe)
-        for ours, expected in zip(collect(data, recipe.override(batch_size=7)), (images, labels), strict=True):
-            assert torch.equal(ours, expected)
-        epochs = Epochs(data, recipe, 0)
-        picked, shares = epochs.batch(epochs.sample(0), torch.arange(90, 100))
-        assert torch.equal(picked, images[90:])
-        assert torch.equal(shares, labels[90:])
 
 
 def test_the_validation_split_is_the_last_ten_thousand_training_images(fashion_mnist_dir: object) -> None:

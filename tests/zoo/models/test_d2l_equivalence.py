@@ -1,6 +1,6 @@
 """Each network is D2L's: from the same weights, the same batches give the same losses, step after step.
 
-The other side is `tests/support/d2l.py`, a second transcription that shares no code with ours.
+They are compared with `tests/support/d2l.py`, a second transcription that shares no code with ours.
 """
 
 import pytest
@@ -16,13 +16,13 @@ from zoo.training.optimizer import make_optimizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")]
 
-# One step shows that the forward passes agree, a second that the backward passes do; small networks go on.
+# The first step compares the forward passes, the second the backward passes; small networks take more steps.
 STEPS = {28: 20, 96: 3, 224: 2}
 BATCH = {28: 4, 96: 2, 224: 1}
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_training_as_the_book_does_gives_the_losses_of_the_books_network(name: str) -> None:
+def test_training_by_the_d2l_recipe_gives_the_losses_of_d2ls_network(name: str) -> None:
     build, side, lr = NETWORKS[name]
     torch.manual_seed(0)
     ours = create_model(name, normalize=False)

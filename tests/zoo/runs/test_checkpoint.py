@@ -1,4 +1,4 @@
-"""Checkpoint files: what is written is what is read, and nothing foreign is believed."""
+"""Checkpoints are read as they were written; pickles, damaged and foreign files are refused by name."""
 
 import pickle
 from pathlib import Path
@@ -77,8 +77,8 @@ def test_a_safetensors_file_of_someone_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_is_read_whatever_the_length_of_its_header(tmp_path: Path) -> None:
-    # A safetensors file begins with that length. 0x..80 begins as a pickle does, and 0x4b50 with PK, as a zip archive;
-    # whoever's run happened to have such a header could neither resume, nor measure, nor export it.
+    # A safetensors file begins with that length. 0x..80 begins as a pickle does, and 0x4b50 with PK, as a zip archive.
+    # If such a file were refused, its run could be neither resumed, nor evaluated, nor exported.
     path = tmp_path / "checkpoint.safetensors"
     bare = len_of_header(path, "")
     starts = set()
@@ -95,7 +95,7 @@ def test_a_checkpoint_is_read_whatever_the_length_of_its_header(tmp_path: Path) 
 
 
 def len_of_header(path: Path, note: str) -> int:
-    """Write a checkpoint with a note in its description; return the number that its file begins with."""
+    """Write a checkpoint with a note in its description; return the length of its header."""
     checkpoint.save(path, HEADER | {"note": note}, {"bias": torch.ones(2)})
     return int.from_bytes(path.read_bytes()[:8], "little")
 

@@ -1,4 +1,4 @@
-"""Several seeds of one recipe: a folder each, mean and spread, and pictures of what was learnt."""
+"""Several seeds of one recipe: a folder each, mean and standard deviation, and the pictures of a run."""
 
 import statistics
 from pathlib import Path
@@ -8,7 +8,6 @@ import torch
 from support import small_runs
 from support.small_runs import RECIPE, small_split
 
-from zoo.runs import run
 from zoo.runs.plots import draw_confusion, draw_mistakes
 from zoo.runs.seeds import SeedsResult, train_seeds
 from zoo.runs.settings import Settings
@@ -16,10 +15,7 @@ from zoo.training.evaluation import Evaluation
 
 PNG = b"\x89PNG"
 
-
-@pytest.fixture(autouse=True)
-def few_images(monkeypatch: pytest.MonkeyPatch, fashion_mnist_dir: Path) -> None:
-    monkeypatch.setattr(run, "load_split", small_split)
+pytestmark = pytest.mark.usefixtures("few_images")
 
 
 class Sentences(small_runs.StopAfter):
@@ -63,16 +59,6 @@ def test_one_seed_has_no_spread(tmp_path: Path) -> None:
     assert series.as_dict()["measured_on"] == "validation"
     for name in ("curves.png", "confusion.png", "mistakes.png"):
         assert (tmp_path / "seed-0" / name).read_bytes().startswith(PNG)
-
-
-def test_starting_over_sets_the_pictures_aside_too(tmp_path: Path) -> None:
-    settings = Settings(RECIPE.override(epochs=1))
-    for _ in range(2):
-        run.train("lenet-modern", settings, device=small_runs.CPU, folder=tmp_path)
-    (aside,) = tmp_path.glob("before-*")
-
-    for folder in (tmp_path, aside):
-        assert {path.name for path in folder.glob("*.png")} == {"curves.png", "confusion.png", "mistakes.png"}
 
 
 @pytest.mark.parametrize("wrong", [0, 3, 1000])

@@ -1,4 +1,4 @@
-"""Gradients in micro-batches add up to those of the batch, and a full memory is answered with advice."""
+"""Gradients of micro-batches add up to those of the batch, and the out-of-memory error names a smaller one."""
 
 import copy
 import functools
@@ -17,7 +17,7 @@ from zoo.training.trainer import Trainer
 
 
 class SmallMemory(nn.Module):
-    """A network on a device that holds only so many images at a time."""
+    """A network that raises PyTorch's out-of-memory error for more than `images` images."""
 
     def __init__(self, inner: nn.Module, images: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class SmallMemory(nn.Module):
         return answer
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def data(fashion_mnist_dir: Path) -> LabelledImages:
     return load_split("train")[slice(0, 90)]
 
@@ -101,8 +101,8 @@ def test_what_cannot_be_compiled_names_the_flag(data: LabelledImages, monkeypatc
 
 @pytest.mark.slow
 def test_compiled_steps_learn_what_uncompiled_ones_learn(data: LabelledImages, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Captured and differentiated as in training, run by PyTorch's own kernels: the code that inductor generates for a
-    # CPU is PyTorch's to test, and differs with the instruction set.
+    # aot_eager captures and differentiates as in training, but runs PyTorch's own kernels: the code that inductor
+    # generates for a CPU differs with the instruction set, and PyTorch tests it.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     recipe = Recipe(name="plain", epochs=2, batch_size=32, lr=0.05, momentum=0.9)  # the last batch is of 26
     losses = []

@@ -1,4 +1,4 @@
-"""Several processes, as torchrun starts them, against one: the same curve, one writer, and no hang."""
+"""Several processes, as torchrun starts them, learn as one does; when one dies, all end, and the run can be resumed."""
 
 import json
 import os
@@ -32,7 +32,7 @@ from zoo.training.trainer import Trainer
 
 torch.set_num_threads(1)
 cpu = torch.device("cpu")
-# From step to step rounding errors grow: in float64 they stay below what a mistake would cause.
+# Rounding errors grow from step to step; in float64 they stay smaller than the effect of a mistake.
 # The seventh batch of an epoch is a single image: one process has nothing to do.
 recipe = Recipe(name="best", epochs=3, batch_size=32, lr=0.02, momentum=0.9, flip=True, shift=1, ema=0.9)
 found = {{}}
@@ -80,11 +80,8 @@ class Die(t.StopAfter):
 
 try:
     with process_group(t.CPU) as world:
-        dying = Die(int(sys.argv[2]))
-        real = t.Trainer.run_epoch
-        if not world.is_main:  # only the main process has a listener: this one dies by another way
-            t.run.Trainer.run_epoch = lambda trainer, _: real(trainer, dying.batch)
-        result = t.train(Path(sys.argv[1]), resume=True, world=world)
+        listener = None if world.is_main else Die(int(sys.argv[2]))
+        result = t.train(Path(sys.argv[1]), resume=True, world=world, listener=listener)
     print(f"rank {{world.rank}} of {{world.size}} got {{result.test_accuracy}}")
     hard_exit(0)
 except FashionZooError as error:
@@ -94,7 +91,7 @@ except FashionZooError as error:
 
 
 def start(program: str, *arguments: object, processes: int) -> subprocess.CompletedProcess[str]:
-    """Run a program by torchrun, or plainly as one process."""
+    """Run a program by torchrun, or with 0 `processes` directly."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes else []
     folder = Path(str(arguments[0])).parent
     script = folder / "program.py"

@@ -1,7 +1,6 @@
-"""Smaller images first: every epoch sees images of its side, and what is trained is used with the network's own."""
+"""Progressive resizing: every epoch has images of its size, and evaluation has the network's own size."""
 
 import copy
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from zoo.models.vgg import VGG, vgg_block
 from zoo.recipes import RECIPES, Recipe
 from zoo.runs import run
 from zoo.runs.settings import Settings
-from zoo.training.progressive_resizing import ProgressiveResizing
 from zoo.training.trainer import Trainer
 
 RECIPE = Recipe(
@@ -37,7 +35,7 @@ def tensors_of(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 
 def pooled() -> ImageClassifier:
-    """A network that takes images of any side, made for those of 32 pixels."""
+    """A network for images of 32 pixels that takes any other size too."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(1, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     return ImageClassifier(Preprocess(32), nn.Sequential(*layers, nn.Linear(4, 10)))
@@ -48,7 +46,7 @@ class SmallVGG(VGG):
 
 
 def dense() -> ImageClassifier:
-    """A network made for images of 32 pixels: its dense layers take maps of 16 by 16; images of 20 give 10 by 10."""
+    """A network for images of 32 pixels whose dense layers take maps of 16 by 16; images of 20 give 10 by 10."""
     torch.manual_seed(0)
     head = nn.Flatten(), nn.Linear(4 * 16 * 16, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 10)
     return ImageClassifier(Preprocess(32), SmallVGG(vgg_block(1, 1, 4), *head))
@@ -60,7 +58,7 @@ Build = Callable[[], ImageClassifier]
 
 @pytest.fixture
 def seen() -> Iterator[list[tuple[bool, int]]]:
-    """What networks were shown: (while training, side) of each batch."""
+    """(in training mode, side) of each batch that a convolution is given."""
     shown: list[tuple[bool, int]] = []
 
     def look(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
@@ -87,9 +85,9 @@ def test_the_sides_share_the_epochs_and_every_measurement_is_at_the_networks_own
 
 @pytest.mark.parametrize(("epochs", "expected"), [(1, [32]), (2, [20, 32]), (3, [28, 20, 32]), (4, [28, 20, 32, 32])])
 def test_however_few_epochs_there_are_the_last_has_the_last_side(epochs: int, expected: list[int]) -> None:
-    sides = ProgressiveResizing(pooled(), RECIPE.override(epochs=epochs))
+    recipe = RECIPE.override(epochs=epochs)
 
-    assert [sides.at(epoch) for epoch in range(epochs)] == expected
+    assert [recipe.side_at(epoch) for epoch in range(epochs)] == expected
 
 
 def test_a_recipe_without_sides_shows_the_networks_own(data: LabelledImages, seen: list[tuple[bool, int]]) -> None:
@@ -132,10 +130,9 @@ def test_small_maps_are_resized_to_those_that_the_dense_layers_take() -> None:
     assert torch.equal(network(images), network[1:](maps))
 
 
-@pytest.mark.parametrize("model", ["vgg11", "vgg11-full"])
-def test_what_small_images_need_is_no_part_of_the_weights_or_of_the_exported_graph(model: str) -> None:
+def test_what_small_images_need_is_no_part_of_the_weights_or_of_the_exported_graph() -> None:
     with torch.device("meta"):
-        ours = create_model(model).eval()
+        ours = create_model("vgg11").eval()
         plain = ImageClassifier(ours.preprocess, nn.Sequential(*ours.network)).eval()
         images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
     with ours.at_image_size(64):
@@ -157,24 +154,6 @@ def test_a_network_of_one_side_is_refused_and_no_older_run_is_set_aside(
 
     assert {path.name for path in tmp_path.iterdir()} <= {"checkpoint.safetensors", ".lock"}
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == b"an older run's"
-
-
-def test_a_module_that_does_not_enlarge_its_images_is_refused(data: LabelledImages) -> None:
-    with pytest.raises(UsageError, match="does not enlarge images itself"):
-        Trainer(nn.Sequential(pooled()), RECIPE, data, 0)
-
-
-def test_a_recipe_with_sides_comes_back_from_a_file_as_it_was() -> None:
-    written = json.loads(json.dumps(RECIPE.as_dict()))
-
-    assert written == RECIPE.as_dict()
-    assert Recipe.from_dict(written) == RECIPE
-
-
-@pytest.mark.parametrize("sides", [(4,), (1000,), (32.0,)])
-def test_sides_that_make_no_sense_are_refused_by_name(sides: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match="sides"):
-        RECIPE.override(sides=sides)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,218 @@
+"""The documentation site: the pages of docs/ with what is made from the code and the figures put in, built by Zensical.
+
+    python -m tools.docs            writes build/docs, then builds build/site from it; a dead link is an error
+
+Where a page says `<!-- generate: NAME -->`, the text of `GENERATORS[NAME]` takes its place; where it says
+`<!-- include: PATH -->`, that file of the repository, as a block of code.
+"""
+
+import dataclasses
+import inspect
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tools.readme import results_table, speed_table
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES, SOURCE = ROOT / "docs", ROOT / "build" / "docs"
+MARK = re.compile(r"^<!-- (generate|include): (\S+) -->$", re.MULTILINE)
+WIDTH = 100  # of a help text
+
+
+def write_pages(folder: Path) -> None:
+    """Copy docs/ to a folder, with every mark replaced."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(PAGES, folder)
+    for page in folder.rglob("*.md"):
+        page.write_text(expand(page.read_text("utf-8")), "utf-8")
+
+
+def expand(text: str) -> str:
+    """Return a page with every mark replaced.
+
+    Raises:
+        KeyError: there is no such generator.
+        OSError: there is no such file.
+    """
+
+    def replacement(mark: re.Match[str]) -> str:
+        kind, name = mark.groups()
+        return GENERATORS[name]() if kind == "generate" else _block("python", (ROOT / name).read_text("utf-8"))
+
+    return MARK.sub(replacement, text)
+
+
+def _block(language: str, text: str) -> str:
+    return f"```{language}\n{text.strip()}\n```"
+
+
+def _table(head: str, rows: list[str]) -> str:
+    columns = head.strip("|").count("|") + 1
+    return "\n".join([head, "|" + "---|" * columns, *rows])
+
+
+@cache
+def _results() -> str:
+    # The README's links lead to model cards, which are not part of the site.
+    return re.sub(r"\[(`[^`]+`)\]\([^)]+\)", r"\1", results_table())
+
+
+def _cli() -> str:
+    """Every command's own help."""
+    from runtime.cli import runtime
+    from zoo.cli import zoo
+
+    lines = []
+    for program in (runtime, zoo):
+        assert isinstance(program, click.Group)
+        context = click.Context(program, info_name=program.name, terminal_width=WIDTH, max_content_width=WIDTH)
+        lines += [f"## {program.name}", _block("text", program.get_help(context))]
+        for name in program.list_commands(context):
+            command = program.get_command(context, name)
+            assert command is not None
+            inner = click.Context(command, parent=context, info_name=name)
+            lines += [f"### {program.name} {name}", _block("text", command.get_help(inner))]
+    return "\n\n".join(lines)
+
+
+def _errors() -> str:
+    import export
+    import runtime
+    from runtime.errors import FashionZooError
+
+    classes = {FashionZooError, export.VerificationFailed}
+    classes |= {each for name in runtime.__all__ if inspect.isclass(each := getattr(runtime, name))}
+    rows = [
+        f"| `{each.__module__.split('.')[0]}.{each.__name__}` | {each.exit_code} | {_first_sentence(each)} |"
+        for each in sorted(classes, key=lambda each: (each.__module__, each.__name__))
+        if issubclass(each, FashionZooError)
+    ]
+    return _table("| exception | exit code | raised when |", rows)
+
+
+def _first_sentence(thing: object) -> str:
+    return " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
+
+
+def _recipe_fields() -> str:
+    from zoo.recipes import Recipe
+
+    attributes = (inspect.getdoc(Recipe) or "").split("Attributes:\n")[1]
+    said = {
+        name: " ".join(text.split()) for name, text in re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", attributes, re.M)
+    }
+    rows = [
+        f"| `{field.name}` | {'' if field.default is dataclasses.MISSING else f'`{field.default!r}`'} "
+        f"| {said.get(field.name, '')} |"
+        for field in dataclasses.fields(Recipe)
+    ]
+    return _table("| field | default | meaning |", rows)
+
+
+def _mutation() -> str:
+    score = _figures("mutation_score")
+    found, rewrites, refused = score["caught_by_the_right_check"], score["rewrites"], len(score["rewrites_refused"])
+    return (
+        f"`benchmarks/mutation_score.py` makes {score['mutants']} files with a mistake in them, over several networks "
+        f"and precisions: {found} are caught by the check that should catch them. Of {rewrites} rewrites that change "
+        f"nothing, {refused} are refused."
+    )
+
+
+def _metadata() -> str:
+    props = _properties(ROOT / "weights" / "lenet" / "model.onnx")
+    return _table("| key | value |", [f"| `{key}` | `{_shortened(value)}` |" for key, value in sorted(props.items())])
+
+
+def _input_contract() -> str:
+    contract = json.loads(_properties(ROOT / "weights" / "lenet" / "model.onnx")["input"])
+    return _block("json", json.dumps(contract, indent=2))
+
+
+def _properties(path: Path) -> dict[str, str]:
+    import onnxruntime
+
+    return dict(onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map)
+
+
+def _index_entry() -> str:
+    from runtime.model.registry import read_index
+
+    entry = read_index(ROOT / "weights")["lenet"]
+    rows = [f"| `{key}` | `{_shortened(json.dumps(value))}` |" for key, value in entry.items()]
+    return _table("| key | of `lenet` |", rows)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def _json_examples() -> str:
+    blocks = []
+    for command in ("runtime predict examples/shoe.png --topk 2 --device cpu --json", "runtime list --json"):
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", *command.split()], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        blocks += [_block("sh", command), _block("json", done.stdout.replace(str(ROOT), "…"))]
+    return "\n\n".join(blocks)
+
+
+def _container() -> str:
+    figures = _figures("container")
+    largest = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in figures["largest"].items() if size > 10e6)
+    return f"The packages in it take {figures['bytes'] / 1e6:.0f} MB ({largest}), beside the base image."
+
+
+def _conditions() -> str:
+    rows = []
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+        if "conditions" in (figures := json.loads(path.read_text())):
+            has = figures["conditions"]
+            versions = ", ".join(f"{name} {version}" for name, version in has["versions"].items() if name != "click")
+            where = f"{has['processor']}, {has['cores']} cores | {has['gpu'] or 'none'}"
+            rows.append(f"| `{path.name}` | {has['date']} | {where} | {versions} |")
+    return _table("| file | date | processor | GPU | versions |", rows)
+
+
+def _figures(name: str) -> dict[str, Any]:
+    figures: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    return figures
+
+
+GENERATORS: dict[str, Callable[[], str]] = {
+    "cli": _cli,
+    "conditions": _conditions,
+    "container": _container,
+    "errors": _errors,
+    "index_entry": _index_entry,
+    "input_contract": _input_contract,
+    "json_examples": _json_examples,
+    "metadata": _metadata,
+    "mutation": _mutation,
+    "recipe_fields": _recipe_fields,
+    "results": _results,
+    "speed": speed_table,
+}
+
+
+def main() -> None:
+    """Write the pages and build the site."""
+    write_pages(SOURCE)
+    command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
+    done = subprocess.run(command, cwd=ROOT, check=False)
+    if done.returncode:
+        raise SystemExit(f"the site was not built: see above, and {SOURCE}")
+    print(f"{ROOT / 'build' / 'site' / 'index.html'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""The plots of docs/images, drawn from figures that are in the repository: `python -m tools.plots` draws them anew.
+
+Each SVG names the sha256 of the figures it was drawn from, so that a test can say which one is out of date. A plot is
+one entry of `PLOTS`; one whose figures have not been measured is left out.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tools.readme import RIVALS
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGES = ROOT / "docs" / "images"
+BACKENDS = {"runtime": "this runtime", "onnxruntime": "onnxruntime by hand"} | RIVALS
+COLOURS = {
+    "runtime": "#1f5f8b",
+    "onnxruntime": "#7fb8dd",
+    "torch": "#c65d3b",
+    "torch-compile": "#e0a458",
+    "openvino": "#5b8c5a",
+}
+STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "fashion-zoo",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "savefig.facecolor": "white",
+}
+
+
+def latency(root: Path) -> dict[str, Any]:
+    """Median milliseconds by model, backend and batch size, of `benchmarks/compare.py` on a CPU."""
+    cells = json.loads((root / "benchmarks" / "results" / "compare_cpu.json").read_text())["cells"]
+    figures: dict[str, Any] = {}
+    for cell, measured in cells.items():
+        model, precision, size = cell.split("/")
+        for backend, row in measured["backends"].items():
+            if precision == "fp32" and backend in BACKENDS and "error" not in row:
+                figures.setdefault(model, {}).setdefault(backend, {})[size] = row["latency_ms"]["p50"]
+    return figures
+
+
+def draw_latency(figures: dict[str, Any]) -> Figure:
+    figure, axes = plt.subplots(1, len(figures), figsize=(3.1 * len(figures), 3), layout="constrained", squeeze=False)
+    for plot, (model, backends) in zip(axes[0], figures.items(), strict=True):
+        for backend, sizes in backends.items():
+            ordered = sorted((int(size), value) for size, value in sizes.items())
+            x, y = zip(*ordered, strict=True)
+            plot.plot(x, y, "o-", ms=3, lw=1.3, color=COLOURS[backend], label=BACKENDS[backend])
+        plot.set(xscale="log", yscale="log", title=model, xlabel="images in a batch")
+        plot.set_xticks(sorted({int(size) for sizes in backends.values() for size in sizes}))
+        plot.xaxis.set_major_formatter("{x:.0f}")
+        plot.minorticks_off()
+    axes[0][0].set_ylabel("median latency, ms")
+    axes[0][0].legend(frameon=False, fontsize=7)
+    return figure
+
+
+def parity(root: Path) -> dict[str, Any]:
+    """Error of each published file, PyTorch's own, and the tolerance, by model and output."""
+    figures = {}
+    for path in sorted((root / "weights").glob("*/verification.json")):
+        checks = json.loads(path.read_text())["checks"]
+        measures = next(check["measures"] for check in checks if check["name"] == "parity")
+        keys = ("max_abs_diff", "noise_floor", "tolerance")
+        figures[path.parent.name] = {
+            name: {key: row[key] for key in keys} for name, row in measures.items() if "tolerance" in row
+        }
+    return figures
+
+
+def draw_parity(figures: dict[str, Any]) -> Figure:
+    rows = [(f"{model}, {output}", row) for model, outputs in figures.items() for output, row in outputs.items()]
+    figure, plot = plt.subplots(figsize=(6.4, 0.9 + 0.32 * len(rows)), layout="constrained")
+    for y, (_, row) in enumerate(rows):
+        plot.barh(
+            y, row["tolerance"], height=0.55, color="#e8e5de", label="tolerance: 8 times PyTorch's" if y == 0 else None
+        )
+        plot.plot(
+            row["max_abs_diff"], y, "o", ms=6, color="#1f5f8b", label="the file's largest error" if y == 0 else None
+        )
+        plot.plot(
+            row["noise_floor"],
+            y,
+            "|",
+            ms=13,
+            mew=2,
+            color="#c65d3b",
+            label="PyTorch's own float32 error" if y == 0 else None,
+        )
+    plot.set_yticks(range(len(rows)), [name for name, _ in rows])
+    plot.set(xscale="log", xlabel="largest difference from the network in float64")
+    plot.set_xlim(min(row["max_abs_diff"] for _, row in rows) / 3)
+    plot.invert_yaxis()
+    figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=7)
+    return figure
+
+
+def training_curves(root: Path) -> dict[str, Any]:
+    """Loss and accuracy on the training images by epoch, from the header of each published checkpoint."""
+    figures = {}
+    for path in sorted((root / "weights").glob("*/checkpoint.safetensors")):
+        with path.open("rb") as file:
+            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        history = json.loads(header["__metadata__"]["json"])["history"]
+        figures[path.parent.name] = {
+            key: [round(epoch[key], 4) for epoch in history] for key in ("train_loss", "train_accuracy")
+        }
+    return figures
+
+
+def draw_training_curves(figures: dict[str, Any]) -> Figure:
+    figure, axes = plt.subplots(1, 2, figsize=(7, 2.8), layout="constrained")
+    for (model, curves), colour in zip(figures.items(), ("#1f5f8b", "#5b8c5a", "#c65d3b", "#e0a458") * 4, strict=False):
+        epochs = range(1, len(curves["train_loss"]) + 1)
+        axes[0].plot(epochs, curves["train_loss"], lw=1.4, color=colour, label=model)
+        axes[1].plot(epochs, curves["train_accuracy"], lw=1.4, color=colour, label=model)
+    _named(axes[0], "training loss")
+    _named(axes[1], "accuracy on the training images, augmented")
+    axes[1].legend(frameon=False)
+    return figure
+
+
+def _named(plot: Axes, title: str) -> None:
+    plot.set_title(title, fontsize=9)
+    plot.set_xlabel("epoch")
+
+
+# name: what it is drawn from, and how
+PLOTS: dict[str, tuple[Callable[[Path], dict[str, Any]], Callable[[dict[str, Any]], Figure]]] = {
+    "latency": (latency, draw_latency),
+    "parity": (parity, draw_parity),
+    "training-curves": (training_curves, draw_training_curves),
+}
+
+
+def digest(name: str, root: Path = ROOT) -> str:
+    """Return the sha256 of the figures that a plot is drawn from.
+
+    Raises:
+        FileNotFoundError: they have not been measured.
+    """
+    return hashlib.sha256(json.dumps(PLOTS[name][0](root), sort_keys=True).encode()).hexdigest()
+
+
+def main() -> None:
+    """Draw every plot whose figures are there."""
+    IMAGES.mkdir(exist_ok=True)
+    for name, (read, draw) in PLOTS.items():
+        try:
+            figures = read(ROOT)
+        except FileNotFoundError as missing:
+            print(f"{name}: not drawn, {missing.filename} is not there")
+            continue
+        with plt.rc_context(STYLE):
+            figure = draw(figures)
+            path = IMAGES / f"{name}.svg"
+            figure.savefig(path, metadata={"Date": None, "Description": f"sha256 {digest(name)}"})
+            plt.close(figure)
+        print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()
