@@ -94,7 +94,7 @@ def activation(network: nn.Module) -> InputSpec | None:
     for module in network.modules():
         for name, child in module.named_children():
             if isinstance(child, nn.ReLU | nn.Hardswish):
-                setattr(module, name, nn.ReLU6() if isinstance(child, nn.ReLU) else nn.SiLU())
+                setattr(module, name, nn.GELU() if isinstance(child, nn.ReLU) else nn.SiLU())
                 return SPEC
         if isinstance(module, nn.TransformerEncoderLayer):
             module.activation, module.activation_relu_or_gelu = lambda v: nn.functional.gelu(v, approximate="tanh"), 0
