@@ -23,7 +23,7 @@ Floats = npt.NDArray[Any]
 # small factor from one order to the next. Eight leaves room for that and for nothing else: a weight changed by 1 %, or
 # a product rounded to TF32, is hundreds of times the floor.
 NOISE_MULTIPLE = 8
-SUMS_SHARE = 0.5  # of the error of the perturbed sums in the floor: it stands for the worst order, so half the multiple
+SUMS_SHARE = 0.25  # of the error of the perturbed sums in the floor: twice what they err by is allowed
 REAL_IMAGES = 256
 RANDOM_IMAGES = 64
 FLOPS = 4e11  # of all pictures of parity in one pass: a minute of float64 on two cores

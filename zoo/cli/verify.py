@@ -101,5 +101,9 @@ def print_report(report: Any) -> None:
         ],
         right=["seconds"],
     )
+    for kind in dict.fromkeys((each["operator"], each["reason"]) for each in report.not_proved):
+        nodes = [each["node"] for each in report.not_proved if (each["operator"], each["reason"]) == kind]
+        more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
+        emit(f"not proved: {kind[0]} ({nodes[0]}{more}): {kind[1]}")
     failed = len(report.failures)
     emit(f"{report.model}: " + ("every check passed" if report.passed else f"{failed} of {len(report.checks)} failed"))
