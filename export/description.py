@@ -9,6 +9,7 @@ from export.precision import FULL, Precision
 from runtime.errors import UsageError
 from runtime.model.spec import is_folder_name, is_name
 
+CHECKPOINT_FILE = "checkpoint.safetensors"  # the name of the weights beside the ONNX file
 _VERSIONED = ("torch", "onnx", "onnxscript")
 
 

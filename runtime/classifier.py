@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import os
 from collections.abc import Iterable, Iterator
@@ -31,9 +30,6 @@ from runtime.pipeline import predictions, require_options
 from runtime.prediction import Prediction
 from runtime.session.session import ReopenableSession, Tuning
 
-DEFAULT_BATCH_SIZE = 256
-_BATCH_VALUES = 2**23  # of the images of one run by default: 55 images of 3 x 224 x 224
-
 
 class Classifier:
     """A model, ready to answer. May be used from several threads at once, and as a context manager.
@@ -58,7 +54,7 @@ class Classifier:
         sha256: the checksum of the file's content as it was opened.
         labels: the K class names, in the order of the outputs.
         input: what the network takes: shape, type, and how a picture becomes that.
-        batch_size: images a run by default: DEFAULT_BATCH_SIZE, or fewer where they are large.
+        batch_size: images a run by default: 256, or fewer where they are large.
         metadata: the description inside the file.
         device: where every node runs: "cpu" or "cuda:N".
         device_reason: why `auto` did not choose CUDA, or None.
@@ -90,7 +86,7 @@ class Classifier:
         self.metadata: Metadata = checked_metadata(live.session, str(live.stored.path))
         self.input: InputSpec = self.metadata.input
         live.bind(self.input, len(self.metadata.labels))
-        self.batch_size = max(1, min(DEFAULT_BATCH_SIZE, _BATCH_VALUES // math.prod(self.input.shape)))
+        self.batch_size = self.input.batch_size
         self.name = self.metadata.model
         self.labels = self.metadata.labels
         self.path = live.stored.path

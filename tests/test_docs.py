@@ -1,5 +1,6 @@
 """What the README and the documentation say is so: tables, links, install lines and pictures, and the site itself."""
 
+import inspect
 import json
 import re
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from support.doc_pages import ROOT, blocks, pages
 
 from runtime.cli import COMMANDS as RUNTIME_COMMANDS
+from tools.docs import GENERATORS
 from tools.readme import speed_table, with_table
 from zoo.cli import COMMANDS as ZOO_COMMANDS
 
@@ -104,6 +106,25 @@ def test_the_page_of_checks_has_each_check_in_their_order() -> None:
 
     assert (head, first) == ("check", "self-contained")  # which older reports call otherwise
     assert others == read_index(ROOT / "weights")["lenet"]["verified"]["checks"][1:]
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    """Lost otherwise: a class that can be imported and is described nowhere."""
+    import export
+    import runtime
+    import zoo
+    from runtime.errors import FashionZooError
+
+    api = re.findall(r"^::: (\S+)$", (ROOT / "docs" / "reference" / "api.md").read_text(), re.MULTILINE)
+    public = {
+        f"{package.__name__}.{name}"
+        for package in (runtime, export, zoo)
+        for name in package.__all__
+        if not (inspect.isclass(found := getattr(package, name)) and issubclass(found, FashionZooError))
+    }
+
+    assert set(api) == public  # the exceptions are in a table of their own, see `tools.docs`
+    assert "runtime.DeviceUnavailable" in GENERATORS["errors"]()
 
 
 @pytest.mark.slow

@@ -138,6 +138,12 @@ def _input_contract() -> str:
     return _block("json", json.dumps(contract, indent=2))
 
 
+def _photo_contract() -> str:
+    from runtime import InputSpec
+
+    return _block("json", json.dumps(InputSpec.photo(224).as_dict(), indent=2))
+
+
 def _properties(path: Path) -> dict[str, str]:
     import onnxruntime
 
@@ -198,6 +204,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "json_examples": _json_examples,
     "metadata": _metadata,
     "mutation": _mutation,
+    "photo_contract": _photo_contract,
     "recipe_fields": _recipe_fields,
     "results": _results,
     "speed": speed_table,

@@ -64,7 +64,9 @@ def page(path: Path) -> Path:
                 browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
                 opened = browser.new_page(viewport={"width": 1000, "height": 640}, device_scale_factor=1.5)
                 opened.goto(url)
-                opened.set_input_files("#file", ROOT / "examples" / "shoe.png")
+                for _ in range(5):  # the first answers are slower
+                    with opened.expect_response(re.compile(r"/predict\?")):
+                        opened.set_input_files("#file", ROOT / "examples" / "shoe.png")
                 opened.locator("#how", has_text="exchanged").wait_for()
                 opened.wait_for_timeout(500)  # until the bars stand still
                 shot = opened.screenshot()

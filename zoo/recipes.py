@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+from runtime.datasets.fashion_mnist import SIDE
 from runtime.errors import UsageError
-from runtime.model.spec import SIDE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from export.bundle.test_data import golden_tensors
 from export.convert.exporter import translate, with_metadata
 from export.convert.normalization import deployed
 from export.convert.preconditions import require_contract, require_images, require_labels
-from export.description import Description
+from export.description import CHECKPOINT_FILE, Description
 from export.precision import Precision
 from export.verification.accuracy_change import AccuracyChange
 from export.verification.context import VerificationContext
@@ -34,7 +34,6 @@ from runtime.model.registry import INDEX, MODEL_FILE, read_index
 from runtime.model.spec import FASHION_MNIST, InputSpec, input_specs, output_specs, parse_metadata
 from runtime.storage import locked, new_folder_beside, sync_folder, write_bytes, write_synced
 
-CHECKPOINT_FILE = "checkpoint.safetensors"
 REPORT_FILE = "verification.json"
 SECONDS_FOR_ANOTHER = 10  # that writes to the same folder: it has proved its file and needs less
 

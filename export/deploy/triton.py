@@ -24,7 +24,6 @@ from runtime.storage import new_folder_beside, sync_folder, write_bytes, write_s
 
 CONFIG = "config.pbtxt"
 LABELS = "labels.txt"
-MAX_BATCH = 256
 PREFERRED = (16, 64, 256)  # what the batcher waits for; also warmed up, since a GPU prepares kernels by size
 MAX_DELAY_US = 500  # how long it waits
 _TYPES = {"UINT8": "TYPE_UINT8", "FP32": "TYPE_FP32"}
@@ -108,14 +107,16 @@ def _add_version(folder: Path, content: bytes) -> Version:
 
 def config(model: str, input: InputSpec, classes: int) -> str:
     """Return `config.pbtxt` of a model of K = `classes`: a `ModelConfig` in protobuf's text format."""
-    preferred = ", ".join(map(str, PREFERRED))
+    largest = input.batch_size
+    sizes = [*(size for size in PREFERRED if size < largest), largest]
+    preferred = ", ".join(map(str, sizes))
     inputs = "".join(_tensor("input", spec) for spec in input_specs(input))
     outputs = "".join(_tensor("output", spec, labels=spec.name == PROBABILITIES) for spec in output_specs(classes))
     return f"""\
 # With max_batch_size above 0, Triton puts the batch dimension in front of every dims below.
 name: {json.dumps(model, ensure_ascii=False)}
 backend: "onnxruntime"
-max_batch_size: {MAX_BATCH}
+max_batch_size: {largest}
 {inputs}{outputs}
 # Requests that come within the delay are answered as one batch.
 dynamic_batching {{
@@ -130,7 +131,7 @@ instance_group [ {{ kind: KIND_AUTO, count: 1 }} ]
 version_policy {{ latest {{ num_versions: 1 }} }}
 
 # Ready means warm: every batch size that the batcher prefers has been run once.
-{"".join(_warm_up(input, size) for size in (1, *PREFERRED))}"""
+{"".join(_warm_up(input, size) for size in sorted({1, *sizes}))}"""
 
 
 def _tensor(kind: str, spec: TensorSpec, *, labels: bool = False) -> str:

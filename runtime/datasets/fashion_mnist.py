@@ -22,6 +22,7 @@ Split = Literal["train", "test"]
 Origin = Literal["environment", "cache", "system", "mirror", "apt"]
 
 LABELS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+SIDE = 28  # pixels
 
 ENVIRONMENT_VARIABLE = "FASHION_MNIST_DIR"
 PACKAGE = "dataset-fashion-mnist"
@@ -56,7 +57,7 @@ FILES: dict[Split, tuple[IdxFile, IdxFile]] = {  # images, labels
     "train": (
         IdxFile(
             "train-images-idx3-ubyte",
-            (60000, 28, 28),
+            (60000, SIDE, SIDE),
             "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
         ),
         IdxFile(
@@ -68,7 +69,7 @@ FILES: dict[Split, tuple[IdxFile, IdxFile]] = {  # images, labels
     "test": (
         IdxFile(
             "t10k-images-idx3-ubyte",
-            (10000, 28, 28),
+            (10000, SIDE, SIDE),
             "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
         ),
         IdxFile(

@@ -11,6 +11,7 @@ Other keys may stand beside them, for other programs; nothing here reads those.
 from __future__ import annotations
 
 import json
+import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,8 +65,10 @@ INPUT_CONTRACT_1 = {
 Array: TypeAlias = npt.NDArray[Any]
 Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
 
+BATCH_SIZE = 256  # images that are run at once, by default; of large ones, no more than have so many values in all:
+_BATCH_VALUES = 2**23  # 55 images of 3 x 224 x 224
 MAX_SIDE = 4096  # pixels; an input beyond it is a mistake or an attack
-INPUTNET_MEAN, INPUTNET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _POLARITY = "light garment on black background"
 _CHANNELS = {"Gray8": 1, "Rgb8": 3}
 _DTYPES: dict[str, np.dtype[Any]] = {"UINT8": np.dtype(np.uint8), "FP32": np.dtype(np.float32)}
@@ -153,8 +156,8 @@ class InputSpec:
         size: int | tuple[int, int] = 224,
         *,
         resize: int | None = None,
-        mean: Sequence[float] | None = INPUTNET_MEAN,
-        std: Sequence[float] | None = INPUTNET_STD,
+        mean: Sequence[float] | None = IMAGENET_MEAN,
+        std: Sequence[float] | None = IMAGENET_STD,
         interpolation: Interpolation = "bilinear",
         channels: Literal[1, 3] = 3,
         datatype: Literal["UINT8", "FP32"] = "UINT8",
@@ -178,7 +181,7 @@ class InputSpec:
         height, width = size if isinstance(size, tuple) else (size, size)
         if resize is None and _is_whole(height) and _is_whole(width):
             resize = round(max(height, width) * 8 / 7)
-        if channels == 1 and mean is INPUTNET_MEAN and std is INPUTNET_STD:
+        if channels == 1 and mean is IMAGENET_MEAN and std is IMAGENET_STD:
             mean, std = (0.0,), (1.0,)
         return cls(
             height=height,
@@ -205,6 +208,11 @@ class InputSpec:
     @property
     def dtype(self) -> np.dtype[Any]:
         return _DTYPES[self.datatype]
+
+    @property
+    def batch_size(self) -> int:
+        """How many images are run at once unless somebody says otherwise: fewer of large ones, which need memory."""
+        return max(1, min(BATCH_SIZE, _BATCH_VALUES // math.prod(self.shape)))
 
     def __str__(self) -> str:
         """As in a sentence: `uint8 (N, 3, 224, 224)`."""
@@ -326,7 +334,6 @@ def _numbers(values: Sequence[float] | None) -> tuple[float, ...] | None:
 
 
 FASHION_MNIST = InputSpec.fashion_mnist()
-SIDE = FASHION_MNIST.width
 
 
 @dataclass(frozen=True)
@@ -344,7 +351,7 @@ class TensorSpec:
         return {"name": self.name, "shape": list(self.shape), "datatype": self.datatype}
 
 
-def input_specs(input: InputSpec = FASHION_MNIST) -> tuple[TensorSpec, ...]:
+def input_specs(input: InputSpec) -> tuple[TensorSpec, ...]:
     return (TensorSpec(INPUT, input.datatype, (BATCH, *input.shape)),)
 
 

@@ -87,7 +87,7 @@ def model_config(model: ServedModel) -> dict[str, Any]:
         "platform": "onnxruntime_onnx",
         "backend": "onnxruntime",
         "max_batch_size": model.max_batch,
-        "input": tensors(input_specs()),
+        "input": tensors(input_specs(model.classifier.input)),
         "output": tensors(output_specs(len(model.classifier.labels))),
         "dynamic_batching": {"max_queue_delay_microseconds": round(1e6 * model.max_wait)},
     }

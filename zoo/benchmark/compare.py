@@ -150,7 +150,7 @@ def take_turns(
     """
     samples: dict[str, list[list[int]]] = {worker.backend: [] for worker in workers}
     rows: dict[str, dict[str, Any]] = {worker.backend: {} for worker in workers}
-    runs = math.ceil(min_runs / ROUNDS)
+    runs = max(1, math.ceil(min_runs / ROUNDS))
     for turn in range(ROUNDS):
         first = turn % len(workers)
         for worker in (*workers[first:], *workers[:first]):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from runtime.model.spec import SIDE
+from runtime.datasets.fashion_mnist import SIDE
 from zoo.recipes import Recipe
 
 

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PIXEL_SIZE = 28
+from runtime.datasets.fashion_mnist import SIDE
+
 # Mean and standard deviation of all pixels of the 60,000 training images, in pixel units (0 to 255).
 TRAINING_MEAN, TRAINING_STD = 72.9404, 90.0212
 
@@ -22,7 +23,7 @@ class Preprocess(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, size: int = PIXEL_SIZE, *, normalize: bool = True) -> None:
+    def __init__(self, size: int = SIDE, *, normalize: bool = True) -> None:
         super().__init__()
         self.size = size
         self.register_buffer("mean", torch.tensor(TRAINING_MEAN if normalize else 0.0))
@@ -30,7 +31,7 @@ class Preprocess(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         pixels = (images.to(self.mean.dtype) - self.mean) / self.std
-        if self.size == PIXEL_SIZE:
+        if self.size == SIDE:
             return pixels
         # The same bilinear rule as D2L's torchvision resize; enlarging needs no antialiasing.
         return F.interpolate(pixels, size=(self.size, self.size), mode="bilinear", align_corners=False)

@@ -18,7 +18,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from export.bundle.artifact import count_flops
 from export.verification.checks.shapes import closed_formula
 from runtime.errors import FashionZooError
-from runtime.model.spec import SIDE
+from runtime.model.spec import FASHION_MNIST
 from zoo.models import canonical_name, create_model
 from zoo.models.preprocess import ImageClassifier
 
@@ -115,7 +115,7 @@ def watch(classifier: ImageClassifier) -> tuple[list[Layer], int]:
     hook = nn.modules.module.register_module_forward_hook(after)
     try:
         with fields, counter, torch.no_grad():
-            classifier.eval()(torch.zeros(1, 1, SIDE, SIDE, dtype=torch.uint8))
+            classifier.eval()(torch.from_numpy(FASHION_MNIST.zeros(1)))
     finally:
         hook.remove()
     flops = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from export.bundle.artifact import CHECKPOINT_FILE
 from export.deploy.triton import require_model_folder, write_triton
 from export.deploy.web import require_web, write_web
+from export.description import CHECKPOINT_FILE
 from runtime.cli.console import Bar, note
 from runtime.cli.fetch import fetch_with_bar
 from runtime.errors import ModelNotFound

@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from export.bundle.artifact import CHECKPOINT_FILE, REPORT_FILE, export_network, index_entry, write_artifact
+from export.bundle.artifact import REPORT_FILE, export_network, index_entry, write_artifact
 from export.bundle.test_data import FOLDER
 from export.convert.exporter import default_opset
+from export.description import CHECKPOINT_FILE
 from export.precision import Precision
 from export.verification.accuracy_change import AccuracyChange
 from runtime.datasets import fashion_mnist

@@ -5,7 +5,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.bundle.artifact import CHECKPOINT_FILE, expectations
+from export.bundle.artifact import expectations
+from export.description import CHECKPOINT_FILE
 from export.verification.context import ONNXRUNTIME
 from export.verification.report import Check, Report
 from export.verification.runner import verify

@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from export.bundle.artifact import CHECKPOINT_FILE
+from export.description import CHECKPOINT_FILE
 from export.precision import Precision
 from runtime.errors import FashionZooError
 from runtime.storage import write_bytes

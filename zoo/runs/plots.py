@@ -11,8 +11,7 @@ import torch
 from matplotlib.figure import Figure  # not pyplot, which has global state and may want a display
 from torch import Tensor
 
-from runtime.datasets.fashion_mnist import LABELS
-from runtime.model.spec import SIDE
+from runtime.datasets.fashion_mnist import LABELS, SIDE
 from zoo.training.evaluation import Evaluation
 
 COLUMNS, ROWS = 8, 5

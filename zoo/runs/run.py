@@ -166,6 +166,7 @@ def train(
             header |= {"val_accuracy": metrics.val_accuracy, "test_accuracy": None}
             header["trained_on"] = _trained_on(device, world, history)
             if finished:
+                # The only use of the test images.
                 measured_on = load_split("test", device) if validation is None else validation
                 evaluation = evaluate(trainer.trained, measured_on)
                 if validation is None:

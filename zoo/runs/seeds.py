@@ -72,19 +72,12 @@ def train_seeds(
     Args:
         folder_of: from `folder` and a seed to the folder of the seed's run.
     """
+    # All settings first: a seed out of range is refused before anything is trained.
+    runs = [dataclasses.replace(settings, seed=settings.seed + number) for number in range(count)]
     results = []
-    for seed in range(settings.seed, settings.seed + count):
+    for each in runs:
         if listener is not None:
-            listener.notice(f"seed {seed}")
-        results.append(
-            train(
-                model,
-                dataclasses.replace(settings, seed=seed),
-                device=device,
-                resume=resume,
-                folder=folder_of(folder, seed),
-                listener=listener,
-                world=world,
-            )
-        )
+            listener.notice(f"seed {each.seed}")
+        place = folder_of(folder, each.seed)
+        results.append(train(model, each, device=device, resume=resume, folder=place, listener=listener, world=world))
     return SeedsResult(tuple(results))

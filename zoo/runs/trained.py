@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.bundle.artifact import CHECKPOINT_FILE
-from export.description import Description
+from export.description import CHECKPOINT_FILE, Description
 from runtime.datasets import fashion_mnist
 from runtime.errors import UsageError
 from runtime.model.registry import folders

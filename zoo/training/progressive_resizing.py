@@ -10,7 +10,7 @@ import contextlib
 import torch
 
 from runtime.errors import UsageError
-from runtime.model.spec import SIDE
+from runtime.model.spec import FASHION_MNIST
 from zoo.models.preprocess import ImageClassifier
 from zoo.recipes import Recipe
 
@@ -27,7 +27,7 @@ def check_image_sizes(model: ImageClassifier, recipe: Recipe) -> None:
     Raises:
         UsageError: the network does not take images of one of these sizes.
     """
-    image = torch.zeros(1, 1, SIDE, SIDE, dtype=torch.uint8, device=next(model.parameters()).device)
+    image = torch.from_numpy(FASHION_MNIST.zeros(1)).to(next(model.parameters()).device)
     was_training = model.training
     try:
         for side in sorted(set(recipe.sides)):

@@ -49,10 +49,7 @@ function resized({ levels, step, channel, width }, across, down) {
     across.forEach(({ first, weights }, x) => {
       let sum = 2 ** 21;
       let at = (y * width + first) * step + channel;
-      for (const weight of weights) {
-        sum += weight * levels[at];
-        at += step;
-      }
+      for (let n = 0; n < weights.length; n++, at += step) sum += weights[n] * levels[at];
       narrow[(y - top) * across.length + x] = clipped(sum);
     });
   }
@@ -61,10 +58,7 @@ function resized({ levels, step, channel, width }, across, down) {
     for (let x = 0; x < across.length; x++) {
       let sum = 2 ** 21;
       let at = (first - top) * across.length + x;
-      for (const weight of weights) {
-        sum += weight * narrow[at];
-        at += across.length;
-      }
+      for (let n = 0; n < weights.length; n++, at += across.length) sum += weights[n] * narrow[at];
       small[y * across.length + x] = clipped(sum);
     }
   });
@@ -81,8 +75,9 @@ function spans(size, toSize, start, count, { reach, weight }) {
     const last = Math.min(size, Math.trunc(centre + reach * wide + 0.5));
     const weights = Array.from({ length: last - first }, (_, at) => weight((first + at - centre + 0.5) * (1 / wide)));
     const sum = weights.reduce((total, value) => total + value, 0);
-    // In fixed point with 22 bits, rounded away from 0.
-    return { first, weights: weights.map((value) => Math.sign(value) * Math.trunc(Math.abs(value / sum) * 2 ** 22 + 0.5)) };
+    // In fixed point with 22 bits; halves are rounded away from 0.
+    const fixed = (value) => Math.sign(value) * Math.trunc(Math.abs(value / sum) * 2 ** 22 + 0.5);
+    return { first, weights: Int32Array.from(weights, fixed) };
   });
 }
 

@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from export.deploy import LayoutRefused
-from export.deploy.triton import MAX_BATCH, config, write_triton
+from export.deploy.triton import config, write_triton
 from runtime.model import spec
 from runtime.model.registry import find_model
-from runtime.model.spec import FASHION_MNIST, InputSpec
+from runtime.model.spec import BATCH_SIZE, FASHION_MNIST, InputSpec
 from zoo.cli import zoo
 
 
@@ -28,7 +28,7 @@ def test_the_config_is_one_by_tritons_own_schema(model_config: Any, tmp_path: Pa
     write_triton(find_model("lenet"), tmp_path)
     found = model_config((tmp_path / "lenet" / "config.pbtxt").read_text())
 
-    assert (found.name, found.backend, found.max_batch_size) == ("lenet", "onnxruntime", MAX_BATCH)
+    assert (found.name, found.backend, found.max_batch_size) == ("lenet", "onnxruntime", BATCH_SIZE)
     assert [(i.name, list(i.dims)) for i in found.input] == [("image", [1, 28, 28])]
     assert [(o.name, list(o.dims), o.label_filename) for o in found.output] == [
         ("logits", [10], ""),
@@ -50,8 +50,12 @@ def test_tritons_full_shapes_are_those_of_the_file(model_config: Any) -> None:
 def test_a_networks_own_input_is_written_and_warmed_up(model_config: Any) -> None:
     found = model_config(config("photos", InputSpec.photo((96, 128), resize=140, datatype="FP32"), 1000))
 
+    large = model_config(config("photos", InputSpec.photo(1024), 1000))
+
     assert list(found.input[0].dims) == [3, 96, 128]
-    assert [list(sample.inputs["image"].dims) for sample in found.model_warmup] == [[3, 96, 128]] * 4
+    assert all(list(sample.inputs["image"].dims) == [3, 96, 128] for sample in found.model_warmup)
+    assert large.max_batch_size == 2  # what the server warms up must fit in its memory
+    assert [sample.batch_size for sample in large.model_warmup] == [1, 2]
     assert found.model_warmup[0].inputs["image"].data_type == found.input[0].data_type
     assert found.input[0].data_type == found.output[0].data_type  # FP32
     assert list(found.output[1].dims) == [1000]

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from export.bundle.artifact import CHECKPOINT_FILE as CHECKPOINT
+from export.description import CHECKPOINT_FILE as CHECKPOINT
 from runtime import Classifier
 from zoo.benchmark.compare import OURS, BackendFailed, Worker, compare, take_turns
 from zoo.cli import zoo

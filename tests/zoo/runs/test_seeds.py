@@ -8,6 +8,7 @@ import torch
 from support import small_runs
 from support.small_runs import RECIPE, small_split
 
+from runtime.errors import UsageError
 from zoo.runs.plots import draw_confusion, draw_mistakes
 from zoo.runs.seeds import SeedsResult, train_seeds
 from zoo.runs.settings import Settings
@@ -49,6 +50,14 @@ def test_seeds_are_runs_of_their_own_and_a_broken_series_goes_on(tmp_path: Path)
     assert document["seeds"] == [5, 6, 7]
     assert document["measured_on"] == "test"
     assert [row["test_accuracy"] for row in document["runs"]] == document["accuracy"]
+
+
+def test_a_seed_out_of_range_is_refused_before_the_first_is_trained(tmp_path: Path) -> None:
+    settings = Settings(RECIPE.override(epochs=1), seed=2**32 - 1)
+    with pytest.raises(UsageError, match="from 0 to 2"):
+        train_seeds("lenet-modern", settings, 2, tmp_path, device=small_runs.CPU)
+
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_seed_has_no_spread(tmp_path: Path) -> None:
