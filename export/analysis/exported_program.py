@@ -164,7 +164,7 @@ def _derived(program: ExportedProgram, names: dict[str, str], tensors: dict[str,
     known: dict[torch.fx.Node, Any] = {}
     origins: dict[torch.fx.Node, frozenset[str]] = {}
     steps: dict[torch.fx.Node, frozenset[int]] = {}
-    found: list[Derived] = []
+    found: list[tuple[torch.fx.Node, Tensor]] = []
     room = _DERIVED
     for node in program.graph.nodes:
         if node.name in names or node.name in lifted:
@@ -185,9 +185,11 @@ def _derived(program: ExportedProgram, names: dict[str, str], tensors: dict[str,
         if isinstance(value, Tensor) and _is_float(value) and origins[node] and value.numel() <= room:
             room -= value.numel()
             steps[node] |= {len(found)}
-            used = any(not _is_constant(user, {*known, node}) for user in node.users)
-            found.append(Derived(_array(value), origins[node], steps[node], used))
-    return found
+            found.append((node, value))
+    return [
+        Derived(_array(value), origins[node], steps[node], any(user not in known for user in node.users))
+        for node, value in found
+    ]
 
 
 def _is_constant(node: torch.fx.Node, known: Container[torch.fx.Node]) -> bool:
