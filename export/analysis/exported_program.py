@@ -10,7 +10,7 @@ import logging
 import operator
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,11 +21,13 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_iter
 
+from export.analysis.sandbox_child import BATCHES
 from runtime.model import spec
 from runtime.model.spec import FASHION_MNIST, InputSpec
 
 Array = npt.NDArray[Any]
 Shape = tuple[int | str, ...]  # a str is an expression in `batch`
+_DERIVED = 1 << 26  # numbers that are computed from parameters alone and kept to be compared
 _EXAMPLE = 5  # images; any number above 1 stands for all
 _NUMBER_OF_IMAGES = re.compile(r"L\['\w+'\]\.size\(\)\[0\]")  # as PyTorch writes it
 _NOISY = ("torch.fx.experimental.symbolic_shapes", "torch.export", "torch._export", "torch._dynamo")
@@ -69,6 +71,23 @@ class Norm:
         return self.mean.removesuffix(".running_mean")
 
 
+@dataclass(frozen=True)
+class Derived:
+    """A value that the code computes from parameters and numbers alone, so that an exporter may compute it beforehand.
+
+    Attributes:
+        value: floats.
+        origins: the parameters and buffers that it was computed from.
+        steps: the values that it was computed from, and itself, as positions in `Trace.derived`.
+        used: whether an operation on the images reads it.
+    """
+
+    value: Array
+    origins: frozenset[str]
+    steps: frozenset[int]
+    used: bool
+
+
 @dataclass
 class Trace:
     """What a network's program says.
@@ -81,6 +100,7 @@ class Trace:
         unread: those that it does not read; a file may do without them.
         constants: other tensors that the code brings in; scalars: plain numbers that it computes with.
         norms: batch norms with stored statistics.
+        derived: what the code computes from parameters alone.
     """
 
     calls: tuple[Call, ...] = ()
@@ -90,6 +110,7 @@ class Trace:
     constants: list[Array] = field(default_factory=list)
     scalars: set[float] = field(default_factory=set)
     norms: list[Norm] = field(default_factory=list)
+    derived: list[Derived] = field(default_factory=list)
 
 
 def export_program(network: nn.Module, input: InputSpec = FASHION_MNIST) -> ExportedProgram:
@@ -133,7 +154,46 @@ def trace(network: nn.Module, input: InputSpec = FASHION_MNIST) -> Trace:
             numbers = {float(value) for value in tree_iter((node.args, node.kwargs)) if type(value) in (int, float)}
             found.scalars |= numbers | {1 / number for number in numbers if number}
     found.norms = _norms(program, names)
+    found.derived = _derived(program, names, by_name)
     return found
+
+
+def _derived(program: ExportedProgram, names: dict[str, str], tensors: dict[str, Tensor]) -> list[Derived]:
+    """Compute every value that depends on no image, in the order of the code; at most `_DERIVED` numbers in all."""
+    lifted = program.graph_signature.inputs_to_lifted_tensor_constants
+    known: dict[torch.fx.Node, Any] = {}
+    origins: dict[torch.fx.Node, frozenset[str]] = {}
+    steps: dict[torch.fx.Node, frozenset[int]] = {}
+    found: list[tuple[torch.fx.Node, Tensor]] = []
+    room = _DERIVED
+    for node in program.graph.nodes:
+        if node.name in names or node.name in lifted:
+            known[node] = tensors[names[node.name]] if node.name in names else program.constants[lifted[node.name]]
+            origins[node], steps[node] = frozenset(filter(None, [names.get(node.name)])), frozenset()
+            continue
+        if not _is_constant(node, known):
+            continue
+        try:
+            arguments = torch.fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
+            with torch.no_grad():
+                value = node.target(*arguments[0], **arguments[1])
+        except Exception:  # an operation that only an exporter knows
+            continue
+        known[node] = value
+        origins[node] = frozenset[str]().union(*(origins[each] for each in node.all_input_nodes))
+        steps[node] = frozenset[int]().union(*(steps[each] for each in node.all_input_nodes))
+        if isinstance(value, Tensor) and _is_float(value) and origins[node] and value.numel() <= room:
+            room -= value.numel()
+            steps[node] |= {len(found)}
+            found.append((node, value))
+    return [
+        Derived(_array(value), origins[node], steps[node], any(user not in known for user in node.users))
+        for node, value in found
+    ]
+
+
+def _is_constant(node: torch.fx.Node, known: Container[torch.fx.Node]) -> bool:
+    return node.op == "call_function" and all(each in known for each in node.all_input_nodes)
 
 
 def _norms(program: ExportedProgram, names: dict[str, str]) -> list[Norm]:
@@ -210,7 +270,16 @@ def _shape(value: Any, symbol: str) -> Shape | None:
     tensor = next((part for part in tree_iter(value) if isinstance(part, Tensor)), None)
     if tensor is None:
         return None
-    return tuple(size if isinstance(size, int) else str(size).replace(symbol, spec.BATCH) for size in tensor.shape)
+    return tuple(size if isinstance(size, int) else _in_batch(size, symbol) for size in tensor.shape)
+
+
+def _in_batch(size: Any, symbol: str) -> int | str:
+    """Return a symbolic size as it is written of a file's, whose sizes are known for two numbers of images."""
+    free = size.node.expr.free_symbols
+    numbers = [size.node.expr.subs(dict.fromkeys(free, count)) for count in BATCHES]
+    if [str(each) for each in free] != [symbol] or not all(number.is_Integer for number in numbers):
+        return str(size).replace(symbol, spec.BATCH)
+    return _expression(int(numbers[0]), int(numbers[1]), BATCHES)
 
 
 def _reason(message: str) -> str:

@@ -1,9 +1,11 @@
-"""The references of a graph: a network in float64, and a network that rounds to float16.
+"""The references of a graph: a network in float64, one that rounds to float16, and one whose sums are as inexact as
+those of any float32 kernel.
 
-Both hold for any network, whatever its code asks for: PyTorch is stopped at every operation.
+All hold for any network, whatever its code asks for: PyTorch is stopped at every operation.
 """
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -78,4 +80,94 @@ class InHalf:
     def __call__(self, images: Tensor) -> Tensor:
         with _EverythingRounded():  # type: ignore[no-untyped-call]
             logits: Tensor = self.network(_rounded(images))
+        return logits
+
+
+# Operators that compute nothing: they move, choose or compare numbers.
+_EXACT = {
+    "abs", "alias", "amax", "amin", "arange", "cat", "channel_shuffle", "chunk", "clamp", "clone", "constant_pad_nd",
+    "contiguous", "copy", "detach", "dropout", "empty", "expand", "flatten", "flip", "full", "gather", "hardtanh",
+    "index", "index_select", "lift_fresh", "masked_fill", "max", "maximum", "min", "minimum", "narrow", "neg", "ones",
+    "ones_like", "pad", "permute", "pixel_shuffle", "relu", "repeat", "reshape", "roll", "select", "slice", "split",
+    "squeeze", "stack", "t", "threshold", "to", "transpose", "unbind", "unflatten", "unsqueeze", "view", "where",
+    "zeros", "zeros_like",
+}  # fmt: skip
+_UNIT = 2.0**-24  # half a unit in the last place of float32
+_POINTWISE = 4  # roundings of one operation on single numbers: engines approximate exp, tanh and erf by polynomials
+
+
+class _EverySumPerturbed(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Moves every float32 result at random by the error of a sum of its n terms in any order: u sqrt(n) times its size.
+
+    Rounding errors of n additions grow as sqrt(n) where they are independent (Higham and Mary, A new approach to
+    probabilistic rounding error analysis, 2019). The size is that of the number itself and of the others beside it,
+    since a result that is small by cancellation has partial sums that are not.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._random = torch.Generator().manual_seed(0)
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if (terms := _terms(function, args, result)) == 0:
+            return result
+        in_place = function._schema.is_mutable
+        for value in tree_iter(result) if in_place else ():
+            if _is_float32(value):
+                value.copy_(self._moved(value, terms))
+        return result if in_place else tree_map(lambda v: self._moved(v, terms) if _is_float32(v) else v, result)
+
+    def _moved(self, value: Tensor, terms: float) -> Tensor:
+        size = torch.sqrt(value * value + torch.mean(value * value))
+        noise = torch.rand(value.shape, generator=self._random).sub_(0.5).mul_(math.sqrt(12 * terms) * _UNIT)
+        return value + size * noise
+
+
+def _is_float32(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype == torch.float32
+
+
+def _terms(function: Any, args: Any, result: Any) -> float:
+    """Return how many terms an operator adds to each number of its result; 0 where it computes none."""
+    name = function.overloadpacket.__name__.strip("_")
+    given = [value for value in tree_iter(args) if isinstance(value, Tensor) and value.is_floating_point()]
+    made = next((value for value in tree_iter(result) if _is_float32(value)), None)
+    if made is None or not given or not made.numel() or name in _EXACT or "max_pool" in name or "view" in name:
+        return 0
+    first, *others = given
+    kernels = [value for value in others if value.dim() >= 2]
+    if "conv" in name and kernels:
+        return float(kernels[0].numel() / min(kernels[0].shape[:2]) if "transpose" in name else kernels[0][0].numel())
+    if name in ("mm", "bmm", "linear", "matmul", "mv", "dot"):
+        return float(first.shape[-1])
+    if name in ("addmm", "baddbmm", "addmv"):
+        return float(others[0].shape[-1] + 1)
+    if "scaled_dot_product" in name or "attention" in name:
+        return int(first.shape[-1] + max(value.shape[-2] for value in given if value.dim() >= 2))
+    if any(word in name for word in ("lstm", "gru", "rnn")):
+        return max((value.shape[-1] for value in given if value.dim() >= 2), default=1) * 2
+    if "batch_norm" in name:
+        return _POINTWISE
+    if "layer_norm" in name or "rms_norm" in name:
+        sizes = next((value for value in args if isinstance(value, list | tuple)), [first.shape[-1]])
+        return math.prod(sizes) + _POINTWISE
+    if "group_norm" in name:
+        return float(first[0].numel() / max(1, first.shape[1]) + _POINTWISE)
+    if "softmax" in name:
+        return float(max(first.shape[1:], default=1) + _POINTWISE)
+    return float(max(1.0, first.numel() / made.numel()) * _POINTWISE)
+
+
+class Perturbed:
+    """Calls a deployed network in float32, each sum as inexact as any kernel's: images -> logits: float32 (N, K)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def __call__(self, images: Tensor) -> Tensor:
+        with _EverySumPerturbed():
+            logits: Tensor = self.network(images)
         return logits

@@ -27,6 +27,7 @@ from export.analysis.initializers import (
 )
 from export.precision import Precision
 
+_DERIVED_ROUNDING = 64 * float(np.finfo(np.float32).eps)  # of numbers that two libraries computed from parameters
 # Square root, division, product and two sums round six times, each by half a unit of 2**-23 of the largest term.
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
@@ -85,6 +86,7 @@ class _Matching:
         for name, array in self.traced.tensors.items():
             if name not in self.found:
                 self._match_parameter(name, array)
+        self._match_derived()
         self._explain_the_rest()
         self._place()
         self.result.held = len(self.found)
@@ -109,6 +111,40 @@ class _Matching:
             self.found[name] = weights
         for holder in holders or self._recurrent(name, array):
             self._note(name, self.stored[holder], "is")
+
+    def _match_derived(self) -> None:
+        """Look for what the code computes from parameters alone, which exporters may store in place of these.
+
+        A parameter is held if the file has every such value that the images meet, or one on the way to it.
+        """
+        holders: dict[int, Stored | None] = {}
+        for name in [name for name in self.traced.tensors if name not in self.found]:
+            values = [each for each in self.traced.derived if each.used and name in each.origins]
+            held: list[Stored] = []
+            for value in values:
+                for step in sorted(value.steps, reverse=True):
+                    derived = self.traced.derived[step]
+                    if name in derived.origins and step not in holders:
+                        holders[step] = self._holder(derived.value)
+                    if name in derived.origins and (holder := holders[step]) is not None:
+                        held.append(holder)
+                        break
+            if values and len(held) == len(values):
+                self.found[name] = [stored.name for stored in held]
+                for stored in held:
+                    self.result.sources.setdefault(stored.name, f"computed from {name}")
+
+    def _holder(self, value: Array) -> Stored | None:
+        """Return the tensor that holds these numbers, in whatever order; parity tells whether it is the right one."""
+        for name in self.by_value.get(digest(value), []):
+            return self.stored[name]
+        numbers = np.sort(value, axis=None)
+        for stored in self.stored.values():
+            if stored.array.size == value.size > 0 and stored.name not in self.result.sources:
+                limit = _DERIVED_ROUNDING * max(abs(float(numbers[0])), abs(float(numbers[-1])))
+                if np.abs(np.sort(stored.array, axis=None) - numbers).max() <= limit:
+                    return stored
+        return None
 
     def _recurrent(self, name: str, array: Array) -> list[str]:
         """Return the tensor that holds each gate of a recurrent layer: ONNX joins them, in another order."""

@@ -207,7 +207,10 @@ def _fix_resize_scales(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         if node.op_type != "Resize":
             continue
-        sizes = zip(sides[node.output[0]], sides[node.input[0]], strict=True)
+        after, before = sides.get(node.output[0], []), sides.get(node.input[0], [])
+        if len(after) != 2 or len(before) != 2 or 0 in (*after, *before):  # not known, or not of pictures
+            continue
+        sizes = zip(after, before, strict=True)
         scales = [1.0, 1.0, *(_scale(old, new) for new, old in sizes)]
         name = f"{node.name}/scales"
         graph.initializer.append(onnx.helper.make_tensor(name, onnx.TensorProto.FLOAT, [4], scales))

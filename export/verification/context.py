@@ -13,9 +13,12 @@ import numpy.typing as npt
 import onnx
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+from torch.utils.flop_counter import FlopCounterMode
 
 from export.analysis.exported_program import Trace, trace
-from export.analysis.references import InDouble, InHalf
+from export.analysis.references import InDouble, InHalf, Perturbed
 from export.analysis.sandbox import Examination, examine
 from export.analysis.weight_matching import Provenance, provenance
 from export.convert.float16 import read_as_float
@@ -30,7 +33,9 @@ from runtime.model.spec import FASHION_MNIST, InputSpec
 from runtime.session.session import open_session
 
 ONNXRUNTIME = "onnxruntime"
-CHUNK = 500  # images at once through PyTorch
+CHUNK = 256  # images at once, at most
+MEMORY = 256 << 20  # bytes of activations at once, roughly
+_LIVE = 4  # values as large as the largest one that are held at a time
 T = TypeVar("T")
 
 
@@ -172,9 +177,22 @@ class VerificationContext:
         """The file, opened by the engine in question."""
         return self.opened.session if self.engine == ONNXRUNTIME else open_engine(self.engine, self.content)
 
+    @evidence("parity")
+    def cost(self) -> tuple[int, int]:
+        """Floating-point operations of one image, and the numbers of its largest activation."""
+        counter, largest = FlopCounterMode(display=False), _Largest()
+        with torch.no_grad(), largest, counter:
+            self.network(torch.from_numpy(self.images[:1]))
+        return counter.get_total_flops(), largest.numel
+
+    @property
+    def at_once(self) -> int:
+        """How many images are put through PyTorch or the graph at once, so that memory does not grow with them."""
+        return max(1, min(CHUNK, MEMORY // (4 * _LIVE * max(1, self.cost[1]))))
+
     def run_graph(self, images: Pixels, outputs: Sequence[str] = (spec.LOGITS,)) -> list[Floats]:
         """Return the graph's outputs on `images`, run in chunks as the runtime does."""
-        return run_session(self.session, images, outputs)
+        return run_session(self.session, images, outputs, self.at_once)
 
     def run_plain(self, images: Pixels, outputs: Sequence[str]) -> list[Floats]:
         """Return the outputs of the file read as float32."""
@@ -182,9 +200,9 @@ class VerificationContext:
             return self.run_graph(images, outputs)
         plain = self.plain.SerializeToString()
         if self.engine != ONNXRUNTIME:
-            return run_session(open_engine(self.engine, plain), images, outputs)
+            return run_session(open_engine(self.engine, plain), images, outputs, self.at_once)
         opened = open_session(plain, self.device, what="the file read as float32")
-        return run_session(opened.session, images, outputs)
+        return run_session(opened.session, images, outputs, self.at_once)
 
     @evidence("decisions")
     def graph_outputs(self) -> tuple[Floats, Floats]:
@@ -199,7 +217,7 @@ class VerificationContext:
     @evidence("decisions")
     def network_outputs(self) -> tuple[Floats, Floats]:
         """The network's own logits and probabilities on all images: float32 (N, K)."""
-        return run_network(self.network, self.images)
+        return self._run(self.network, self.images)
 
     @property
     def network_logits(self) -> Floats:
@@ -217,7 +235,7 @@ class VerificationContext:
     @evidence("parity")
     def parity_inputs(self) -> dict[str, Pixels]:
         """The pictures that parity is measured on, by kind."""
-        return parity_inputs(self.images, self.network, self.input)
+        return parity_inputs(self.images, self.network, self.input, self.cost[0])
 
     @evidence("parity")
     def parity(self) -> dict[str, dict[str, Any]]:
@@ -228,16 +246,21 @@ class VerificationContext:
         # The real ones stand in front and have been answered with all images: a large network is not run on them twice.
         real = len(groups[REAL])
         graph = _behind(self.graph_outputs, real, self.run_graph(images[real:], OUTPUTS))
-        exact = run_network(self.double, images)
-        words = "PyTorch's own float32 error"
+        exact = self._run(self.double, images)
+        words = "float32's own error"
         if self.rounded is self.network and self.precision.dtype == "fp32":
-            own = _behind(self.network_outputs, real, run_network(self.network, images[real:]))
-            return parity_rows(groups, graph, exact, own, words)
-        plain, rounded = self.run_plain(images, OUTPUTS), run_network(self.double_rounded, images)
-        inner = parity_rows(groups, plain, rounded, run_network(self.rounded, images), words)
-        declared = run_network(self.as_declared, images)
-        rows = parity_rows(groups, graph, exact, declared, f"PyTorch's own error in {self.precision}")
+            own = _behind(self.network_outputs, real, self._run(self.network, images[real:]))
+            return parity_rows(groups, graph, exact, own, words, self._run(Perturbed(self.network), images))
+        plain, rounded = self.run_plain(images, OUTPUTS), self._run(self.double_rounded, images)
+        perturbed = self._run(Perturbed(self.rounded), images)
+        inner = parity_rows(groups, plain, rounded, self._run(self.rounded, images), words, perturbed)
+        declared = self._run(self.as_declared, images)
+        words = f"PyTorch's own error in {self.precision}"
+        rows = parity_rows(groups, graph, exact, declared, words, self._run(Perturbed(self.rounded), images))
         return rows | {READ_AS_FLOAT: inner}
+
+    def _run(self, network: Callable[[Tensor], Tensor], images: Pixels) -> tuple[Floats, Floats]:
+        return run_network(network, images, self.at_once)
 
     @evidence("parity")
     def double(self) -> InDouble:
@@ -260,17 +283,32 @@ def _behind(known: Sequence[Floats], count: int, more: Sequence[Floats]) -> list
     return [np.concatenate([first[:count], rest]) for first, rest in zip(known, more, strict=True)]
 
 
-def run_session(session: Any, images: Pixels, outputs: Sequence[str]) -> list[Floats]:
-    """Return a session's outputs on `images`, in chunks as the runtime runs them."""
+class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the size of the largest result."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.numel = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        sizes = [value.numel() for value in tree_iter(result) if isinstance(value, Tensor)]
+        self.numel = max(self.numel, *sizes) if sizes else self.numel
+        return result
+
+
+def run_session(session: Any, images: Pixels, outputs: Sequence[str], at_once: int = CHUNK) -> list[Floats]:
+    """Return a session's outputs on `images`, so many at once."""
     parts = [
-        session.run(list(outputs), {spec.INPUT: images[start : start + 256]}) for start in range(0, len(images), 256)
+        session.run(list(outputs), {spec.INPUT: images[start : start + at_once]})
+        for start in range(0, len(images), at_once)
     ]
     return [np.concatenate(values) for values in zip(*parts, strict=True)]
 
 
-def run_network(network: Callable[[Tensor], Tensor], images: Pixels) -> tuple[Floats, Floats]:
+def run_network(network: Callable[[Tensor], Tensor], images: Pixels, at_once: int = CHUNK) -> tuple[Floats, Floats]:
     """Return a network's logits and probabilities on the file's images, in its own precision: (N, K)."""
-    parts = max(1, -(-len(images) // CHUNK))
+    parts = max(1, -(-len(images) // at_once))
     with torch.inference_mode():
         logits = torch.cat([network(torch.from_numpy(part)) for part in np.array_split(images, parts)])
         return logits.numpy(), logits.softmax(1).numpy()

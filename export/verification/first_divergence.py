@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from export.analysis.layer_matching import in_order, values_of_modules
+from export.analysis.references import Perturbed
 from export.verification.context import VerificationContext
-from export.verification.evidence import Floats, Pixels
+from export.verification.evidence import SUMS_SHARE, Floats, Pixels
 from runtime.model.spec import INPUT
 from runtime.session.session import open_session
 
@@ -40,10 +41,11 @@ class Departure:
 def first_departure(context: VerificationContext, images: Pixels, noise_multiple: float) -> Departure | None:
     """Compare every layer that could be matched in the file, read as float32, with the network's, on the same pictures.
 
-    The tolerance of a layer is derived as that of the outputs is: PyTorch's own float32 error at this layer.
+    The tolerance of a layer is derived as that of the outputs is: float32's own error at this layer.
     """
     exact = _results(context.double_rounded.network, context.double_rounded, images)
     own = _results(context.rounded, context.rounded, images)
+    perturbed = _results(context.rounded, Perturbed(context.rounded), images)
     ran = [(name, context.network.get_submodule(name)) for name in exact]
     values = values_of_modules(ran, context.network, context.plain.graph, context.provenance.places)
     merged = set(context.provenance.folded.values())  # a layer that a batch norm was folded into has no result
@@ -54,7 +56,8 @@ def first_departure(context: VerificationContext, images: Pixels, noise_multiple
     for position, name in told:
         reference, value = exact[name], found[values[name]]
         rounding = float(np.finfo(np.float32).eps) / 2 * float(np.abs(reference).max())
-        tolerance = noise_multiple * max(float(np.abs(own[name] - reference).max()), rounding)
+        sums = SUMS_SHARE * float(np.abs(perturbed[name] - reference).max())
+        tolerance = noise_multiple * max(float(np.abs(own[name] - reference).max()), sums, rounding)
         error = float(np.abs(value - reference).max()) if value.shape == reference.shape else float("inf")
         if not error <= tolerance:
             node = context.plain.graph.node[position]

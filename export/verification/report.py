@@ -28,11 +28,17 @@ class Check:
 
 @dataclass(frozen=True)
 class Report:
-    """All verdicts on one file; `conditions` name the hashes, versions, provider and data that they hold for."""
+    """All verdicts on one file.
+
+    Attributes:
+        conditions: the hashes, versions, provider and data that they hold for.
+        not_proved: operators that the checks cannot vouch for, `{operator, node, reason}` each.
+    """
 
     model: str
     checks: tuple[Check, ...]
     conditions: dict[str, Any]
+    not_proved: tuple[dict[str, Any], ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -47,6 +53,7 @@ class Report:
             "model": self.model,
             "passed": self.passed,
             "checks": [check.as_dict() for check in self.checks],
+            "not_proved": list(self.not_proved),
             "conditions": self.conditions,
         }
 

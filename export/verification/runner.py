@@ -18,6 +18,7 @@ from export.verification.backends import version_of
 from export.verification.checks import CHECKS
 from export.verification.context import ONNXRUNTIME, CheckFailed, VerificationContext
 from export.verification.evidence import Pixels
+from export.verification.not_proved import not_proved
 from export.verification.report import Check, Report
 from runtime.errors import DeviceUnavailable, UsageError, shown
 from runtime.model.spec import FASHION_MNIST, InputSpec
@@ -86,7 +87,8 @@ def verify(
             passed, detail, measures = False, f"could not be run: {' '.join(str(error).split())}", {}
         checks.append(Check(name, passed, shown(detail), measures, 0.0))
     checks = [dataclasses.replace(check, seconds=context.seconds[check.name]) for check in checks]
-    return Report(_model_name(context), tuple(checks), _conditions(context))
+    unproved = () if unsafe else not_proved(context)
+    return Report(_model_name(context), tuple(checks), _conditions(context), unproved)
 
 
 def _model_name(context: VerificationContext) -> str:

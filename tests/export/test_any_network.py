@@ -74,6 +74,54 @@ def test_a_file_of_floats_passes_every_check() -> None:
     assert report.passed, report.failures
 
 
+class Thresholded(nn.Module):
+    """Decides by values: where an engine's threshold lies is known on the pictures of parity alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = small()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(torch.where(images > 0.25, images, torch.zeros_like(images)))
+
+
+def test_an_operator_that_jumps_is_listed_as_not_proved_and_others_are_not() -> None:
+    """A user reads what the checks do not vouch for, and no more."""
+    reports = []
+    for network in (Thresholded(), small()):
+        content = build_graph(network, DESCRIPTION.metadata(None), input=PHOTO)
+        reports.append(verify(network.eval(), content, **pictures(PHOTO)))
+
+    assert [each["operator"] for each in reports[0].as_dict()["not_proved"]] == ["Greater"]
+    assert reports[1].as_dict()["not_proved"] == []
+
+
+class Tables(nn.Module):
+    """A bias looked up in a table of parameters, which exporters compute beforehand, as in a Swin transformer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = small(classes=8)
+        self.table, self.scale = nn.Parameter(torch.randn(9, 3)), nn.Parameter(torch.randn(1))
+        self.register_buffer("places", torch.randint(9, (8,)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images) @ (self.table[self.places] * self.scale.exp()).relu()
+
+
+def test_parameters_that_an_exporter_computes_with_beforehand_are_found_and_a_changed_one_is_missed() -> None:
+    torch.manual_seed(0)
+    network = Tables().eval()
+    content = build_graph(network, DESCRIPTION.metadata(None), input=PHOTO)
+    report = verify(network, content, **pictures(PHOTO))
+    with torch.no_grad():
+        network.table += 0.5
+    changed = verify(network, content, **pictures(PHOTO))
+
+    assert report.passed, report.failures
+    assert "weights" in {failure.name for failure in changed.failures}
+
+
 @pytest.mark.parametrize(
     ("other", "check"),
     [

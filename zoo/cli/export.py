@@ -1,16 +1,19 @@
 """`zoo export`: from a checkpoint to a verified ONNX file."""
 
+import functools
 from pathlib import Path
+from typing import Any
 
 import click
 
 from runtime.cli.console import Bar, Command, emit, emit_json, json_option, note
-from zoo.cli.options import DTYPE, checkpoint_option, model_argument
+from zoo.cli.options import DTYPE, checkpoint_option, model_argument, own_network, own_network_options
 
 
 @click.command(cls=Command)
-@model_argument
+@functools.partial(model_argument, required=False)
 @checkpoint_option
+@own_network_options
 @click.option("--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Folder of the artifacts.")
 @click.option(
     "--layout",
@@ -30,7 +33,7 @@ from zoo.cli.options import DTYPE, checkpoint_option, model_argument
 @click.option("--opset", type=int, help="The ONNX opset that PyTorch's exporter writes, 18 to 23.  [default: 20]")
 @json_option
 def export(
-    model: str,
+    model: str | None,
     checkpoint: Path | None,
     output: Path | None,
     layout: str | None,
@@ -38,6 +41,7 @@ def export(
     storage: str | None,
     opset: int | None,
     as_json: bool,
+    **own: Any,
 ) -> None:
     """Freeze a trained MODEL into one ONNX file, verified before it is written.
 
@@ -45,10 +49,27 @@ def export(
     were taken is said, and between several runs none is chosen for you. From then on `-m MODEL` means this file;
     `runtime info` says so. With --layout, an export of the same weights is used as it is.
 
+    With --module, a network of your own is exported as MODEL: its weights, labels and pictures are files of yours.
+
     \b
     Example: zoo export lenet
              zoo export lenet --layout web -o site
+             zoo export pets --module net.py:make --weights pets.pth --labels pets.txt --data-dir photos
     """
+    if (found := own_network(model, **own)) is not None:
+        if layout is not None or checkpoint is not None:
+            raise click.UsageError(
+                "--layout and --checkpoint are for networks of the zoo: leave them out with --module"
+            )
+        network, name = found
+        from runtime.model.registry import read_index, user_weights
+
+        folder = output or user_weights()
+        with Bar(f"exporting {name}", total=None):
+            network.export(name, folder, dtype=dtype, storage=storage or dtype, opset=opset)
+        _tell(read_index(folder)[name], folder / name, as_json)
+        return
+    assert model is not None
     if layout is not None:
         if output is None:
             raise click.UsageError("--layout needs -o, the folder to write")
@@ -67,8 +88,12 @@ def export(
     fetch_with_bar()
     with Bar(f"exporting {trained.name}", total=None):
         entry, folder = export_trained(trained, output, dtype=dtype, storage=storage, opset=opset)
+    _tell(entry | {"checkpoint": entry["checkpoint"] | {"path": str(trained.checkpoint.path)}}, folder, as_json)
+
+
+def _tell(entry: dict[str, Any], folder: Path, as_json: bool) -> None:
     if as_json:
-        emit_json(entry | {"checkpoint": entry["checkpoint"] | {"path": str(trained.checkpoint.path)}})
+        emit_json(entry)
         return
     emit(
         f"{folder / 'model.onnx'}  {entry['bytes']:,} bytes, opset {entry['opset']}, "

@@ -9,6 +9,7 @@ import click
 from runtime.cli.console import note
 
 if TYPE_CHECKING:
+    from zoo.publishing.own_network import OwnNetwork
     from zoo.runs.checkpoint import Checkpoint
 
 CHECKPOINT = click.Path(path_type=Path)
@@ -34,8 +35,8 @@ def checkpoint_option(command: F) -> F:
     )(command)
 
 
-def model_argument(command: F) -> F:
-    return click.argument("model", metavar="MODEL")(command)
+def model_argument(command: F, *, required: bool = True) -> F:
+    return click.argument("model", metavar="MODEL", required=required)(command)
 
 
 def warn_of_later_runs(exported: "Checkpoint") -> None:
@@ -44,3 +45,69 @@ def warn_of_later_runs(exported: "Checkpoint") -> None:
 
     for path in runs_since(exported):
         note(f"{path} was trained later and is not in this export: zoo export {exported.model} --checkpoint {path}")
+
+
+def own_network_options(command: F) -> F:
+    """Options that name a network of the user's own in place of one of the zoo."""
+    file = click.Path(dir_okay=False, exists=True, path_type=Path)
+    for option in reversed(
+        [
+            click.option("--module", metavar="FILE.py:FUNCTION", help="Your own network: FUNCTION() returns it."),
+            click.option("--weights", type=file, help="Its state_dict: a .pth or .safetensors file."),
+            click.option("--labels", type=file, help="Its class names: a text file, one a line."),
+            click.option(
+                "--data-dir",
+                type=click.Path(file_okay=False, exists=True, path_type=Path),
+                help="Pictures to prove it on: DIR/<label>/*.",
+            ),
+            click.option(
+                "--input",
+                default="photo:224",
+                show_default=True,
+                metavar="photo:SIZE",
+                help="Its input: photo:224, photo:224x320, grey:32 or fashion-mnist.",
+            ),
+            click.option("--resize", type=int, help="Shorter side before the crop.  [default: 8/7 of it]"),
+            click.option("--mean", metavar="R,G,B", help="Of the normalisation.  [default: ImageNet's]"),
+            click.option("--std", metavar="R,G,B", help="Of the normalisation.  [default: ImageNet's]"),
+            click.option(
+                "--interpolation",
+                type=click.Choice(["bilinear", "bicubic"]),
+                default="bilinear",
+                show_default=True,
+                help="Of the resize.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def own_network(model: str | None, limit: int | None = None, **options: Any) -> "tuple[OwnNetwork, str] | None":
+    """Return the network of `own_network_options`, and its name; None where MODEL names one of the zoo."""
+    module = options["module"]
+    if module is None:
+        if model is None:
+            raise click.UsageError("give a MODEL of the zoo, or your own network by --module FILE.py:FUNCTION")
+        for name in ("weights", "labels", "data_dir"):
+            if options[name] is not None:
+                raise click.UsageError(f"--{name.replace('_', '-')} goes with --module")
+        return None
+    for name in ("labels", "data_dir"):
+        if options[name] is None:
+            raise click.UsageError(f"--module needs --{name.replace('_', '-')}")
+    from zoo.publishing.own_network import load_own, parse_input
+
+    mean, std = _numbers("--mean", options["mean"]), _numbers("--std", options["std"])
+    input = parse_input(options["input"], options["resize"], mean, std, options["interpolation"])
+    own = load_own(module, options["weights"], options["labels"], options["data_dir"], input, limit)
+    for error in own.unreadable:
+        note(str(error))
+    return own, model or Path(module.rpartition(":")[0]).stem
+
+
+def _numbers(option: str, text: str | None) -> list[float] | None:
+    try:
+        return None if text is None else [float(number) for number in text.split(",")]
+    except ValueError:
+        raise click.UsageError(f"{option} should be numbers with commas between them, not {text!r}") from None

@@ -1,16 +1,26 @@
 """`zoo verify`: every check of a stored file."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import click
 
 from runtime.cli.console import Bar, Command, emit, emit_json, emit_table, json_option, note
-from zoo.cli.options import CHECKPOINT, DTYPE, device_option, model_argument, warn_of_later_runs
+from zoo.cli.options import (
+    CHECKPOINT,
+    DTYPE,
+    device_option,
+    model_argument,
+    own_network,
+    own_network_options,
+    warn_of_later_runs,
+)
 
 
 @click.command(cls=Command)
-@model_argument
+@functools.partial(model_argument, required=False)
+@own_network_options
 @click.option("--onnx", "onnx_file", type=click.Path(dir_okay=False, path_type=Path), help="The file; else MODEL's.")
 @click.option("--checkpoint", type=CHECKPOINT, help="Its weights, or the folder of their run; else those beside it.")
 @click.option("--images", type=click.IntRange(1, 10_000), help="Use only the first so many test images.")
@@ -26,7 +36,7 @@ from zoo.cli.options import CHECKPOINT, DTYPE, device_option, model_argument, wa
 @device_option
 @json_option
 def verify(
-    model: str,
+    model: str | None,
     onnx_file: Path | None,
     checkpoint: Path | None,
     images: int | None,
@@ -35,34 +45,47 @@ def verify(
     output: Path | None,
     device: str,
     as_json: bool,
+    **own: Any,
 ) -> None:
     """Prove that MODEL's ONNX file is its network: every check is run and reported; one that fails exits with 3.
 
     \b
     Example: zoo verify lenet --onnx model.onnx --checkpoint checkpoint.safetensors
+             zoo verify --module net.py:make --weights pets.pth --labels pets.txt --data-dir photos --onnx model.onnx
     """
     from runtime.cli.fetch import fetch_with_bar
     from runtime.storage import require_writable, write_bytes
     from runtime.strict_json import to_json
-    from zoo.publishing.verify import find_pair, verify_stored
+    from zoo.publishing.verify import find_pair, read_model_file, verify_stored
 
     if output is not None:
         require_writable(output)
-    pair = find_pair(model, onnx_file, checkpoint)
-    note(pair.source)
-    note(pair.trained.source)
-    fetch_with_bar()
-    with Bar(f"verifying {model}", total=None):
-        report = verify_stored(pair, images=images, device=device, dtype=dtype, engine=engine)
-    document = report.as_dict()
-    document |= {"file": str(pair.stored.path), "checkpoint": str(pair.trained.checkpoint.path)}
+    options: dict[str, Any] = {"device": device, "dtype": dtype, "engine": engine}
+    pair = None
+    if (found := own_network(model, images, **own)) is not None:
+        if onnx_file is None or checkpoint is not None:
+            raise click.UsageError("--module needs --onnx, the file to prove, and takes --weights, not --checkpoint")
+        content = read_model_file(onnx_file)
+        with Bar(f"verifying {onnx_file}", total=None):
+            report = found[0].verify(content, **options)
+        document = report.as_dict() | {"file": str(onnx_file)}
+    else:
+        assert model is not None
+        pair = find_pair(model, onnx_file, checkpoint)
+        note(pair.source)
+        note(pair.trained.source)
+        fetch_with_bar()
+        with Bar(f"verifying {model}", total=None):
+            report = verify_stored(pair, images=images, **options)
+        document = report.as_dict()
+        document |= {"file": str(pair.stored.path), "checkpoint": str(pair.trained.checkpoint.path)}
     if output is not None:
         write_bytes(output, (to_json(document, indent=2) + "\n").encode())
     if as_json:
         emit_json(document)
     else:
         print_report(report)
-    if pair.stored.origin == "user":
+    if pair is not None and pair.stored.origin == "user":
         warn_of_later_runs(pair.trained.checkpoint)
     if not report.passed:
         raise SystemExit(3)
@@ -78,5 +101,9 @@ def print_report(report: Any) -> None:
         ],
         right=["seconds"],
     )
+    for kind in dict.fromkeys((each["operator"], each["reason"]) for each in report.not_proved):
+        nodes = [each["node"] for each in report.not_proved if (each["operator"], each["reason"]) == kind]
+        more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
+        emit(f"not proved: {kind[0]} ({nodes[0]}{more}): {kind[1]}")
     failed = len(report.failures)
     emit(f"{report.model}: " + ("every check passed" if report.passed else f"{failed} of {len(report.checks)} failed"))

@@ -47,7 +47,7 @@ def find_pair(model: str, onnx_file: Path | None = None, checkpoint: Path | None
     """
     name = canonical_name(model)
     stored = _exported(name) if onnx_file is None else dataclasses.replace(find_model(onnx_file), name=name)
-    content = _content(stored.path)
+    content = read_model_file(stored.path)
     if checkpoint is None and (beside := _checkpoint_beside(stored)):
         return Pair(stored, content, dataclasses.replace(load_trained(name, beside), origin="beside the file"))
     return Pair(stored, content, load_trained(name, checkpoint))
@@ -95,7 +95,7 @@ def _exported(name: str) -> StoredModel:
     return find_model(name)
 
 
-def _content(path: Path) -> bytes:
+def read_model_file(path: Path) -> bytes:
     """Return the bytes of a file, whatever they are: the checks judge them."""
     if not path.is_file():
         raise ModelNotFound(f"there is no model file at {path}")

@@ -52,7 +52,7 @@ def _excess(row: dict[str, Any]) -> str:
 
 def _where(context: VerificationContext, worst: int) -> str:
     """Say at which layer it begins, on the picture that shows it best and a few more."""
-    images = np.concatenate(list(context.parity_inputs.values()))[[worst, 0, 1, -1]]
+    images = np.concatenate(list(context.parity_inputs.values()))[[worst, 0, 1, -1][: max(2, context.at_once // 4)]]
     try:
         departure = first_departure(context, images, NOISE_MULTIPLE)
     except Exception as error:  # the verdict stands without it

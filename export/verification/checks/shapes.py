@@ -90,14 +90,9 @@ def shown(shape: Shape) -> str:
 def _batch_problem(traced: Trace) -> str | None:
     """Say where the batch is lost on the way, and why, if the network's own code does not keep it."""
     for call in traced.calls:
-        if call.after[:1] == (spec.BATCH,):
-            continue
-        if any(isinstance(size, str) for size in (*call.before, *call.after)):
+        if any(isinstance(size, str) for size in call.before) and not any(isinstance(size, str) for size in call.after):
             layer = f"{call.name or 'the network'} ({type(call.module).__name__})"
-            return (
-                f"{layer}: its result should have '{spec.BATCH}' in front, but "
-                f"PyTorch gives {shown(call.after)} for {shown(call.before)}"
-            )
+            return f"{layer}: PyTorch gives {shown(call.after)} for {shown(call.before)}, one result for all images"
     return f"the network is not the same for any batch: {traced.problem}" if traced.problem else None
 
 

@@ -100,7 +100,6 @@ def test_the_table_has_the_symbol_in_all_three_sources() -> None:
     [
         (ForFive(), "not the same for any batch: the code takes the number of images for a constant"),
         (ForSeven(), r"not the same for any batch: PyTorch cannot follow the code: .*'\[7, 784\]' is invalid"),
-        (HalfAnImage(392, 5), r"dense \(Linear\): its result should have 'batch' in front.*\(2\*batch, 5\)"),
         (UpToSixtyFour(), "not the same for any batch: the code asks for 2 <= batch and batch <= 64"),
         (LooksAtValues(), "not the same for any batch: PyTorch cannot follow the code: .*data-dependent"),
     ],
@@ -114,6 +113,14 @@ def test_a_network_that_freezes_or_reshapes_the_batch_fails_the_check(
         shapes(context_of(network, content))
 
     assert capfd.readouterr().err == ""
+
+
+def test_halves_of_images_as_a_batch_of_their_own_are_followed() -> None:
+    """As the windows of a Swin transformer are: their number is a multiple of the batch."""
+    network = HalfAnImage(392, 5).eval()
+
+    assert [call.after for call in trace(network).calls] == [("2*batch", 5)]
+    assert shapes(context_of(network, exported(network)))
 
 
 class ToFloat(nn.Module):

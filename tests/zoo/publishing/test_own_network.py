@@ -1,0 +1,79 @@
+"""A user with a `.pth`, a list of labels and a folder of photographs exports and proves by the command line alone."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support.command_line import call
+
+pytestmark = pytest.mark.slow
+
+CODE = """
+from torch import nn
+
+def make():
+    layers = [nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(8, 3))
+
+def nothing():
+    return {}
+"""
+ASKED = ("--module", "net.py:make", "--weights", "pets.pth", "--labels", "pets.txt", "--data-dir", "photos")
+INPUT = ("--input", "photo:32", "--resize", "36", "--mean", "0.5,0.4,0.3", "--std", "0.2,0.2,0.25")
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(CODE)
+    (tmp_path / "pets.txt").write_text("cat\nDog, large\nbird\n")
+    namespace: dict[str, object] = {}
+    exec(CODE, namespace)
+    torch.manual_seed(0)
+    state = namespace["make"]().state_dict()  # type: ignore[operator]
+    torch.save({"epoch": 3, "state_dict": {f"module.{name}": value for name, value in state.items()}}, "pets.pth")
+    random = np.random.default_rng(0)
+    for folder in ("cat", "dog-large", "bird"):
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        for number, size in enumerate([(40, 60), (90, 50)]):
+            pixels = random.integers(0, 256, (*size, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / folder / f"{number}.png")
+    return tmp_path
+
+
+def test_a_state_dict_labels_and_photographs_become_a_proved_file(files: Path) -> None:
+    made = call("zoo", "export", "pets", *ASKED, *INPUT, "-o", "out", "--json")
+    entry = json.loads(made.stdout)
+    proved = call("zoo", "verify", *ASKED, *INPUT, "--onnx", "out/pets/model.onnx", "--json")
+    other = call("zoo", "verify", *ASKED, *INPUT[:-1], "0.2,0.2,0.26", "--onnx", "out/pets/model.onnx")
+
+    assert entry["labels"] == ["cat", "Dog, large", "bird"]
+    assert entry["accuracy"]["n"] == 6
+    assert entry["input"]["normalization"] == {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.25], "inside_graph": True}
+    assert json.loads(proved.stdout)["passed"] is True
+    assert other.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (("--module", "net.py:nothing"), "should return the network, but returns a dict"),
+        (("--module", "net.py"), "should be FILE.py:function"),
+        (("--module", "net.py:absent"), "fails with AttributeError"),
+        (("--weights", "net.py"), "cannot be read: .*give a state_dict"),
+        (("--input", "video:32"), "should be photo:SIZE"),
+        (("--mean", "grey"), "--mean should be numbers with commas"),
+        (("--labels", "few.txt"), "is no class of this model"),
+    ],
+)
+def test_what_is_wrong_is_named(files: Path, change: tuple[str, str], sentence: str) -> None:
+    (files / "few.txt").write_text("cat\ndog large\n")
+    refused = call("zoo", "export", "pets", *ASKED, *INPUT, *change, "-o", "out")
+
+    assert refused.exit_code == 2
+    assert not (files / "out").exists()
+    assert re.search(sentence, " ".join(refused.stderr.split()))

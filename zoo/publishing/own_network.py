@@ -1,0 +1,194 @@
+"""A network of the user's own, from files: its code, weights, labels and pictures; for `zoo export` and `verify`."""
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from export import Description, Report, export_network, verify
+from runtime.errors import ImageError, UsageError
+from runtime.evaluation.image_folder import labelled_pictures
+from runtime.imaging.photo import to_levels
+from runtime.model.spec import InputSpec
+
+_WRAPPED = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+)  # under which people save a state_dict beside other things
+
+
+@dataclass(frozen=True)
+class OwnNetwork:
+    """A network with its weights, and what it is verified on.
+
+    Attributes:
+        labels: the class names, in the order of the logits.
+        images, targets: the pictures of the folder as `input` says, and their classes.
+        unreadable: the pictures that could not be read.
+    """
+
+    network: nn.Module
+    input: InputSpec
+    labels: tuple[str, ...]
+    images: npt.NDArray[Any]
+    targets: npt.NDArray[np.int64]
+    unreadable: tuple[ImageError, ...] = ()
+
+    def export(self, name: str, weights: Path, **form: Any) -> Report:
+        """Write `weights/NAME`; arguments and errors are those of `export.export_network`."""
+        return export_network(
+            self.network,
+            weights,
+            Description(name=name, labels=self.labels),
+            input=self.input,
+            images=self.images,
+            labels=self.targets,
+            **form,
+        )
+
+    def verify(self, content: bytes, **options: Any) -> Report:
+        """Prove a file; arguments and errors are those of `export.verify`."""
+        expected = {"labels": list(self.labels)}
+        return verify(
+            self.network,
+            content,
+            input=self.input,
+            images=self.images,
+            labels=self.targets,
+            expected=expected,
+            **options,
+        )
+
+
+def load_own(
+    module: str, weights: Path | None, labels: Path, images: Path, input: InputSpec, limit: int | None = None
+) -> OwnNetwork:
+    """Read a network and everything that goes with it.
+
+    Args:
+        module: `FILE.py:function`, whose function takes nothing and returns the network.
+        weights: a state_dict, `.pth` or `.safetensors`; None where the function loads them itself.
+        labels: a text file, a class name a line.
+        images: a folder of pictures, DIR/<label>/*.
+        input: how a picture becomes the network's input.
+        limit: read so many pictures, evenly from all; by default every one.
+
+    Raises:
+        UsageError: one of them is missing or is something else.
+    """
+    names = _read_labels(labels)
+    network = _made(module)
+    if weights is not None:
+        _load_weights(network, weights)
+    found = labelled_pictures(images, names)
+    if limit is not None and limit < len(found):
+        found = [found[index] for index in np.linspace(0, len(found) - 1, limit).astype(int)]
+    levels, targets, unreadable = [], [], []
+    for path, index in found:
+        try:
+            levels.append(to_levels(path, input).reshape(input.shape))
+            targets.append(index)
+        except ImageError as error:
+            unreadable.append(error)
+    if not levels:
+        raise UsageError(f"none of the {len(found)} pictures in {images} can be read: {unreadable[0]}")
+    pixels = input.from_levels(np.stack(levels))
+    return OwnNetwork(network, input, names, pixels, np.array(targets, np.int64), tuple(unreadable))
+
+
+def parse_input(
+    input: str, resize: int | None, mean: Sequence[float] | None, std: Sequence[float] | None, interpolation: str
+) -> InputSpec:
+    """Return the input that the command line means: `photo:224`, `photo:224x320`, `grey:32` or `fashion-mnist`.
+
+    Raises:
+        UsageError: it is none of these, or a number makes no sense.
+    """
+    kind, _, size = input.partition(":")
+    if kind == "fashion-mnist":
+        return InputSpec.fashion_mnist(mean, std)
+    sides = size.split("x")
+    if kind not in ("photo", "grey") or len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise UsageError(f"--input should be photo:SIZE, photo:HEIGHTxWIDTH, grey:SIZE or fashion-mnist, not {input!r}")
+    options: dict[str, Any] = {"mean": mean} if mean is not None else {}
+    options |= {"std": std} if std is not None else {}
+    return InputSpec.photo(
+        (int(sides[0]), int(sides[-1])),
+        resize=resize,
+        interpolation=interpolation,  # type: ignore[arg-type]
+        channels=1 if kind == "grey" else 3,
+        **options,
+    )
+
+
+def _read_labels(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the labels in {path} cannot be read: {error}") from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if blank := next((number for number, line in enumerate(lines, 1) if not line.strip()), None):
+        raise UsageError(f"line {blank} of {path} is blank: give a class name a line, in the order of the outputs")
+    return tuple(line.strip() for line in lines)
+
+
+def _made(module: str) -> nn.Module:
+    file, colon, function = module.rpartition(":")
+    path = Path(file)
+    if not colon or not function.isidentifier() or path.suffix != ".py":
+        raise UsageError(f"--module should be FILE.py:function, not {module!r}")
+    if not path.is_file():
+        raise UsageError(f"--module names the file {path}, which does not exist")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, loaded)
+    sys.path.append(str(path.resolve().parent))  # for what it imports beside itself
+    try:
+        spec.loader.exec_module(loaded)
+        network = getattr(loaded, function)()
+    except Exception as error:  # the user's own code
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise UsageError(f"{function}() of {path} should return the network, but fails with {what}") from error
+    if not isinstance(network, nn.Module):
+        raise UsageError(f"{function}() of {path} should return the network, but returns a {type(network).__name__}")
+    return network.eval()
+
+
+def _load_weights(network: nn.Module, path: Path) -> None:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises what its pickle, its zip file and the system do
+        what = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"the weights in {path} cannot be read: {what}; give a state_dict: torch.save(network.state_dict(), path)"
+        ) from error
+    for key in _WRAPPED:
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict):
+        raise UsageError(f"{path} should hold a state_dict, but holds a {type(state).__name__}")
+    for prefix in ("module.", "_orig_mod."):  # DataParallel's and torch.compile's
+        if state and all(str(name).startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    try:
+        network.load_state_dict(state)
+    except Exception as error:
+        what = " ".join(str(error).split())[:400]
+        raise UsageError(f"the weights in {path} are not those of {type(network).__name__}: {what}") from error
