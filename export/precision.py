@@ -1,19 +1,22 @@
 """The precisions in which a file computes and keeps its weights, and how they are verified.
 
-Three forms are written. `fp32` is the network as it was trained. `--storage fp16` computes in float32, but keeps
-kernels and matrices as float16, with a Cast that runtimes fold when they load: half the bytes, and to the bit the
-float32 network whose kernels and matrices were rounded. `--dtype fp16` computes in float16 too, all numbers rounded.
+`fp32` is the network as it was trained. `--storage fp16` computes in float32, but keeps kernels and matrices as
+float16, with a Cast that runtimes fold when they load: half the bytes, and to the bit the float32 network whose kernels
+and matrices were rounded. `--storage int8` and `int4` keep the matrices of linear layers in integers besides, see
+`export.integers`: a quarter and an eighth of their bytes, which is what a large one costs at batch 1. `--dtype fp16`
+computes in float16 too, all numbers rounded.
 
 A rounded file is not the network itself: it declares its rounding, and the checks round in the same way. Let W be the
 trained weights, W' the rounded ones, N the network in float64, and M the multiple of the check of parity.
 
-1. The file, read as float32 (`read_as_float` of `export.convert.float16`: its weights as they were rounded, the numbers
-   of the network's code as they are), must be N(W') within M times the error of PyTorch's float32 with W'. That is the
-   tolerance of any float32 file: no wrong stride, epsilon or activation hides in the thousand times coarser rounding of
-   float16.
-2. The file as it is must be N(W) within M times the error of PyTorch doing the same declared rounding: with W', and
-   for `--dtype fp16` with every result rounded (`InHalf` of `export.analysis.references`). So what rounding costs is
-   known on every kind of image, and a device that rounds worse is found.
+1. The file, read as float32 (`read_as_float` of `export.convert.float16`, `without_quantization` of
+   `export.convert.quantize`: its weights as they were rounded, the numbers of the network's code as they are), must be
+   N(W') within M times the error of PyTorch's float32 with W'. That is the tolerance of any float32 file: no wrong
+   stride, epsilon or activation hides in the thousand times coarser rounding of float16.
+2. The file as it is must be N(W) within M times the error of PyTorch doing the same declared rounding: with W', for
+   `--dtype fp16` with every result rounded (`InHalf` of `export.analysis.references`), for integers with what they are
+   multiplied by rounded as onnxruntime does (`QuantizedInputs` of `export.integers`). So what rounding costs is known
+   on every kind of image, and a device that rounds worse is found.
 3. A decision may only differ where the two logits of the network are closer than twice the second tolerance, as it is
    on real pictures.
 4. Every stored number must be the rounding of its parameter, recomputed and compared bit by bit.
@@ -29,19 +32,22 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from export.integers import BITS, Integers, integers_of
 from runtime.errors import UsageError
-from runtime.model.spec import DTYPES
+from runtime.model.spec import DTYPES, STORAGES
 
 _HALF = onnx.TensorProto.FLOAT16
 _WHOLE = {  # types of pixels, sizes, axes and comparisons
     getattr(onnx.TensorProto, name)
     for name in ("BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
 }
+_IN_INTEGERS = {onnx.TensorProto.INT8: "int8", onnx.TensorProto.INT4: "int4"}
 
 
 @dataclass(frozen=True)
 class Precision:
-    """What a file declares: `dtype` is what it computes in, `storage` what it keeps its weights in: fp32 or fp16.
+    """What a file declares: `dtype` is what it computes in, `storage` what it keeps its weights in: fp32, fp16, int8 or
+    int4.
 
     Raises:
         UsageError: there is no such precision.
@@ -51,9 +57,11 @@ class Precision:
     storage: str = "fp32"
 
     def __post_init__(self) -> None:
-        for option, value in (("dtype", self.dtype), ("storage", self.storage)):
-            if value not in DTYPES:
-                raise UsageError(f"{option} must be one of {', '.join(DTYPES)}, not {value!r}")
+        for option, value, known in (("dtype", self.dtype, DTYPES), ("storage", self.storage, STORAGES)):
+            if value not in known:
+                raise UsageError(f"{option} must be one of {', '.join(known)}, not {value!r}")
+        if self.dtype == "fp16" and self.storage in BITS:
+            raise UsageError(f"a file that computes in float16 stores float16 too: leave out storage {self.storage}")
         if self.dtype == "fp16":  # computing in float16 implies storing in float16
             object.__setattr__(self, "storage", "fp16")
 
@@ -64,11 +72,19 @@ class Precision:
 
     @property
     def rounds(self) -> bool:
-        return self.storage == "fp16"
+        """Whether the file holds other weights than the network."""
+        return self.storage != "fp32"
+
+    @property
+    def in_integers(self) -> bool:
+        """Whether it holds some of them in integers."""
+        return self.storage in BITS
 
     def __str__(self) -> str:
         if self.dtype == "fp16":
             return "float16"
+        if self.in_integers:
+            return f"float32, the weights of its linear layers kept as {self.storage}, other kernels as float16"
         return "float32, its weights kept as float16" if self.rounds else "float32"
 
     def as_dict(self) -> dict[str, str]:
@@ -86,11 +102,15 @@ class Precision:
         if not self.rounds:
             return network
         twin, changed = copy.deepcopy(network), False
+        integers = self.integers(network)
         with torch.no_grad():
             for name, tensor in [*twin.named_parameters(), *twin.named_buffers()]:
-                if not self.is_rounded(tensor):
+                if name in integers:
+                    rounded = torch.from_numpy(integers[name].numbers()).to(tensor)
+                elif self.is_half(tensor):
+                    rounded = tensor.half().to(tensor.dtype)
+                else:
                     continue
-                rounded = tensor.half().to(tensor.dtype)
                 if not torch.isfinite(rounded).all():
                     raise UsageError(
                         f"{name} holds {float(tensor.abs().max()):.6g}, and float16 ends at 65504: export it as fp32"
@@ -99,8 +119,12 @@ class Precision:
                 tensor.copy_(rounded)
         return twin if changed else network
 
-    def is_rounded(self, tensor: Tensor) -> bool:
-        """Whether a parameter or buffer like this one is held as float16."""
+    def integers(self, network: nn.Module) -> dict[str, Integers]:
+        """Return the weights that a file of this network holds in integers, by name."""
+        return integers_of(network, self.storage) if self.in_integers else {}
+
+    def is_half(self, tensor: Tensor) -> bool:
+        """Whether a parameter or buffer like this one is held as float16, if not in integers."""
         if not self.rounds:
             return False
         return tensor.is_floating_point() and (self.dtype == "fp16" or tensor.dim() >= 2)
@@ -129,7 +153,13 @@ def precision_in(model: onnx.ModelProto, types: dict[str, int]) -> Precision:
         for node in model.graph.node
         if node.op_type not in ("Cast", "Constant", "Identity", "Transpose")
     )
-    return Precision("fp16" if computes else "fp32", "fp16" if halves else "fp32")
+    if computes:
+        return Precision("fp16")
+    integers = {t.name: _IN_INTEGERS[t.data_type] for t in model.graph.initializer if t.data_type in _IN_INTEGERS}
+    read = [
+        integers[n.input[0]] for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in integers
+    ]
+    return Precision("fp32", min(read, default="fp16" if halves else "fp32"))
 
 
 def other_float(model: onnx.ModelProto, types: dict[str, int]) -> str | None:
@@ -139,6 +169,6 @@ def other_float(model: onnx.ModelProto, types: dict[str, int]) -> str | None:
     """
     stored = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     for name, kind in (types | stored).items():
-        if kind not in _WHOLE | {onnx.TensorProto.FLOAT, _HALF}:
+        if kind not in _WHOLE | {onnx.TensorProto.FLOAT, _HALF, onnx.TensorProto.INT4}:
             return f"{name!r} is {onnx.TensorProto.DataType.Name(kind)}: a file holds FLOAT, or FLOAT16 if it says so"
     return None

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from export.analysis.exported_program import NotTraceable, export_program
 from export.convert.float16 import compute_in_half, store_in_half
 from export.convert.preconditions import require_contract
+from export.convert.quantize import LOWEST_OPSET, store_in_integers
 from export.precision import Precision
 from runtime.errors import FashionZooError, UsageError
 from runtime.model import spec
@@ -85,12 +86,15 @@ def with_metadata(model: onnx.ModelProto, metadata: dict[str, Any]) -> bytes:
 
 def translate(network: nn.Module, precision: Precision, opset: int | None = None) -> onnx.ModelProto:
     """Translate a network, in this precision and without a description; arguments and errors are `build_graph`'s."""
-    opset = OPSET if opset is None else opset
+    lowest = LOWEST_OPSET.get(precision.storage, OPSETS.start)
+    opset = max(OPSET, lowest) if opset is None else opset
     if opset not in OPSETS:
         raise UsageError(
             f"the opset should be from {OPSETS.start} to {OPSETS.stop - 1}, as PyTorch's exporter writes, not {opset}; "
             f"where none is asked for, the file states {OPSET}"
         )
+    if opset < lowest:
+        raise UsageError(f"{precision.storage} needs opset {lowest} or later, not {opset}")
     require_contract(network, torch.zeros(2, 1, spec.SIDE, spec.SIDE, dtype=torch.uint8))
     wrapped = _WithProbabilities(precision.rounded(copy.deepcopy(network).to("cpu"))).eval()
     if precision.rounds:
@@ -130,6 +134,7 @@ def translate(network: nn.Module, precision: Precision, opset: int | None = None
     if precision.dtype == "fp16":
         compute_in_half(model)
     elif precision.rounds:
+        store_in_integers(model, precision.integers(network))
         store_in_half(model)
     del model.opset_import[:]  # the barriers' domain too
     model.opset_import.append(onnx.helper.make_opsetid("", opset))

@@ -46,6 +46,7 @@ METADATA_KEYS = (
 # Said only where it is not so: what the file computes in between its uint8 and float32 edges, and keeps its weights in.
 DEFAULTS = {"dtype": "fp32", "storage": "fp32"}
 DTYPES = ("fp32", "fp16")
+STORAGES = ("fp32", "fp16", "int8", "int4")  # integers: of dense layers alone, the rest is fp16
 
 INPUT_CONTRACT = {
     "name": INPUT,
@@ -132,10 +133,10 @@ def parse_metadata(props: dict[str, str], what: str) -> Metadata:
         raise ModelInvalid(f"{what} is of format {quoted(fields['format'])}; this runtime reads {FORMAT!r}")
     if not is_same_json(fields["input"], INPUT_CONTRACT):
         raise ModelInvalid(f"{what} asks for input {fields['input']}; this runtime gives {INPUT_CONTRACT}")
-    for key in DEFAULTS:
-        if fields[key] not in DTYPES:
+    for key, known in (("dtype", DTYPES), ("storage", STORAGES)):
+        if fields[key] not in known:
             raise ModelInvalid(
-                f"{what}: the metadata {key!r} should be one of {', '.join(DTYPES)}, not {quoted(fields[key])}"
+                f"{what}: the metadata {key!r} should be one of {', '.join(known)}, not {quoted(fields[key])}"
             )
     labels, name = fields["labels"], fields["model"]
     if not is_folder_name(name):

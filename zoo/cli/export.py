@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from runtime.cli.console import Bar, Command, emit, emit_json, json_option, note
-from zoo.cli.options import DTYPE, checkpoint_option, model_argument
+from zoo.cli.options import DTYPE, STORAGE, checkpoint_option, model_argument
 
 
 @click.command(cls=Command)
@@ -22,10 +22,11 @@ from zoo.cli.options import DTYPE, checkpoint_option, model_argument
 )
 @click.option(
     "--storage",
-    type=DTYPE,
+    type=STORAGE,
     default=None,
     show_default="as --dtype",
-    help="What it keeps kernels and matrices in: fp16 halves the file, and computes in fp32.",
+    help="What it keeps kernels and matrices in: fp16 halves the file, and computes in fp32; int8 and int4 are for the "
+    "matrices of linear layers, the rest is fp16.",
 )
 @click.option("--opset", type=int, help="The ONNX opset that PyTorch's exporter writes, 18 to 23.  [default: 20]")
 @json_option

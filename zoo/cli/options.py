@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT = click.Path(path_type=Path)
 DTYPE = click.Choice(["fp32", "fp16"])
+STORAGE = click.Choice(["fp32", "fp16", "int8", "int4"])
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -27,7 +27,7 @@ class NotPublishable(FashionZooError):
 
 
 # What a repository that everybody clones may carry; the forges warn at 50 MB a file.
-MAX_FILE, MAX_WEIGHTS = 50_000_000, 90_000_000
+MAX_FILE, MAX_WEIGHTS = 50_000_000, 140_000_000
 
 
 def export_trained(
@@ -42,7 +42,8 @@ def export_trained(
 
     Args:
         dtype: what the file computes in: fp32 or fp16.
-        storage: what it, and the checkpoint beside it, keep kernels and matrices in: fp32 or fp16; by default as dtype.
+        storage: what it, and the checkpoint beside it, keep kernels and matrices in: fp32, fp16, int8 or int4; by
+            default as dtype.
         opset: what the file states; by default the exporter's own.
 
     Raises:
@@ -67,14 +68,14 @@ def export_trained(
         )
     images, labels = fashion_mnist.load("test")
     weights = weights or user_weights()
-    halves = precision == Precision(storage="fp16")  # a float16 file rounds more than its checkpoint should lose
+    stored = precision.rounds and precision.dtype == "fp32"  # one that computes so rounds more than a checkpoint should
     export_network(
         trained.network,
         weights,
         describe(trained),
         images=images,
         labels=labels,
-        checkpoint=trained.checkpoint.rounded(precision) if halves else trained.checkpoint.path,
+        checkpoint=trained.checkpoint.rounded(precision, trained.network) if stored else trained.checkpoint.path,
         dtype=precision.dtype,
         storage=precision.storage,
         opset=opset,
@@ -159,7 +160,9 @@ def rebuild_command(trained: Trained, precision: Precision, opset: int | None = 
         options.append("--val-split")
     processes = (header.get("trained_on") or {}).get("processes", 1)
     program = "zoo" if processes == 1 else f"torchrun --nproc-per-node {processes} -m zoo"
-    form = {"fp16": " --dtype fp16", "fp32": " --storage fp16" if precision.rounds else ""}[precision.dtype]
+    form = f" --dtype {precision.dtype}" if precision.dtype != "fp32" else ""
+    if precision.rounds and not form:
+        form = f" --storage {precision.storage}"
     if opset is not None:
         form += f" --opset {opset}"
     return f"{program} train {trained.name} {' '.join(options)} && zoo export {trained.name}{form}"
