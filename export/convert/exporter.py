@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from export.analysis.exported_program import NotTraceable, export_program
+from export.analysis.folding import fold_batch_norms
+from export.convert.calibrate import Pixels, quantize_statically, value_ranges
 from export.convert.float16 import compute_in_half, store_in_half
 from export.convert.preconditions import require_contract
 from export.convert.quantize import LOWEST_OPSET, store_in_integers
@@ -57,13 +59,16 @@ def default_opset(network: nn.Module, metadata: dict[str, Any]) -> int:
     return opset
 
 
-def build_graph(network: nn.Module, metadata: dict[str, Any], opset: int | None = None) -> bytes:
+def build_graph(
+    network: nn.Module, metadata: dict[str, Any], opset: int | None = None, calibration: Pixels | None = None
+) -> bytes:
     """Return the file of a network; the same network, metadata and library versions give the same bytes.
 
     Args:
         network: images: uint8 (N, 1, 28, 28) -> logits: float32 (N, K), in any mode; it is left as it was.
         metadata: the description that goes inside, see `Description.metadata`; it says in which precision.
         opset: what the file states; by default the exporter's own.
+        calibration: for a file that computes in int8, images that its activations are typical of.
 
     Returns:
         A serialised ModelProto. It has not been verified.
@@ -73,7 +78,7 @@ def build_graph(network: nn.Module, metadata: dict[str, Any], opset: int | None 
             or the exporter does not write this opset.
         NotTranslatable: PyTorch's exporter cannot follow its code.
     """
-    return with_metadata(translate(network, Precision.of(metadata), opset), metadata)
+    return with_metadata(translate(network, Precision.of(metadata), opset, calibration), metadata)
 
 
 def with_metadata(model: onnx.ModelProto, metadata: dict[str, Any]) -> bytes:
@@ -84,7 +89,9 @@ def with_metadata(model: onnx.ModelProto, metadata: dict[str, Any]) -> bytes:
     return content
 
 
-def translate(network: nn.Module, precision: Precision, opset: int | None = None) -> onnx.ModelProto:
+def translate(
+    network: nn.Module, precision: Precision, opset: int | None = None, calibration: Pixels | None = None
+) -> onnx.ModelProto:
     """Translate a network, in this precision and without a description; arguments and errors are `build_graph`'s."""
     lowest = LOWEST_OPSET.get(precision.storage, OPSETS.start)
     opset = max(OPSET, lowest) if opset is None else opset
@@ -96,8 +103,11 @@ def translate(network: nn.Module, precision: Precision, opset: int | None = None
     if opset < lowest:
         raise UsageError(f"{precision.storage} needs opset {lowest} or later, not {opset}")
     require_contract(network, torch.zeros(2, 1, spec.SIDE, spec.SIDE, dtype=torch.uint8))
-    wrapped = _WithProbabilities(precision.rounded(copy.deepcopy(network).to("cpu"))).eval()
-    if precision.rounds:
+    network = copy.deepcopy(network).to("cpu")
+    if precision.dtype == "int8":
+        network = fold_batch_norms(network)
+    wrapped = _WithProbabilities(precision.rounded(network)).eval()
+    if precision.rounds and precision.dtype != "int8":
         _keep_batch_norms(wrapped)
     exporter_log = logging.getLogger("torch.onnx")
     level = exporter_log.level
@@ -133,12 +143,18 @@ def translate(network: nn.Module, precision: Precision, opset: int | None = None
     _strip(model)
     if precision.dtype == "fp16":
         compute_in_half(model)
-    elif precision.rounds:
+    elif precision.rounds and precision.dtype == "fp32":
         store_in_integers(model, precision.integers(network))
         store_in_half(model)
     del model.opset_import[:]  # the barriers' domain too
     model.opset_import.append(onnx.helper.make_opsetid("", opset))
     model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))  # the oldest loaders read it
+    if precision.dtype == "int8":
+        if calibration is None:
+            raise UsageError("int8 needs images to calibrate its activations on, as they were in training: none given")
+        model = quantize_statically(
+            model, value_ranges(model, calibration), [w.numbers() for w in precision.integers(network).values()]
+        )
     return model
 
 

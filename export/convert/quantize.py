@@ -102,12 +102,19 @@ def packed(values: npt.NDArray[np.int8], name: str) -> TensorProto:
     return TensorProto(name=name, dims=values.shape, data_type=TensorProto.INT4, raw_data=content)
 
 
-def without_quantization(model: onnx.ModelProto) -> onnx.ModelProto:
+def without_quantization(
+    model: onnx.ModelProto, exact: dict[str, npt.NDArray[np.float32]] | None = None
+) -> onnx.ModelProto:
     """Return the same graph in float32: weights multiplied out, and no value rounded on its way from node to node.
 
     A pair of QuantizeLinear and DequantizeLinear becomes nothing, a DequantizeLinear of a stored tensor the tensor of
     its result, and a Max with a stored 0 the Relu that it is. Whatever else is quantised stays as it is.
+
+    Args:
+        model: the graph.
+        exact: the numbers, float32, that the result of a DequantizeLinear stands for, by its name.
     """
+    exact = exact or {}
     twin = onnx.ModelProto()
     twin.CopyFrom(model)
     graph = twin.graph
@@ -120,7 +127,8 @@ def without_quantization(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type == "DequantizeLinear" and source in quantized:
             sources[node.output[0]] = quantized[source]
         elif node.op_type == "DequantizeLinear" and set(node.input) <= stored.keys():
-            graph.initializer.append(onnx.numpy_helper.from_array(dequantized(node, stored), node.output[0]))
+            numbers = exact[node.output[0]] if node.output[0] in exact else dequantized(node, stored)
+            graph.initializer.append(onnx.numpy_helper.from_array(numbers, node.output[0]))
         else:
             if node.op_type == "Max" and len(node.input) == 2 and _is_zero(stored.get(node.input[1])):
                 node.op_type = "Relu"
@@ -132,6 +140,64 @@ def without_quantization(model: onnx.ModelProto) -> onnx.ModelProto:
         node.output[:] = [outputs.get(name, name) for name in node.output]
     _drop_unread(graph, kept)
     return twin
+
+
+def without_pairs(graph: onnx.GraphProto, names: set[str]) -> None:
+    """Remove the pair of QuantizeLinear and DequantizeLinear that gives each of these values, in place."""
+    made = {node.output[0]: node for node in graph.node if node.output}
+    for name in names:
+        after = made.get(name)
+        before = made.get(after.input[0]) if after is not None and after.op_type == "DequantizeLinear" else None
+        if after is None or before is None or before.op_type != "QuantizeLinear":
+            continue
+        rounded = before.input[0]
+        nodes = [node for node in graph.node if node is not after and node is not before]
+        for node in nodes:
+            node.input[:] = [name if value == rounded else value for value in node.input]
+            node.output[:] = [name if value == rounded else value for value in node.output]
+        replace_nodes(graph, nodes)
+        made = {node.output[0]: node for node in graph.node if node.output}
+    read = {value for node in graph.node for value in node.input}
+    tensors = [TensorProto.FromString(t.SerializeToString()) for t in graph.initializer if t.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(tensors)
+
+
+def with_rounding_spelled_out(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a statically quantised graph in float32 arithmetic: weights multiplied out, each QuantizeLinear written as
+    the Div, Round, Clip and Mul that ONNX defines it to be. No kernel for integers takes part in it."""
+    twin = onnx.ModelProto()
+    twin.CopyFrom(model)
+    graph = twin.graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    nodes: list[NodeProto] = []
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear":
+            nodes += _spelled_out(graph, node, stored)
+        elif node.op_type == "DequantizeLinear" and node.input[0] in stored:
+            graph.initializer.append(onnx.numpy_helper.from_array(dequantized(node, stored), node.output[0]))
+        elif node.op_type == "DequantizeLinear":  # the Mul has done it
+            nodes.append(onnx.helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name))
+        else:
+            nodes.append(node)
+    replace_nodes(graph, nodes)
+    del graph.value_info[:]
+    return twin
+
+
+def _spelled_out(graph: onnx.GraphProto, node: NodeProto, stored: dict[str, TensorProto]) -> list[NodeProto]:
+    zero = float(_array(stored.get(node.input[2])).reshape(-1)[0]) if len(node.input) > 2 else 0.0
+    signed = len(node.input) > 2 and stored[node.input[2]].data_type == TensorProto.INT8
+    low, high = (end - zero for end in ((-128, 127) if signed else (0, 255)))
+    name, made = node.output[0], []
+    for end, value in (("low", low), ("high", high)):
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array(value, np.float32), f"{name}/{end}"))
+    steps = [("Div", [node.input[0], node.input[1]]), ("Round", [f"{name}/Div"])]
+    steps += [("Clip", [f"{name}/Round", f"{name}/low", f"{name}/high"]), ("Mul", [f"{name}/Clip", node.input[1]])]
+    for operator, inputs in steps:
+        output = name if operator == "Mul" else f"{name}/{operator}"
+        made.append(onnx.helper.make_node(operator, inputs, [output], name=f"{name}/{operator}"))
+    return made
 
 
 def _is_zero(tensor: TensorProto | None) -> bool:

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from export.analysis.exported_program import Trace, trace
+from export.analysis.folding import fold_batch_norms
 from export.analysis.references import InDouble, InHalf
 from export.analysis.sandbox import Examination, examine
 from export.analysis.weight_matching import Provenance, provenance
 from export.convert.float16 import read_as_float
-from export.convert.quantize import without_quantization
-from export.integers import QuantizedInputs
+from export.convert.quantize import with_rounding_spelled_out, without_quantization
+from export.integers import Integers, QuantizedInputs
 from export.precision import FULL, Precision
 from export.verification.backends import open_engine
 from export.verification.evidence import (
@@ -33,12 +34,14 @@ from export.verification.evidence import (
     parity_inputs,
     parity_rows,
 )
+from export.verification.integer_weights import biases_of
 from runtime.errors import ModelInvalid
 from runtime.evaluation.parity import AS_QUANTIZED, READ_AS_FLOAT
 from runtime.model import spec
 from runtime.session.session import open_session
 
 ONNXRUNTIME = "onnxruntime"
+MAX_DROP = 0.002  # of accuracy, by rounding to integers
 CHUNK = 500  # images at once through PyTorch
 T = TypeVar("T")
 
@@ -87,6 +90,8 @@ class VerificationContext:
         expected: metadata fields that the file must declare with these very values.
         device: where the graph is run.
         engine: by what: onnxruntime, or one of `export.verification.backends`.
+        calibration: what the file was calibrated on, if it computes in int8.
+        max_drop: how much accuracy a file with integers may lose, as a share of the images.
     """
 
     def __init__(
@@ -98,6 +103,8 @@ class VerificationContext:
         expected: dict[str, Any],
         device: str = "cpu",
         engine: str = ONNXRUNTIME,
+        calibration: Pixels | None = None,
+        max_drop: float = MAX_DROP,
     ) -> None:
         self.network = copy.deepcopy(network).to("cpu").float().eval()
         self.content = content
@@ -106,6 +113,8 @@ class VerificationContext:
         self.expected = expected
         self.device = device
         self.engine = engine
+        self.calibration = calibration
+        self.max_drop = max_drop
         self.seconds: dict[str, float] = defaultdict(float)  # by check
         self._within = 0.0
 
@@ -153,7 +162,18 @@ class VerificationContext:
     @evidence("weights")
     def rounded(self) -> nn.Module:
         """The network with its weights as the file declares to hold them."""
-        return self.precision.rounded(self.network)
+        return self.precision.rounded(self.prepared)
+
+    @evidence("weights")
+    def prepared(self) -> nn.Module:
+        """The network in the form whose weights are rounded: for int8, with its batch norms folded."""
+        return fold_batch_norms(self.network) if self.precision.dtype == "int8" else self.network
+
+    @evidence("weights")
+    def integers(self) -> dict[str, Integers]:
+        """The weights that the file should hold in integers, by name."""
+        read = self.trace.tensors
+        return {name: weight for name, weight in self.precision.integers(self.prepared).items() if name in read}
 
     @evidence("weights")
     def provenance(self) -> Provenance:
@@ -164,7 +184,10 @@ class VerificationContext:
     def multiplied_out(self) -> onnx.ModelProto:
         """The file with what it holds in integers as float32, and no value rounded between nodes; the file itself where
         it declares no integers."""
-        return without_quantization(self.model) if self.precision.in_integers else self.model
+        if not self.precision.in_integers:
+            return self.model
+        biases = {bias.value: bias.numbers for bias in biases_of(self.model.graph, self.integers, self.trace.tensors)}
+        return without_quantization(self.model, biases)
 
     @evidence("parity")
     def plain(self) -> onnx.ModelProto:
@@ -251,10 +274,11 @@ class VerificationContext:
         plain, rounded = self.run_plain(images, OUTPUTS), run_network(self.double_rounded, images)
         inner = parity_rows(groups, plain, rounded, run_network(self.rounded, images), words)
         declared = run_network(self.as_declared, images)
-        rows = parity_rows(groups, graph, exact, declared, f"PyTorch's own error in {self.precision}")
+        whose = "the file's in float32 arithmetic" if self.precision.dtype == "int8" else "PyTorch's own"
+        rows = parity_rows(groups, graph, exact, declared, f"{whose} error in {self.precision}")
         if not self.precision.in_integers:
             return rows | {READ_AS_FLOAT: inner}
-        words = "PyTorch's own error in rounding what the integers multiply"
+        words = f"{whose} error in rounding what the integers multiply"
         return rows | {
             READ_AS_FLOAT: inner,
             AS_QUANTIZED: parity_rows(groups, graph, rounded, declared, words, QUANTIZED_MULTIPLE),
@@ -273,9 +297,22 @@ class VerificationContext:
     @property
     def as_declared(self) -> Callable[[Tensor], Tensor]:
         """PyTorch doing what the file declares to do, in its precision: whose error is the noise floor."""
+        if self.precision.dtype == "int8":
+            return _Session(with_rounding_spelled_out(self.model))
         if self.precision.in_integers:
             return QuantizedInputs(self.rounded, self.precision.storage)
         return InHalf(self.rounded) if self.precision.dtype == "fp16" else self.rounded
+
+
+class _Session:
+    """Calls a graph as a network is called: images: uint8 (N, C, H, W) -> logits: float32 (N, K)."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._session = open_session(model.SerializeToString(), "cpu", what="the file in float32 arithmetic").session
+
+    def __call__(self, images: Tensor) -> Tensor:
+        (logits,) = run_session(self._session, images.numpy(), (spec.LOGITS,))
+        return torch.from_numpy(logits)
 
 
 def _behind(known: Sequence[Floats], count: int, more: Sequence[Floats]) -> list[Floats]:

@@ -17,7 +17,7 @@ from export.description import library_versions
 from export.precision import Precision
 from export.verification.backends import version_of
 from export.verification.checks import CHECKS
-from export.verification.context import ONNXRUNTIME, CheckFailed, VerificationContext
+from export.verification.context import MAX_DROP, ONNXRUNTIME, CheckFailed, VerificationContext
 from export.verification.evidence import Pixels
 from export.verification.report import Check, Report
 from runtime.errors import DeviceUnavailable, UsageError, shown
@@ -33,6 +33,8 @@ def verify(
     device: str = "cpu",
     dtype: str | None = None,
     engine: str = ONNXRUNTIME,
+    calibration: Pixels | None = None,
+    max_drop: float = MAX_DROP,
 ) -> Report:
     """Prove that an ONNX file is a network.
 
@@ -43,8 +45,10 @@ def verify(
         labels: their classes, int (N,).
         expected: metadata that the file must carry, by field.
         device: where the graph runs: `auto`, `cpu`, `cuda` or `cuda:N`.
-        dtype: what the file must compute in, fp32 or fp16; by default what it declares, which the report names.
+        dtype: what the file must compute in, fp32, fp16 or int8; by default what it declares, which the report names.
         engine: what runs the file: onnxruntime, or on the CPU openvino, tract or reference.
+        calibration: the images that a file which computes in int8 was calibrated on.
+        max_drop: how much accuracy a file with integers may lose, as a share of the images.
 
     Returns:
         The result of every check. A file that is not self-contained, or that breaks a library, is not run here.
@@ -66,7 +70,15 @@ def verify(
             raise UsageError(f"{engine} is asked on the CPU only, not on {device}")
         device = "cpu"
     context = VerificationContext(
-        network, model, np.ascontiguousarray(images), labels, asked | (expected or {}), device, engine
+        network,
+        model,
+        np.ascontiguousarray(images),
+        labels,
+        asked | (expected or {}),
+        device,
+        engine,
+        calibration,
+        max_drop,
     )
     checks: list[Check] = []
     unsafe = ""

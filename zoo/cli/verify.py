@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from runtime.cli.console import Bar, Command, emit, emit_json, emit_table, json_option, note
-from zoo.cli.options import CHECKPOINT, DTYPE, device_option, model_argument, warn_of_later_runs
+from zoo.cli.options import CHECKPOINT, DTYPE, MAX_DROP, device_option, model_argument, warn_of_later_runs
 
 
 @click.command(cls=Command)
@@ -22,6 +22,13 @@ from zoo.cli.options import CHECKPOINT, DTYPE, device_option, model_argument, wa
     show_default=True,
     help="What runs the file; the others on the CPU. The reference is slow: give it few --images.",
 )
+@click.option(
+    "--max-drop",
+    type=MAX_DROP,
+    default=0.002,
+    show_default=True,
+    help="Of a file with integers: how much accuracy they may cost, as a share of the images.",
+)
 @click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Also write the report as JSON.")
 @device_option
 @json_option
@@ -32,6 +39,7 @@ def verify(
     images: int | None,
     dtype: str | None,
     engine: str,
+    max_drop: float,
     output: Path | None,
     device: str,
     as_json: bool,
@@ -53,7 +61,7 @@ def verify(
     note(pair.trained.source)
     fetch_with_bar()
     with Bar(f"verifying {model}", total=None):
-        report = verify_stored(pair, images=images, device=device, dtype=dtype, engine=engine)
+        report = verify_stored(pair, images=images, device=device, dtype=dtype, engine=engine, max_drop=max_drop)
     document = report.as_dict()
     document |= {"file": str(pair.stored.path), "checkpoint": str(pair.trained.checkpoint.path)}
     if output is not None:

@@ -6,16 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from export.bundle.artifact import CHECKPOINT_FILE, REPORT_FILE, export_network, index_entry, write_artifact
 from export.bundle.test_data import FOLDER
 from export.convert.exporter import default_opset
 from export.precision import Precision
 from export.verification.accuracy_change import AccuracyChange
+from export.verification.context import MAX_DROP
 from runtime.datasets import fashion_mnist
 from runtime.errors import FashionZooError, ModelNotFound, UsageError
 from runtime.model.registry import MODEL_FILE, find_model, read_index, repository_weights, user_weights
+from zoo.data.dataset import VALIDATION_IMAGES
 from zoo.models import canonical_name
-from zoo.publishing.verify import find_pair, verify_stored
+from zoo.publishing.verify import calibration_images, find_pair, verify_stored
 from zoo.recipes import recipe_for
 from zoo.runs.checkpoint import CheckpointError
 from zoo.runs.settings import Settings
@@ -27,6 +32,7 @@ class NotPublishable(FashionZooError):
 
 
 # What a repository that everybody clones may carry; the forges warn at 50 MB a file.
+CHOOSING = 1_000  # validation images that decide which layers stay in float32
 MAX_FILE, MAX_WEIGHTS = 50_000_000, 140_000_000
 
 
@@ -37,23 +43,29 @@ def export_trained(
     dtype: str = "fp32",
     storage: str | None = None,
     opset: int | None = None,
+    max_drop: float = MAX_DROP,
+    purpose: str = "speed",
 ) -> tuple[dict[str, Any], Path]:
     """Export a trained network into a weights folder (by default the user's own); return its entry and its folder.
 
     Args:
-        dtype: what the file computes in: fp32 or fp16.
+        dtype: what the file computes in: fp32, fp16 or int8.
         storage: what it, and the checkpoint beside it, keep kernels and matrices in: fp32, fp16, int8 or int4; by
             default as dtype.
         opset: what the file states; by default the exporter's own.
+        max_drop: how much accuracy integers may cost, as a share of the images.
+        purpose: "speed", or "size" for an int8 file even where it is slower here than float32.
 
     Raises:
         VerificationFailed: a check failed; nothing was written.
+        NotFaster: int8 is slower than float32 here, and not size was asked for; nothing was written.
         CheckpointError: the weights are of an unfinished run, or rounded themselves.
         UsageError: there is no such dtype or storage, they do not go together, or a weight is beyond them;
             or the exporter does not write this opset.
     """
-    if (dtype, storage) == ("fp16", "fp32"):
-        raise UsageError("a file that computes in float16 stores float16 too: leave out --storage fp32")
+    if dtype != "fp32" and storage not in (None, dtype):
+        kind = {"fp16": "float16"}.get(dtype, dtype)
+        raise UsageError(f"a file that computes in {kind} stores {kind} too: leave out --storage {storage}")
     precision = Precision(dtype, storage or "fp32")
     if not trained.checkpoint.finished:
         header = trained.checkpoint.header
@@ -79,8 +91,18 @@ def export_trained(
         dtype=precision.dtype,
         storage=precision.storage,
         opset=opset,
+        calibration=calibration_images() if precision.dtype == "int8" else None,
+        validation=_validation() if precision.dtype == "int8" else None,
+        max_drop=max_drop,
+        purpose=purpose,
     )
     return read_index(weights)[trained.name], weights / trained.name
+
+
+def _validation() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Return pictures and classes of the validation split, by which an export chooses."""
+    images, labels = fashion_mnist.load("train")
+    return images[-VALIDATION_IMAGES:][:CHOOSING], labels[-VALIDATION_IMAGES:][:CHOOSING]
 
 
 def publish_exported(model: str) -> tuple[dict[str, Any], Path]:

@@ -1,16 +1,17 @@
 """Check: every parameter that the network reads is in the file, bit by bit; what else the file holds is listed."""
 
+from export.verification.activation_scales import activation_problems
 from export.verification.context import CheckFailed, CheckResult, VerificationContext
-from export.verification.integer_weights import integer_problems
+from export.verification.integer_weights import biases_of, integer_problems
 
 LISTED = 20
 
 
 def weights(context: VerificationContext) -> CheckResult:
     found = context.provenance
-    read = context.trace.tensors
-    integers = {name: weight for name, weight in context.precision.integers(context.network).items() if name in read}
-    problems = [*integer_problems(context.model.graph, integers), *found.problems]
+    integers = context.integers
+    biases = biases_of(context.model.graph, integers, context.trace.tensors)
+    problems = integer_problems(context.model.graph, integers, biases) + activation_problems(context) + found.problems
     measures = {
         "tensors": len(found.sources),
         "folded": found.folded,
