@@ -17,6 +17,7 @@ from torch import nn
 from export import Description, export_network, verify
 from export.analysis.folding import fold_batch_norms
 from export.bundle import artifact
+from export.bundle.diff import diff
 from export.convert.calibrate import sha256_of_images
 from export.convert.exporter import build_graph
 from export.convert.sensitivity import choose_float_layers
@@ -332,6 +333,23 @@ def test_a_budget_of_accuracy_is_kept(
     assert ("decisions" in failed(report)) is (flips > 0)
     decisions = next(check for check in report.checks if check.name == "decisions")
     assert decisions.measures["lost"] == flips
+
+
+@pytest.mark.parametrize("form", [Precision("int8"), Precision(storage="int8")])
+def test_a_diff_against_float32_shows_what_each_layer_lost(
+    form: Precision, network: nn.Module, content: bytes, pictures: dict[str, Any]
+) -> None:
+    plain, kept = (
+        build_graph(network, Description(name="m", labels=LABELS, precision=each).metadata(None))
+        for each in (Precision(), Precision(storage="int8"))
+    )
+    lines = diff(plain, content if form.dtype == "int8" else kept, pictures["images"]).layers
+    weights = [line for line in lines if ".weight [" in line]
+
+    assert len(weights) == (7 if form.dtype == "int8" else 1)
+    assert any(line.startswith("network.3.4.weight [10, 16]: differs by 0.") for line in weights)
+    assert any(line.startswith("network.3.4/Gemm: differs by") for line in lines)
+    assert diff(plain, plain, pictures["images"]).layers == []
 
 
 def test_a_slower_file_is_refused_by_rounds_and_not_by_one_disturbance() -> None:
