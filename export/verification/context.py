@@ -274,11 +274,15 @@ class VerificationContext:
         plain, rounded = self.run_plain(images, OUTPUTS), run_network(self.double_rounded, images)
         inner = parity_rows(groups, plain, rounded, run_network(self.rounded, images), words)
         declared = run_network(self.as_declared, images)
-        whose = "the file's in float32 arithmetic" if self.precision.dtype == "int8" else "PyTorch's own"
-        rows = parity_rows(groups, graph, exact, declared, f"{whose} error in {self.precision}")
+        if self.precision.dtype == "int8":
+            words = "the error of the same rounding in float32 arithmetic"
+        else:
+            words = f"PyTorch's own error in {self.precision}"
+        rows = parity_rows(groups, graph, exact, declared, words)
         if not self.precision.in_integers:
             return rows | {READ_AS_FLOAT: inner}
-        words = f"{whose} error in rounding what the integers multiply"
+        if self.precision.dtype != "int8":
+            words = "PyTorch's own error in rounding what the integers multiply"
         return rows | {
             READ_AS_FLOAT: inner,
             AS_QUANTIZED: parity_rows(groups, graph, rounded, declared, words, QUANTIZED_MULTIPLE),

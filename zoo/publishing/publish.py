@@ -143,6 +143,7 @@ def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
     files = {REPORT_FILE: (json.dumps(report.as_dict(), indent=2) + "\n").encode()}
     # The checkpoint beside the file may be rounded itself; what that cost was measured against the trained one.
     entry = index_entry(trained.network, content, describe(trained), report) | {"rounding": rounding}
+    entry["quantization"] = exported.get("quantization")  # how fast it was where it was exported
     if too_large:
         del entry["file"]
         usual = default_opset(trained.network, replace(describe(trained), precision=precision).metadata(None))
