@@ -1,26 +1,31 @@
 """The precisions in which a file computes and keeps its weights, and how they are verified.
 
-Three forms are written. `fp32` is the network as it was trained. `--storage fp16` computes in float32, but keeps
-kernels and matrices as float16, with a Cast that runtimes fold when they load: half the bytes, and to the bit the
-float32 network whose kernels and matrices were rounded. `--dtype fp16` computes in float16 too, all numbers rounded.
+`fp32` is the network as it was trained. `--storage fp16` computes in float32, but keeps kernels and matrices as
+float16, with a Cast that runtimes fold when they load: half the bytes, and to the bit the float32 network whose kernels
+and matrices were rounded. `--storage int8` and `int4` keep the matrices of linear layers in integers besides, see
+`export.integers`: a quarter and an eighth of their bytes, which is what a large one costs at batch 1. `--dtype fp16`
+computes in float16 too, all numbers rounded. `--dtype int8` computes in integers: batch norms are folded, weights have
+the scales of `export.integers`, activations those that follow from calibration images (`export.convert.calibrate`).
 
 A rounded file is not the network itself: it declares its rounding, and the checks round in the same way. Let W be the
 trained weights, W' the rounded ones, N the network in float64, and M the multiple of the check of parity.
 
-1. The file, read as float32 (`read_as_float` of `export.convert.float16`: its weights as they were rounded, the numbers
-   of the network's code as they are), must be N(W') within M times the error of PyTorch's float32 with W'. That is the
-   tolerance of any float32 file: no wrong stride, epsilon or activation hides in the thousand times coarser rounding of
-   float16.
-2. The file as it is must be N(W) within M times the error of PyTorch doing the same declared rounding: with W', and
-   for `--dtype fp16` with every result rounded (`InHalf` of `export.analysis.references`). So what rounding costs is
-   known on every kind of image, and a device that rounds worse is found.
+1. The file, read as float32 (`read_as_float` of `export.convert.float16`, `without_quantization` of
+   `export.convert.quantize`: its weights as they were rounded, the numbers of the network's code as they are), must be
+   N(W') within M times the error of PyTorch's float32 with W'. That is the tolerance of any float32 file: no wrong
+   stride, epsilon or activation hides in the thousand times coarser rounding of float16.
+2. The file as it is must be N(W) within M times the error of PyTorch doing the same declared rounding: with W', for
+   `--dtype fp16` with every result rounded (`InHalf` of `export.analysis.references`), for integers with what they are
+   multiplied by rounded as onnxruntime does (`QuantizedInputs` of `export.integers`), for `--dtype int8` with every
+   activation rounded as the file says, in float32 arithmetic (`export.convert.quantize.with_rounding_spelled_out`). So
+   what rounding costs is known on every kind of image, and a device that rounds worse is found.
 3. A decision may only differ where the two logits of the network are closer than twice the second tolerance, as it is
    on real pictures.
 4. Every stored number must be the rounding of its parameter, recomputed and compared bit by bit.
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,19 +34,27 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from export.integers import BITS, DENSE, MULTIPLYING, Integers, integers_of
 from runtime.errors import UsageError
-from runtime.model.spec import DTYPES
+from runtime.model.spec import DTYPES, STORAGES
 
 _HALF = onnx.TensorProto.FLOAT16
 _WHOLE = {  # types of pixels, sizes, axes and comparisons
     getattr(onnx.TensorProto, name)
     for name in ("BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
 }
+_COMPUTES_IN_INT8 = {  # or multiplies integers as they are, which no file declares
+    "QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul",
+}  # fmt: skip
+_WORDS = {"fp16": "float16", "int8": "int8"}
+_IN_INTEGERS = {onnx.TensorProto.INT8: "int8", onnx.TensorProto.INT4: "int4"}
 
 
 @dataclass(frozen=True)
 class Precision:
-    """What a file declares: `dtype` is what it computes in, `storage` what it keeps its weights in: fp32 or fp16.
+    """What a file declares: `dtype` is what it computes in, `storage` what it keeps its weights in: fp32, fp16, int8 or
+    int4. Of one that computes in int8, `float_layers` names the layers that do not, and `calibration` the images that
+    the scales of activations follow from: `{"images": N, "sha256": ...}`.
 
     Raises:
         UsageError: there is no such precision.
@@ -49,30 +62,55 @@ class Precision:
 
     dtype: str = "fp32"
     storage: str = "fp32"
+    float_layers: tuple[str, ...] = field(default=(), compare=False)
+    calibration: dict[str, Any] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        for option, value in (("dtype", self.dtype), ("storage", self.storage)):
-            if value not in DTYPES:
-                raise UsageError(f"{option} must be one of {', '.join(DTYPES)}, not {value!r}")
-        if self.dtype == "fp16":  # computing in float16 implies storing in float16
-            object.__setattr__(self, "storage", "fp16")
+        for option, value, known in (("dtype", self.dtype, DTYPES), ("storage", self.storage, STORAGES)):
+            if value not in known:
+                raise UsageError(f"{option} must be one of {', '.join(known)}, not {value!r}")
+        if self.dtype != "fp32" and self.storage not in ("fp32", self.dtype):
+            kind = _WORDS[self.dtype]
+            raise UsageError(f"a file that computes in {kind} stores {kind} too: leave out storage {self.storage}")
+        if self.dtype != "fp32":  # computing in float16 implies storing in float16
+            object.__setattr__(self, "storage", self.dtype)
 
     @classmethod
     def of(cls, metadata: dict[str, Any]) -> "Precision":
         """Return what a file's metadata declares; a file that says nothing is fp32."""
-        return cls(metadata.get("dtype") or "fp32", metadata.get("storage") or "fp32")
+        quantization = metadata.get("quantization") or {}
+        return cls(
+            metadata.get("dtype") or "fp32",
+            metadata.get("storage") or "fp32",
+            tuple(quantization.get("float_layers", ())),
+            quantization.get("calibration"),
+        )
 
     @property
     def rounds(self) -> bool:
-        return self.storage == "fp16"
+        """Whether the file holds other weights than the network."""
+        return self.storage != "fp32"
+
+    @property
+    def in_integers(self) -> bool:
+        """Whether it holds some of them in integers."""
+        return self.storage in BITS
 
     def __str__(self) -> str:
+        if self.dtype == "int8":
+            return f"int8, {len(self.float_layers)} layers in float32" if self.float_layers else "int8"
         if self.dtype == "fp16":
             return "float16"
+        if self.in_integers:
+            return f"float32, the weights of its linear layers kept as {self.storage}, other kernels as float16"
         return "float32, its weights kept as float16" if self.rounds else "float32"
 
-    def as_dict(self) -> dict[str, str]:
-        return {"dtype": self.dtype, "storage": self.storage}
+    def as_dict(self) -> dict[str, Any]:
+        """Return the metadata that declare this precision."""
+        declared: dict[str, Any] = {"dtype": self.dtype, "storage": self.storage}
+        if self.calibration is not None:
+            declared["quantization"] = {"calibration": self.calibration, "float_layers": list(self.float_layers)}
+        return declared
 
     def rounded(self, network: nn.Module) -> nn.Module:
         """Return a network with its weights rounded as this precision does; the same one where that changes nothing.
@@ -86,11 +124,15 @@ class Precision:
         if not self.rounds:
             return network
         twin, changed = copy.deepcopy(network), False
+        integers = self.integers(network)
         with torch.no_grad():
             for name, tensor in [*twin.named_parameters(), *twin.named_buffers()]:
-                if not self.is_rounded(tensor):
+                if name in integers:
+                    rounded = torch.from_numpy(integers[name].numbers()).to(tensor)
+                elif self.is_half(tensor):
+                    rounded = tensor.half().to(tensor.dtype)
+                else:
                     continue
-                rounded = tensor.half().to(tensor.dtype)
                 if not torch.isfinite(rounded).all():
                     raise UsageError(
                         f"{name} holds {float(tensor.abs().max()):.6g}, and float16 ends at 65504: export it as fp32"
@@ -99,9 +141,21 @@ class Precision:
                 tensor.copy_(rounded)
         return twin if changed else network
 
-    def is_rounded(self, tensor: Tensor) -> bool:
-        """Whether a parameter or buffer like this one is held as float16."""
-        if not self.rounds:
+    def integers(self, network: nn.Module) -> dict[str, Integers]:
+        """Return the weights that a file of this network holds in integers, by name.
+
+        Args:
+            network: for a file that computes in int8, its batch norms are folded already.
+        """
+        if not self.in_integers:
+            return {}
+        kept = {f"{layer}.weight" for layer in self.float_layers}
+        found = integers_of(network, self.storage, MULTIPLYING if self.dtype == "int8" else DENSE)
+        return {name: weight for name, weight in found.items() if name not in kept}
+
+    def is_half(self, tensor: Tensor) -> bool:
+        """Whether a parameter or buffer like this one is held as float16, if not in integers."""
+        if not self.rounds or self.dtype == "int8":
             return False
         return tensor.is_floating_point() and (self.dtype == "fp16" or tensor.dim() >= 2)
 
@@ -129,7 +183,15 @@ def precision_in(model: onnx.ModelProto, types: dict[str, int]) -> Precision:
         for node in model.graph.node
         if node.op_type not in ("Cast", "Constant", "Identity", "Transpose")
     )
-    return Precision("fp16" if computes else "fp32", "fp16" if halves else "fp32")
+    if computes:
+        return Precision("fp16")
+    if any(node.op_type in _COMPUTES_IN_INT8 for node in model.graph.node):
+        return Precision("int8")
+    integers = {t.name: _IN_INTEGERS[t.data_type] for t in model.graph.initializer if t.data_type in _IN_INTEGERS}
+    read = [
+        integers[n.input[0]] for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in integers
+    ]
+    return Precision("fp32", min(read, default="fp16" if halves else "fp32"))
 
 
 def other_float(model: onnx.ModelProto, types: dict[str, int]) -> str | None:
@@ -139,6 +201,6 @@ def other_float(model: onnx.ModelProto, types: dict[str, int]) -> str | None:
     """
     stored = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     for name, kind in (types | stored).items():
-        if kind not in _WHOLE | {onnx.TensorProto.FLOAT, _HALF}:
+        if kind not in _WHOLE | {onnx.TensorProto.FLOAT, _HALF, onnx.TensorProto.INT4}:
             return f"{name!r} is {onnx.TensorProto.DataType.Name(kind)}: a file holds FLOAT, or FLOAT16 if it says so"
     return None

@@ -22,13 +22,15 @@ from export.bundle.test_data import golden_tensors
 from export.convert.exporter import translate, with_metadata
 from export.convert.normalization import deployed
 from export.convert.preconditions import require_contract, require_images, require_labels
+from export.convert.sensitivity import choose_float_layers
 from export.description import CHECKPOINT_FILE, Description
 from export.precision import Precision
 from export.verification.accuracy_change import AccuracyChange
-from export.verification.context import VerificationContext
+from export.verification.context import MAX_DROP, VerificationContext
 from export.verification.evidence import Pixels
 from export.verification.report import Report
 from export.verification.runner import verify
+from export.verification.speed import measure_speed, require_faster
 from runtime.errors import DeviceUnavailable, FashionZooError, UsageError
 from runtime.model.registry import INDEX, MODEL_FILE, read_index
 from runtime.model.spec import FASHION_MNIST, InputSpec, input_specs, output_specs, parse_metadata
@@ -55,6 +57,10 @@ def export_network(
     dtype: str = "fp32",
     storage: str = "fp32",
     opset: int | None = None,
+    calibration: Pixels | None = None,
+    validation: tuple[Pixels, npt.NDArray[Any]] | None = None,
+    max_drop: float = MAX_DROP,
+    purpose: str = "speed",
 ) -> Report:
     """Freeze a network into `weights/<name>/`, prove it, and enter it in `weights/index.json`.
 
@@ -68,9 +74,14 @@ def export_network(
         labels: their classes, int (N,).
         checkpoint: the safetensors file that the weights came from, or its bytes, to be copied beside the graph.
         device: where the graph is run to be verified.
-        dtype: what the file computes in, fp32 or fp16; inputs and outputs are the same.
-        storage: what it keeps kernels and matrices in, fp32 or fp16; see `export.precision`.
+        dtype: what the file computes in, fp32, fp16 or int8; inputs and outputs are the same.
+        storage: what it keeps kernels and matrices in, fp32, fp16, int8 or int4; see `export.precision`.
         opset: what it states; by default the exporter's own, `export.convert.exporter.OPSET`.
+        calibration: for int8, images that its activations are typical of, as they were in training; some hundred.
+        validation: for int8, other images and their classes, by which layers are chosen to stay in float32; by default
+            the calibration images, with the network's own answers.
+        max_drop: how much accuracy integers may cost, as a share of the images.
+        purpose: "speed", or "size" for an int8 file even where it is slower here than float32.
 
     Returns:
         The report, in which every check has passed.
@@ -78,7 +89,9 @@ def export_network(
     Raises:
         VerificationFailed: a check failed; nothing was written.
         UsageError: the network, `images`, `labels` or the description's labels are not as asked for above, there is no
-            such dtype or storage, the exporter does not write this opset, or the network is beyond one of them.
+            such dtype or storage, the exporter does not write this opset, or the network is beyond one of them, or
+            loses too much in int8 whichever layers stay in float32.
+        NotFaster: int8 is slower than float32 here, and not size was asked for; nothing was written.
         ModelInvalid: the index that is there is damaged; it is left as it is.
         FolderBusy: another process is writing there.
         OSError: nothing can be written; an older artifact is whole.
@@ -93,15 +106,40 @@ def export_network(
             f"the description names {len(description.labels)} labels, but {type(network).__name__} tells {classes} "
             "classes apart: give a label for each of its outputs, in their order"
         )
-    description = dataclasses.replace(description, precision=Precision(dtype, storage))
+    precision, chosen = Precision(dtype, storage), None
+    if precision.dtype == "int8":
+        if calibration is None or not len(calibration):
+            raise UsageError(
+                "int8 needs images to calibrate its activations on, as they were in training: give calibration=images"
+            )
+        calibration = require_images(calibration, input)
+        chosen = choose_float_layers(network, calibration, validation, max_drop, opset, input)
+        precision = chosen.precision
+    description = dataclasses.replace(description, precision=precision)
     weights_file = checkpoint if isinstance(checkpoint, bytes | None) else Path(checkpoint).read_bytes()
     if weights_file is not None:
         digest = hashlib.sha256(weights_file).hexdigest()
         description = dataclasses.replace(description, checkpoint={"file": CHECKPOINT_FILE, "sha256": digest})
-    content, context = _frozen(network, description, images, labels, device, opset, input)
+    content, context = _frozen(network, description, images, labels, device, opset, input, calibration)
     expected = expectations(description) | description.precision.as_dict()
-    report = verify(network, content, input=input, images=images, labels=labels, expected=expected, device=device)
+    report = verify(
+        network,
+        content,
+        input=input,
+        images=images,
+        labels=labels,
+        expected=expected,
+        device=device,
+        calibration=calibration,
+        max_drop=max_drop,
+    )
     report.require()
+    if precision.in_integers:
+        speeds = measure_speed(content, images, device)
+        if precision.dtype == "int8" and purpose == "speed":
+            require_faster(speeds)
+        measured = {"speed": [speed.as_dict() for speed in speeds]} | (chosen.as_dict() if chosen else {})
+        report = dataclasses.replace(report, conditions=report.conditions | {"quantization": measured})
     files = {MODEL_FILE: content, REPORT_FILE: _json(report.as_dict())} | golden_tensors(context)
     if weights_file is not None:
         files[CHECKPOINT_FILE] = weights_file
@@ -123,9 +161,10 @@ def _frozen(
     device: str,
     opset: int | None,
     input: InputSpec,
+    calibration: Pixels | None = None,
 ) -> tuple[bytes, VerificationContext]:
     """Translate the network, and declare in the file the accuracy that it itself reaches."""
-    model = translate(network, description.precision, opset, input)
+    model = translate(network, description.precision, opset, input, calibration)
     content = with_metadata(model, description.metadata(None), input)
     draft = VerificationContext(network, content, images, labels, {}, device, input=input)
     try:
@@ -154,6 +193,7 @@ def index_entry(network: nn.Module, content: bytes, description: Description, re
         "outputs": [spec.as_dict() for spec in output_specs(len(metadata.labels))],
         "dtype": metadata.fields["dtype"],
         "storage": metadata.fields["storage"],
+        "quantization": _quantization(metadata.fields["quantization"], report),
         "labels": list(metadata.labels),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "flops": count_flops(network, metadata.input),
@@ -168,6 +208,13 @@ def index_entry(network: nn.Module, content: bytes, description: Description, re
         "rounding": _accuracy_change(report).as_dict() if Precision.of(metadata.fields).rounds else None,
         "verified": {"date": report.conditions["date"], "checks": [check.name for check in report.checks]},
     }
+
+
+def _quantization(declared: dict[str, Any] | None, report: Report) -> dict[str, Any] | None:
+    """Return what a file with integers says of them, and how fast it was where it was exported; None for others."""
+    speeds = report.conditions.get("quantization", {}).get("speed")
+    found = (declared or {}) | ({"speed": speeds} if speeds else {})
+    return found or None
 
 
 def _accuracy_change(report: Report) -> AccuracyChange:

@@ -108,7 +108,17 @@ def _tensor(spec: dict[str, Any]) -> str:
 
 def _precision(entry: dict[str, Any]) -> str:
     precision, rounding = Precision.of(entry), entry.get("rounding")
-    return f"{precision}; {AccuracyChange(**rounding)}" if rounding else str(precision)
+    parts = [str(precision), *([str(AccuracyChange(**rounding))] if rounding else [])]
+    quantization = entry.get("quantization") or {}
+    if calibration := quantization.get("calibration"):
+        parts.append(f"activations calibrated on {calibration['images']:,} training images")
+    if layers := quantization.get("float_layers"):
+        parts.append(f"in float32: {', '.join(f'`{layer}`' for layer in layers)}")
+    parts += [
+        f"{speed['ratio']:.2f}x as fast as float32 at batch {speed['batch']} where it was exported"
+        for speed in quantization.get("speed", [])
+    ]
+    return "; ".join(parts)
 
 
 def _accuracy(accuracy: dict[str, Any] | None) -> str:

@@ -14,6 +14,7 @@ import onnx.helper
 import onnx.numpy_helper
 
 from export.analysis.sandbox import examine
+from export.bundle.layer_diff import layer_differences
 from runtime.errors import ModelInvalid
 from runtime.evaluation.labels import match_labels
 from runtime.model import spec
@@ -25,12 +26,14 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass
 class Difference:
-    """Sentences by part; `outputs` holds the largest difference of each, None where it could not be compared."""
+    """Sentences by part, of `layers` only where a file holds integers; `outputs` holds the largest difference of each,
+    None where it could not be compared."""
 
     nodes: list[str] = field(default_factory=list)
     weights: list[str] = field(default_factory=list)
     metadata: list[str] = field(default_factory=list)
     form: list[str] = field(default_factory=list)
+    layers: list[str] = field(default_factory=list)
     outputs: dict[str, float | None] = field(default_factory=dict)
 
     @property
@@ -54,6 +57,7 @@ def diff(first: bytes, second: bytes, images: Pixels) -> Difference:
         weights=_weights(one.graph, other.graph),
         metadata=_metadata(one, other),
         form=_values(_form(one), _form(other)),
+        layers=layer_differences(one, other, images),
         outputs=_outputs(first, second, images, _same_classes(_labels(one), _labels(other))),
     )
 

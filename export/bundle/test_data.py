@@ -19,7 +19,7 @@ IMAGES = 16
 def golden_tensors(context: VerificationContext) -> dict[str, bytes]:
     """Return the files of `test_data_set_0` by name: one input, and PyTorch's float32 outputs for it.
 
-    A file that computes in float32 from weights kept as float16 answers for these weights, as the checkpoint beside it.
+    A file that computes in float32 from rounded weights answers for these weights, as the checkpoint beside it.
     """
     images: Pixels = context.images[:IMAGES]
     network = context.rounded if context.precision.dtype == "fp32" else context.network

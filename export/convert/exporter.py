@@ -17,9 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from export.analysis.exported_program import NotTraceable, export_program
+from export.analysis.folding import fold_batch_norms
+from export.convert.calibrate import Pixels, quantize_statically, value_ranges
 from export.convert.float16 import compute_in_half, store_in_half
 from export.convert.normalization import deployed
 from export.convert.preconditions import require_contract
+from export.convert.quantize import LOWEST_OPSET, store_in_integers
 from export.precision import Precision
 from runtime.errors import FashionZooError, UsageError
 from runtime.model import spec
@@ -58,7 +61,12 @@ def default_opset(network: nn.Module, metadata: dict[str, Any]) -> int:
 
 
 def build_graph(
-    network: nn.Module, metadata: dict[str, Any], opset: int | None = None, *, input: InputSpec = FASHION_MNIST
+    network: nn.Module,
+    metadata: dict[str, Any],
+    opset: int | None = None,
+    *,
+    input: InputSpec = FASHION_MNIST,
+    calibration: Pixels | None = None,
 ) -> bytes:
     """Return the file of a network; the same network, metadata and library versions give the same bytes.
 
@@ -68,6 +76,7 @@ def build_graph(
         metadata: the description that goes inside, see `Description.metadata`; it says in which precision.
         opset: what the file states; by default the exporter's own.
         input: of the file; its normalisation goes into the graph.
+        calibration: for a file that computes in int8, images that its activations are typical of.
 
     Returns:
         A serialised ModelProto. It has not been verified.
@@ -77,7 +86,7 @@ def build_graph(
             or the exporter does not write this opset.
         NotTranslatable: PyTorch's exporter cannot follow its code.
     """
-    return with_metadata(translate(network, Precision.of(metadata), opset, input), metadata, input)
+    return with_metadata(translate(network, Precision.of(metadata), opset, input, calibration), metadata, input)
 
 
 def with_metadata(model: onnx.ModelProto, metadata: dict[str, Any], input: InputSpec = FASHION_MNIST) -> bytes:
@@ -89,19 +98,28 @@ def with_metadata(model: onnx.ModelProto, metadata: dict[str, Any], input: Input
 
 
 def translate(
-    network: nn.Module, precision: Precision, opset: int | None = None, input: InputSpec = FASHION_MNIST
+    network: nn.Module,
+    precision: Precision,
+    opset: int | None = None,
+    input: InputSpec = FASHION_MNIST,
+    calibration: Pixels | None = None,
 ) -> onnx.ModelProto:
     """Translate a network, in this precision and without a description; arguments and errors are `build_graph`'s."""
-    opset = OPSET if opset is None else opset
+    lowest = LOWEST_OPSET.get(precision.storage, OPSETS.start)
+    opset = max(OPSET, lowest) if opset is None else opset
     if opset not in OPSETS:
         raise UsageError(
             f"the opset should be from {OPSETS.start} to {OPSETS.stop - 1}, as PyTorch's exporter writes, not {opset}; "
             f"where none is asked for, the file states {OPSET}"
         )
+    if opset < lowest:
+        raise UsageError(f"{precision.storage} needs opset {lowest} or later, not {opset}")
     twin = deployed(network, input)
     require_contract(twin, input)
+    if precision.dtype == "int8":
+        twin = fold_batch_norms(twin, input)
     wrapped = _WithProbabilities(precision.rounded(twin)).eval()
-    if precision.rounds:
+    if precision.rounds and precision.dtype != "int8":
         _keep_batch_norms(wrapped)
     exporter_log = logging.getLogger("torch.onnx")
     level = exporter_log.level
@@ -137,11 +155,18 @@ def translate(
     _strip(model)
     if precision.dtype == "fp16":
         compute_in_half(model)
-    elif precision.rounds:
+    elif precision.rounds and precision.dtype == "fp32":
+        store_in_integers(model, precision.integers(network))
         store_in_half(model)
     del model.opset_import[:]  # the barriers' domain too
     model.opset_import.append(onnx.helper.make_opsetid("", opset))
     model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))  # the oldest loaders read it
+    if precision.dtype == "int8":
+        if calibration is None:
+            raise UsageError("int8 needs images to calibrate its activations on, as they were in training: none given")
+        model = quantize_statically(
+            model, value_ranges(model, calibration), [w.numbers() for w in precision.integers(network).values()]
+        )
     return model
 
 

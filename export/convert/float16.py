@@ -39,7 +39,7 @@ def compute_in_half(model: onnx.ModelProto) -> None:
         node.input[:] = [inner.get(name, name) for name in node.input]
         node.output[:] = [inner.get(name, name) for name in node.output]
         nodes += [_cast(inner[name], name, TensorProto.FLOAT) for name in sorted(made)]
-    _replace_nodes(graph, nodes)
+    replace_nodes(graph, nodes)
 
 
 def store_in_half(model: onnx.ModelProto) -> None:
@@ -53,7 +53,7 @@ def store_in_half(model: onnx.ModelProto) -> None:
         for node in graph.node:
             node.input[:] = [wide if name == tensor.name else name for name in node.input]
         casts.append(_cast(tensor.name, wide, TensorProto.FLOAT))
-    _replace_nodes(graph, [*casts, *graph.node])
+    replace_nodes(graph, [*casts, *graph.node])
 
 
 def read_as_float(model: onnx.ModelProto, exact: dict[str, npt.NDArray[Any]]) -> onnx.ModelProto:
@@ -102,7 +102,8 @@ def _cast(source: str, target: str, kind: int) -> NodeProto:
     return onnx.helper.make_node("Cast", [source], [target], name=f"{target}/Cast", to=kind)
 
 
-def _replace_nodes(graph: onnx.GraphProto, nodes: list[NodeProto]) -> None:
+def replace_nodes(graph: onnx.GraphProto, nodes: list[NodeProto]) -> None:
+    """Give a graph these nodes, some of which it may hold already."""
     kept = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(kept)

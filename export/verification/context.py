@@ -18,21 +18,34 @@ from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 
 from export.analysis.exported_program import Trace, trace
+from export.analysis.folding import fold_batch_norms
 from export.analysis.references import InDouble, InHalf, Perturbed
 from export.analysis.sandbox import Examination, examine
 from export.analysis.weight_matching import Provenance, provenance
 from export.convert.float16 import read_as_float
 from export.convert.normalization import deployed
+from export.convert.quantize import with_rounding_spelled_out, without_quantization
+from export.integers import Integers, QuantizedInputs
 from export.precision import FULL, Precision
 from export.verification.backends import open_engine
-from export.verification.evidence import OUTPUTS, REAL, Floats, Pixels, parity_inputs, parity_rows
+from export.verification.evidence import (
+    OUTPUTS,
+    QUANTIZED_MULTIPLE,
+    REAL,
+    Floats,
+    Pixels,
+    parity_inputs,
+    parity_rows,
+)
+from export.verification.integer_weights import biases_of
 from runtime.errors import ModelInvalid
-from runtime.evaluation.parity import READ_AS_FLOAT
+from runtime.evaluation.parity import AS_QUANTIZED, READ_AS_FLOAT
 from runtime.model import spec
 from runtime.model.spec import FASHION_MNIST, InputSpec
 from runtime.session.session import open_session
 
 ONNXRUNTIME = "onnxruntime"
+MAX_DROP = 0.002  # of accuracy, by rounding to integers
 CHUNK = 256  # images at once, at most
 MEMORY = 256 << 20  # bytes of activations at once, roughly
 _LIVE = 4  # values as large as the largest one that are held at a time
@@ -84,6 +97,8 @@ class VerificationContext:
         device: where the graph is run.
         engine: by what: onnxruntime, or one of `export.verification.backends`.
         input: of the file, which normalises inside where this has a mean.
+        calibration: what the file was calibrated on, if it computes in int8.
+        max_drop: how much accuracy a file with integers may lose, as a share of the images.
 
     Attributes:
         network: a copy that takes the file's images, see `export.convert.normalization`.
@@ -99,6 +114,8 @@ class VerificationContext:
         device: str = "cpu",
         engine: str = ONNXRUNTIME,
         input: InputSpec = FASHION_MNIST,
+        calibration: Pixels | None = None,
+        max_drop: float = MAX_DROP,
     ) -> None:
         self.network = deployed(network, input)
         self.input = input
@@ -108,6 +125,8 @@ class VerificationContext:
         self.expected = expected
         self.device = device
         self.engine = engine
+        self.calibration = calibration
+        self.max_drop = max_drop
         self.seconds: dict[str, float] = defaultdict(float)  # by check
         self._within = 0.0
 
@@ -155,18 +174,40 @@ class VerificationContext:
     @evidence("weights")
     def rounded(self) -> nn.Module:
         """The network with its weights as the file declares to hold them."""
-        return self.precision.rounded(self.network)
+        return self.precision.rounded(self.prepared)
+
+    @evidence("weights")
+    def prepared(self) -> nn.Module:
+        """The network in the form whose weights are rounded: for int8, with its batch norms folded."""
+        return fold_batch_norms(self.network, self.input) if self.precision.dtype == "int8" else self.network
+
+    @evidence("weights")
+    def integers(self) -> dict[str, Integers]:
+        """The weights that the file should hold in integers, by name."""
+        read = self.trace.tensors
+        return {name: weight for name, weight in self.precision.integers(self.prepared).items() if name in read}
 
     @evidence("weights")
     def provenance(self) -> Provenance:
         """Which tensor of the file is which of the network, rounded as the file declares."""
-        return provenance(self.rounded, self.trace, self.model, self.precision)
+        return provenance(self.rounded, self.trace, self.multiplied_out, self.precision)
+
+    @evidence("weights")
+    def multiplied_out(self) -> onnx.ModelProto:
+        """The file with what it holds in integers as float32, and no value rounded between nodes; the file itself where
+        it declares no integers."""
+        if not self.precision.in_integers:
+            return self.model
+        biases = {bias.value: bias.numbers for bias in biases_of(self.model.graph, self.integers, self.trace.tensors)}
+        return without_quantization(self.model, biases)
 
     @evidence("parity")
     def plain(self) -> onnx.ModelProto:
         """The file read as float32, with the numbers of the network's code as exact as there; the file itself where
-        it computes in float32."""
-        return read_as_float(self.model, self.provenance.exact) if self.precision.dtype == "fp16" else self.model
+        it computes in float32 from floats."""
+        if self.precision.dtype == "fp16":
+            return read_as_float(self.model, self.provenance.exact)
+        return self.multiplied_out
 
     @evidence("batch")
     def opened(self) -> Any:
@@ -228,7 +269,11 @@ class VerificationContext:
         """How far the file may be from the network that it computes, by output.
 
         A file that computes in float32 from rounded weights is held to those: what the rounding cost does not count.
+        Where values are rounded to integers on their way, one that lies between two may go to either: a few do, and
+        together they stay well below the error of all. Dynamic quantisation moves all of them with the batch.
         """
+        if AS_QUANTIZED in self.parity:
+            return {name: self.parity[AS_QUANTIZED][name]["noise_floor"] / 4 for name in OUTPUTS}
         rows = self.parity.get(READ_AS_FLOAT, self.parity) if self.precision.dtype == "fp32" else self.parity
         return {name: rows[name]["tolerance"] for name in OUTPUTS}
 
@@ -240,7 +285,7 @@ class VerificationContext:
     @evidence("parity")
     def parity(self) -> dict[str, dict[str, Any]]:
         """Errors and tolerances by output; of a file with rounded weights, `READ_AS_FLOAT` holds the same for the file
-        read as float32 against these weights."""
+        read as float32 against these weights, and of one with integers `AS_QUANTIZED` for the file as it is."""
         groups = self.parity_inputs
         images = np.concatenate(list(groups.values()))
         # The real ones stand in front and have been answered with all images: a large network is not run on them twice.
@@ -248,16 +293,24 @@ class VerificationContext:
         graph = _behind(self.graph_outputs, real, self.run_graph(images[real:], OUTPUTS))
         exact = self._run(self.double, images)
         words = "float32's own error"
-        if self.rounded is self.network and self.precision.dtype == "fp32":
+        if self.rounded is self.network and self.plain is self.model:
             own = _behind(self.network_outputs, real, self._run(self.network, images[real:]))
             return parity_rows(groups, graph, exact, own, words, self._run(Perturbed(self.network), images))
         plain, rounded = self.run_plain(images, OUTPUTS), self._run(self.double_rounded, images)
         perturbed = self._run(Perturbed(self.rounded), images)
         inner = parity_rows(groups, plain, rounded, self._run(self.rounded, images), words, perturbed)
         declared = self._run(self.as_declared, images)
-        words = f"PyTorch's own error in {self.precision}"
-        rows = parity_rows(groups, graph, exact, declared, words, self._run(Perturbed(self.rounded), images))
-        return rows | {READ_AS_FLOAT: inner}
+        if self.precision.dtype == "int8":
+            words = "the error of the same rounding in float32 arithmetic"
+        else:
+            words = f"PyTorch's own error in {self.precision}"
+        rows = parity_rows(groups, graph, exact, declared, words, perturbed)
+        if not self.precision.in_integers:
+            return rows | {READ_AS_FLOAT: inner}
+        if self.precision.dtype != "int8":
+            words = "PyTorch's own error in rounding what the integers multiply"
+        quantized = parity_rows(groups, graph, rounded, declared, words, multiple=QUANTIZED_MULTIPLE)
+        return rows | {READ_AS_FLOAT: inner, AS_QUANTIZED: quantized}
 
     def _run(self, network: Callable[[Tensor], Tensor], images: Pixels) -> tuple[Floats, Floats]:
         return run_network(network, images, self.at_once)
@@ -275,7 +328,22 @@ class VerificationContext:
     @property
     def as_declared(self) -> Callable[[Tensor], Tensor]:
         """PyTorch doing what the file declares to do, in its precision: whose error is the noise floor."""
+        if self.precision.dtype == "int8":
+            return _Session(with_rounding_spelled_out(self.model))
+        if self.precision.in_integers:
+            return QuantizedInputs(self.rounded, self.precision.storage)
         return InHalf(self.rounded) if self.precision.dtype == "fp16" else self.rounded
+
+
+class _Session:
+    """Calls a graph as a network is called: images: uint8 (N, C, H, W) -> logits: float32 (N, K)."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._session = open_session(model.SerializeToString(), "cpu", what="the file in float32 arithmetic").session
+
+    def __call__(self, images: Tensor) -> Tensor:
+        (logits,) = run_session(self._session, images.numpy(), (spec.LOGITS,))
+        return torch.from_numpy(logits)
 
 
 def _behind(known: Sequence[Floats], count: int, more: Sequence[Floats]) -> list[Floats]:

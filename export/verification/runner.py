@@ -16,7 +16,7 @@ from export.description import library_versions
 from export.precision import Precision
 from export.verification.backends import version_of
 from export.verification.checks import CHECKS
-from export.verification.context import ONNXRUNTIME, CheckFailed, VerificationContext
+from export.verification.context import MAX_DROP, ONNXRUNTIME, CheckFailed, VerificationContext
 from export.verification.evidence import Pixels
 from export.verification.not_proved import not_proved
 from export.verification.report import Check, Report
@@ -35,6 +35,8 @@ def verify(
     device: str = "cpu",
     dtype: str | None = None,
     engine: str = ONNXRUNTIME,
+    calibration: Pixels | None = None,
+    max_drop: float = MAX_DROP,
 ) -> Report:
     """Prove that an ONNX file is a network.
 
@@ -47,8 +49,10 @@ def verify(
         labels: their classes, int (N,).
         expected: metadata that the file must carry, by field.
         device: where the graph runs: `auto`, `cpu`, `cuda` or `cuda:N`.
-        dtype: what the file must compute in, fp32 or fp16; by default what it declares, which the report names.
+        dtype: what the file must compute in, fp32, fp16 or int8; by default what it declares, which the report names.
         engine: what runs the file: onnxruntime, or on the CPU openvino, tract or reference.
+        calibration: the images that a file which computes in int8 was calibrated on.
+        max_drop: how much accuracy a file with integers may lose, as a share of the images.
 
     Returns:
         The result of every check. A file that is not self-contained, or that breaks a library, is not run here.
@@ -66,7 +70,18 @@ def verify(
         if device not in ("auto", "cpu"):
             raise UsageError(f"{engine} is asked on the CPU only, not on {device}")
         device = "cpu"
-    context = VerificationContext(network, model, images, labels, asked | (expected or {}), device, engine, input)
+    context = VerificationContext(
+        network,
+        model,
+        images,
+        labels,
+        asked | (expected or {}),
+        device,
+        engine,
+        input,
+        calibration,
+        max_drop,
+    )
     context.labels = require_labels(labels, len(images), require_contract(context.network, input))
     checks: list[Check] = []
     unsafe = ""

@@ -4,7 +4,7 @@ The tolerance is derived, not typed. When the model was verified, PyTorch's own 
 float64 was measured (`noise_floor`), and a graph was allowed a multiple of it (`tolerance`); both are in
 `verification.json` beside the model. The golden answers are PyTorch's float32, so they are themselves off by up to the
 noise floor: a right device differs from them by at most `tolerance + noise_floor`. Where a file computes in float32
-with weights kept as float16, golden answers and measures are both of the rounded weights: what the rounding itself
+with rounded weights, golden answers and measures are both of the rounded weights: what the rounding itself
 cost is no room for a device.
 
 In TF32 a GPU rounds the factors of its products to 11 significant bits in place of 24, 2**13 times as coarsely, and
@@ -35,6 +35,7 @@ OUTPUT_FILES = {spec.LOGITS: f"{FOLDER}/output_0.pb", spec.PROBABILITIES: f"{FOL
 TF32_ROUNDING = 2.0**13  # unit roundoff of TF32, 2**-11, over that of float32, 2**-24
 GOLDEN = "the golden answers"
 READ_AS_FLOAT = "read as float32"  # the measures of a file with rounded weights against these very weights
+AS_QUANTIZED = "as quantized"  # the same where what they multiply is rounded too: of the file as it is
 _HINT = "`zoo export` and `zoo publish` write it beside the model"
 
 
@@ -180,7 +181,8 @@ def read_tolerances(folder: Path, sha256: str, *, tf32: bool = False) -> dict[st
         verified = document["conditions"]["onnx_sha256"]
         (measures,) = (check["measures"] for check in document["checks"] if check["name"] == "parity")
         if ((document["conditions"].get("precision") or {}).get("dtype") or "fp32") == "fp32":
-            measures = measures.get(READ_AS_FLOAT, measures)  # the golden answers are of the rounded weights
+            # The golden answers are of the rounded weights.
+            measures = measures.get(AS_QUANTIZED) or measures.get(READ_AS_FLOAT, measures)
         layers = TF32_ROUNDING if tf32 else 1.0
         tolerances = {
             output: float(measures[output]["tolerance"]) + layers * float(measures[output]["noise_floor"])

@@ -49,8 +49,9 @@ METADATA_KEYS = (
 )
 
 # Said only where it is not so: what the file computes in between its uint8 and float32 edges, and keeps its weights in.
-DEFAULTS = {"dtype": "fp32", "storage": "fp32"}
-DTYPES = ("fp32", "fp16")
+DEFAULTS = {"dtype": "fp32", "storage": "fp32", "quantization": None}
+DTYPES = ("fp32", "fp16", "int8")
+STORAGES = ("fp32", "fp16", "int8", "int4")  # integers: of dense layers alone, the rest is fp16
 
 # The metadata `input` of a file of format 1.
 INPUT_CONTRACT_1 = {
@@ -414,11 +415,16 @@ def parse_metadata(props: dict[str, str], what: str) -> Metadata:
         except (ValueError, RecursionError) as error:
             raise ModelInvalid(f"{what}: the metadata {key!r} is not JSON: {error}") from error
     read = _input(fields["format"], fields["input"], what)
-    for key in DEFAULTS:
-        if fields[key] not in DTYPES:
+    for key, known in (("dtype", DTYPES), ("storage", STORAGES)):
+        if fields[key] not in known:
             raise ModelInvalid(
-                f"{what}: the metadata {key!r} should be one of {', '.join(DTYPES)}, not {quoted(fields[key])}"
+                f"{what}: the metadata {key!r} should be one of {', '.join(known)}, not {quoted(fields[key])}"
             )
+    if not _is_quantization(fields["quantization"]):
+        raise ModelInvalid(
+            f"{what}: the metadata 'quantization' should be {{calibration: {{images, sha256}}, float_layers}} or null, "
+            f"not {quoted(fields['quantization'])}"
+        )
     labels, name = fields["labels"], fields["model"]
     if not is_folder_name(name):
         raise ModelInvalid(f"{what}: the metadata 'model' should be a name that does as a folder's, not {quoted(name)}")
@@ -434,6 +440,22 @@ def parse_metadata(props: dict[str, str], what: str) -> Metadata:
             f"{what}: the metadata 'versions' should be texts by library, or null, not {quoted(versions)}"
         )
     return Metadata(name, tuple(labels), read, fields)
+
+
+def _is_quantization(value: Any) -> bool:
+    """Whether this says on which images activations were calibrated, and which layers were left in float32."""
+    if value is None:
+        return True
+    if not isinstance(value, dict):
+        return False
+    calibration, layers = value.get("calibration"), value.get("float_layers")
+    return (
+        isinstance(calibration, dict)
+        and type(calibration.get("images")) is int
+        and is_name(calibration.get("sha256"))
+        and isinstance(layers, list)
+        and all(map(is_name, layers))
+    )
 
 
 def is_same_json(one: Any, other: Any) -> bool:

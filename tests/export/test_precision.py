@@ -173,7 +173,7 @@ def test_a_file_is_held_to_the_dtype_that_is_asked_for(trained: Trained, half: P
     assert failed(verify(trained.network, content, **pictures)) == []
     assert failed(verify(trained.network, content, **pictures, dtype="fp16")) == []
     assert failed(verify(trained.network, content, **pictures, dtype="fp32")) == ["signature"]
-    with pytest.raises(UsageError, match="dtype must be one of fp32, fp16, not 'half'"):
+    with pytest.raises(UsageError, match="dtype must be one of fp32, fp16, int8, not 'half'"):
         verify(trained.network, content, **pictures, dtype="half")
 
 
@@ -283,7 +283,7 @@ def test_the_commands_take_a_dtype_and_refuse_another(
     verifying = ["verify", "lenet-modern", "--onnx", file, "--checkpoint", weights, "--images", "32", "--dtype"]
     refused = CliRunner().invoke(zoo, [*verifying, "fp32"])
     export = ["export", "lenet-modern", "-o", str(tmp_path), "--dtype"]
-    unknown = CliRunner().invoke(zoo, [*export, "int8"])
+    unknown = CliRunner().invoke(zoo, [*export, "int2"])
     mixed = CliRunner().invoke(zoo, [*export, "fp16", "--storage", "fp32"])
 
     assert refused.exit_code == 3

@@ -14,6 +14,8 @@ from runtime.cli.console import Command, emit, emit_json, json_option
 def diff_command(first: Path, second: Path, as_json: bool) -> None:
     """Say what changed between two ONNX files: nodes, attributes, weights, metadata, answers to the same pictures.
 
+    Where one holds integers, how far each layer is from the other's.
+
     \b
     Example: zoo diff old.onnx new.onnx
     """
@@ -26,7 +28,7 @@ def diff_command(first: Path, second: Path, as_json: bool) -> None:
     if as_json:
         emit_json(found.as_dict())
         return
-    for title in ("form", "nodes", "weights", "metadata"):
+    for title in ("form", "nodes", "weights", "metadata", "layers"):
         for line in getattr(found, title):
             emit(f"{title}: {line}")
     for name, difference in found.outputs.items():

@@ -7,7 +7,15 @@ from typing import Any
 import click
 
 from runtime.cli.console import Bar, Command, emit, emit_json, json_option, note
-from zoo.cli.options import DTYPE, checkpoint_option, model_argument, own_network, own_network_options
+from zoo.cli.options import (
+    DTYPE,
+    MAX_DROP,
+    STORAGE,
+    checkpoint_option,
+    model_argument,
+    own_network,
+    own_network_options,
+)
 
 
 @click.command(cls=Command)
@@ -25,10 +33,26 @@ from zoo.cli.options import DTYPE, checkpoint_option, model_argument, own_networ
 )
 @click.option(
     "--storage",
-    type=DTYPE,
+    type=STORAGE,
     default=None,
     show_default="as --dtype",
-    help="What it keeps kernels and matrices in: fp16 halves the file, and computes in fp32.",
+    help="What it keeps kernels and matrices in: fp16 halves the file, and computes in fp32; int8 and int4 are for the "
+    "matrices of linear layers, the rest is fp16.",
+)
+@click.option(
+    "--max-drop",
+    type=MAX_DROP,
+    default=0.002,
+    show_default=True,
+    help="With integers: how much accuracy they may cost, as a share of the images.",
+)
+@click.option(
+    "--for",
+    "purpose",
+    type=click.Choice(["speed", "size"]),
+    default="speed",
+    show_default=True,
+    help="With --dtype int8: a file that is slower here than fp32 is only written for its size.",
 )
 @click.option("--opset", type=int, help="The ONNX opset that PyTorch's exporter writes, 18 to 23.  [default: 20]")
 @json_option
@@ -40,6 +64,8 @@ def export(
     dtype: str,
     storage: str | None,
     opset: int | None,
+    max_drop: float,
+    purpose: str,
     as_json: bool,
     **own: Any,
 ) -> None:
@@ -87,7 +113,9 @@ def export(
     note(trained.source)
     fetch_with_bar()
     with Bar(f"exporting {trained.name}", total=None):
-        entry, folder = export_trained(trained, output, dtype=dtype, storage=storage, opset=opset)
+        entry, folder = export_trained(
+            trained, output, dtype=dtype, storage=storage, opset=opset, max_drop=max_drop, purpose=purpose
+        )
     _tell(entry | {"checkpoint": entry["checkpoint"] | {"path": str(trained.checkpoint.path)}}, folder, as_json)
 
 
@@ -103,6 +131,13 @@ def _tell(entry: dict[str, Any], folder: Path, as_json: bool) -> None:
         from export.verification.accuracy_change import AccuracyChange
 
         emit(f"rounded: {AccuracyChange(**entry['rounding'])}")
+    for speed in (entry["quantization"] or {}).get("speed", []):
+        emit(
+            f"batch {speed['batch']}: {speed['quantized_ms']:.3g} ms on this machine, {speed['ratio']:.2f}x as fast as "
+            "float32"
+        )
+    if layers := (entry["quantization"] or {}).get("float_layers"):
+        emit(f"in float32, as they cost most: {', '.join(layers)}")
 
 
 def _export_layout(model: str, layout: str, output: Path, checkpoint: Path | None, as_json: bool) -> None:

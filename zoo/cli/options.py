@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from zoo.runs.checkpoint import Checkpoint
 
 CHECKPOINT = click.Path(path_type=Path)
-DTYPE = click.Choice(["fp32", "fp16"])
+DTYPE = click.Choice(["fp32", "fp16", "int8"])
+STORAGE = click.Choice(["fp32", "fp16", "int8", "int4"])
+MAX_DROP = click.FloatRange(0, 1)
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -10,6 +10,7 @@ from runtime.cli.console import Bar, Command, emit, emit_json, emit_table, json_
 from zoo.cli.options import (
     CHECKPOINT,
     DTYPE,
+    MAX_DROP,
     device_option,
     model_argument,
     own_network,
@@ -32,6 +33,13 @@ from zoo.cli.options import (
     show_default=True,
     help="What runs the file; the others on the CPU. The reference is slow: give it few --images.",
 )
+@click.option(
+    "--max-drop",
+    type=MAX_DROP,
+    default=0.002,
+    show_default=True,
+    help="Of a file with integers: how much accuracy they may cost, as a share of the images.",
+)
 @click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Also write the report as JSON.")
 @device_option
 @json_option
@@ -42,6 +50,7 @@ def verify(
     images: int | None,
     dtype: str | None,
     engine: str,
+    max_drop: float,
     output: Path | None,
     device: str,
     as_json: bool,
@@ -60,7 +69,7 @@ def verify(
 
     if output is not None:
         require_writable(output)
-    options: dict[str, Any] = {"device": device, "dtype": dtype, "engine": engine}
+    options: dict[str, Any] = {"device": device, "dtype": dtype, "engine": engine, "max_drop": max_drop}
     pair = None
     if (found := own_network(model, images, **own)) is not None:
         if onnx_file is None or checkpoint is not None:

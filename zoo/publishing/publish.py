@@ -6,17 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from export.bundle.artifact import REPORT_FILE, export_network, index_entry, write_artifact
 from export.bundle.test_data import FOLDER
 from export.convert.exporter import default_opset
 from export.description import CHECKPOINT_FILE
 from export.precision import Precision
 from export.verification.accuracy_change import AccuracyChange
+from export.verification.context import MAX_DROP
 from runtime.datasets import fashion_mnist
 from runtime.errors import FashionZooError, ModelNotFound, UsageError
 from runtime.model.registry import MODEL_FILE, find_model, read_index, repository_weights, user_weights
+from zoo.data.dataset import VALIDATION_IMAGES
 from zoo.models import canonical_name
-from zoo.publishing.verify import find_pair, verify_stored
+from zoo.publishing.verify import calibration_images, find_pair, verify_stored
 from zoo.recipes import recipe_for
 from zoo.runs.checkpoint import CheckpointError
 from zoo.runs.settings import Settings
@@ -28,7 +33,8 @@ class NotPublishable(FashionZooError):
 
 
 # What a repository that everybody clones may carry; the forges warn at 50 MB a file.
-MAX_FILE, MAX_WEIGHTS = 50_000_000, 90_000_000
+CHOOSING = 1_000  # validation images that decide which layers stay in float32
+MAX_FILE, MAX_WEIGHTS = 50_000_000, 140_000_000
 
 
 def export_trained(
@@ -38,22 +44,29 @@ def export_trained(
     dtype: str = "fp32",
     storage: str | None = None,
     opset: int | None = None,
+    max_drop: float = MAX_DROP,
+    purpose: str = "speed",
 ) -> tuple[dict[str, Any], Path]:
     """Export a trained network into a weights folder (by default the user's own); return its entry and its folder.
 
     Args:
-        dtype: what the file computes in: fp32 or fp16.
-        storage: what it, and the checkpoint beside it, keep kernels and matrices in: fp32 or fp16; by default as dtype.
+        dtype: what the file computes in: fp32, fp16 or int8.
+        storage: what it, and the checkpoint beside it, keep kernels and matrices in: fp32, fp16, int8 or int4; by
+            default as dtype.
         opset: what the file states; by default the exporter's own.
+        max_drop: how much accuracy integers may cost, as a share of the images.
+        purpose: "speed", or "size" for an int8 file even where it is slower here than float32.
 
     Raises:
         VerificationFailed: a check failed; nothing was written.
+        NotFaster: int8 is slower than float32 here, and not size was asked for; nothing was written.
         CheckpointError: the weights are of an unfinished run, or rounded themselves.
         UsageError: there is no such dtype or storage, they do not go together, or a weight is beyond them;
             or the exporter does not write this opset.
     """
-    if (dtype, storage) == ("fp16", "fp32"):
-        raise UsageError("a file that computes in float16 stores float16 too: leave out --storage fp32")
+    if dtype != "fp32" and storage not in (None, dtype):
+        kind = {"fp16": "float16"}.get(dtype, dtype)
+        raise UsageError(f"a file that computes in {kind} stores {kind} too: leave out --storage {storage}")
     precision = Precision(dtype, storage or "fp32")
     if not trained.checkpoint.finished:
         header = trained.checkpoint.header
@@ -68,19 +81,29 @@ def export_trained(
         )
     images, labels = fashion_mnist.load("test")
     weights = weights or user_weights()
-    halves = precision == Precision(storage="fp16")  # a float16 file rounds more than its checkpoint should lose
+    stored = precision.rounds and precision.dtype == "fp32"  # one that computes so rounds more than a checkpoint should
     export_network(
         trained.network,
         weights,
         describe(trained),
         images=images,
         labels=labels,
-        checkpoint=trained.checkpoint.rounded(precision) if halves else trained.checkpoint.path,
+        checkpoint=trained.checkpoint.rounded(precision, trained.network) if stored else trained.checkpoint.path,
         dtype=precision.dtype,
         storage=precision.storage,
         opset=opset,
+        calibration=calibration_images() if precision.dtype == "int8" else None,
+        validation=_validation() if precision.dtype == "int8" else None,
+        max_drop=max_drop,
+        purpose=purpose,
     )
     return read_index(weights)[trained.name], weights / trained.name
+
+
+def _validation() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Return pictures and classes of the validation split, by which an export chooses."""
+    images, labels = fashion_mnist.load("train")
+    return images[-VALIDATION_IMAGES:][:CHOOSING], labels[-VALIDATION_IMAGES:][:CHOOSING]
 
 
 def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
@@ -121,6 +144,7 @@ def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
     files = {REPORT_FILE: (json.dumps(report.as_dict(), indent=2) + "\n").encode()}
     # The checkpoint beside the file may be rounded itself; what that cost was measured against the trained one.
     entry = index_entry(trained.network, content, describe(trained), report) | {"rounding": rounding}
+    entry["quantization"] = exported.get("quantization")  # how fast it was where it was exported
     if too_large:
         del entry["file"]
         usual = default_opset(trained.network, replace(describe(trained), precision=precision).metadata(None))
@@ -160,7 +184,9 @@ def rebuild_command(trained: Trained, precision: Precision, opset: int | None = 
         options.append("--val-split")
     processes = (header.get("trained_on") or {}).get("processes", 1)
     program = "zoo" if processes == 1 else f"torchrun --nproc-per-node {processes} -m zoo"
-    form = {"fp16": " --dtype fp16", "fp32": " --storage fp16" if precision.rounds else ""}[precision.dtype]
+    form = f" --dtype {precision.dtype}" if precision.dtype != "fp32" else ""
+    if precision.rounds and not form:
+        form = f" --storage {precision.storage}"
     if opset is not None:
         form += f" --opset {opset}"
     return f"{program} train {trained.name} {' '.join(options)} && zoo export {trained.name}{form}"

@@ -5,9 +5,12 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from export.bundle.artifact import expectations
 from export.description import CHECKPOINT_FILE
-from export.verification.context import ONNXRUNTIME
+from export.verification.context import MAX_DROP, ONNXRUNTIME
 from export.verification.report import Check, Report
 from export.verification.runner import verify
 from runtime.datasets import fashion_mnist
@@ -16,6 +19,8 @@ from runtime.model.registry import MAX_MODEL_BYTES, StoredModel, find_model, fol
 from zoo.models import canonical_name
 from zoo.runs.checkpoint import load as load_checkpoint
 from zoo.runs.trained import Trained, describe, load_trained
+
+CALIBRATION = 512  # pictures
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,13 @@ def find_pair(model: str, onnx_file: Path | None = None, checkpoint: Path | None
 
 
 def verify_stored(
-    pair: Pair, *, images: int | None = None, device: str = "cpu", dtype: str | None = None, engine: str = ONNXRUNTIME
+    pair: Pair,
+    *,
+    images: int | None = None,
+    device: str = "cpu",
+    dtype: str | None = None,
+    engine: str = ONNXRUNTIME,
+    max_drop: float = MAX_DROP,
 ) -> Report:
     """Verify a stored file against its weights, on the test images or the first `images` of them.
 
@@ -74,10 +85,22 @@ def verify_stored(
         device=device,
         dtype=dtype,
         engine=engine,
+        # The file may be damaged: it is not parsed to see whether it needs them.
+        calibration=calibration_images() if b"int8" in pair.content else None,
+        max_drop=max_drop,
     )
     if stored.entry is not None and (damage := _damage(pair.content, stored.entry["sha256"])):
         report = dataclasses.replace(report, checks=(damage, *report.checks))
     return report
+
+
+def calibration_images() -> npt.NDArray[np.uint8]:
+    """Return the pictures that the zoo's int8 files are calibrated on: the first of the training split.
+
+    Returns: uint8 (N, C, H, W).
+    """
+    images, _ = fashion_mnist.load("train")
+    return images[:CALIBRATION]
 
 
 def _checkpoint_beside(stored: StoredModel) -> Path | None:

@@ -20,12 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from export.description import CHECKPOINT_FILE
+from export.integers import BITS, Integers
 from export.precision import Precision
 from runtime.errors import FashionZooError
 from runtime.storage import write_bytes
 
 FORMAT = "fashion-zoo checkpoint 1"
 TRAINING = "training/"
+SCALES = "/scales"  # behind the name of a weight that is kept in integers
 # A zip archive, as of torch.save, or a pickle of protocol 2 to 5: its first opcode after the protocol is not zero.
 _PICKLE = re.compile(rb"PK[\x03\x05\x07]|\x80[\x02-\x05][^\x00]")
 
@@ -63,15 +65,23 @@ class Checkpoint:
     def sha256(self) -> str:
         return sha256_of(self.path)
 
-    def rounded(self, precision: Precision) -> bytes:
-        """Return the content of a checkpoint in which the tensors that `precision` rounds are float16.
+    def rounded(self, precision: Precision, network: nn.Module) -> bytes:
+        """Return this checkpoint as a file that holds what `precision` rounds as float16 or in integers.
 
-        These are the weights of the rounded network, exactly. The header has the sha256 of this file, `rounded_from`.
+        It gives the rounded network exactly. Its header names the file that it was rounded from.
+
+        Args:
+            network: which this is the checkpoint of: its linear layers are what is kept in integers.
         """
         weights = {
-            name: tensor.half() if precision.is_rounded(tensor) else tensor for name, tensor in self.weights.items()
+            name: tensor.half() if precision.is_half(tensor) else tensor for name, tensor in self.weights.items()
         }
-        return _serialized({"rounded_from": self.sha256()} | self.header, weights)
+        header = {"rounded_from": self.sha256()} | self.header
+        if integers := precision.integers(network):
+            header["integers"] = precision.storage
+            weights |= {name: _stored(weight) for name, weight in integers.items()}
+            weights |= {name + SCALES: torch.from_numpy(weight.scales) for name, weight in integers.items()}
+        return _serialized(header, weights)
 
     def load_into(self, module: nn.Module) -> None:
         """Copy the weights into `module`, in place.
@@ -84,6 +94,38 @@ class Checkpoint:
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(f"{self.path} does not fit the network: {reason}") from error
+
+
+def _stored(weight: Integers) -> Tensor:
+    """Return integers as int8; an even number of int4 in a row as uint8, two in a byte, the first in the low half."""
+    values = torch.from_numpy(weight.values)
+    if weight.bits == 8 or values.shape[1] % 2:
+        return values
+    halves = values.view(torch.uint8) & 0xF
+    return halves[:, ::2] | (halves[:, 1::2] << 4)
+
+
+def _multiplied_out(weights: dict[str, Tensor], storage: str, path: Path) -> dict[str, Tensor]:
+    """Return weights as floats, of which some are stored in integers with their scales beside them.
+
+    Raises:
+        CheckpointError: integers and scales do not go together.
+    """
+    scales = {name.removesuffix(SCALES): tensor for name, tensor in weights.items() if name.endswith(SCALES)}
+    plain = {name: tensor for name, tensor in weights.items() if not name.endswith(SCALES)}
+    try:
+        for name, scale in scales.items():
+            values = plain[name]
+            if values.dtype == torch.uint8:
+                halves = torch.stack([values & 0xF, values >> 4], dim=-1).flatten(1).view(torch.int8)
+                values = halves - 16 * (halves > 7).to(torch.int8)
+            if values.dtype != torch.int8 or values.dim() != 2 or scale.dtype != torch.float32:
+                raise ValueError(f"{name} is {values.dtype} {list(values.shape)}, its scales are {scale.dtype}")
+            block = values.shape[1] // scale.shape[1] if scale.dim() == 2 else None
+            plain[name] = torch.from_numpy(Integers(values.numpy(), scale.numpy(), BITS[storage], block).numbers())
+    except (KeyError, ValueError, RuntimeError, IndexError) as error:
+        raise CheckpointError(f"{path} holds integers that do not go with their scales: {error!r}") from error
+    return plain
 
 
 def sha256_of(path: Path) -> str:
@@ -135,6 +177,8 @@ def load(path: Path, *, model: str | None = None, with_training: bool = False) -
         wanted = [name for name in file.keys() if with_training or not name.startswith(TRAINING)]  # noqa: SIM118
         tensors = {name: file.get_tensor(name) for name in wanted}
     weights = {name: tensor for name, tensor in tensors.items() if not name.startswith(TRAINING)}
+    if "integers" in header:
+        weights = _multiplied_out(weights, header["integers"], path)
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise CheckpointError(f"{path} holds numbers that are not finite, in {name}")

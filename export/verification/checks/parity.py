@@ -1,8 +1,9 @@
 """Check: the graph's numbers are the network's, within a measured tolerance, see `export.verification.evidence`.
 
-A file that declares float16 is asked twice: read as float32 it must be the network with rounded weights as exactly as
-any other file, and as it is it must be within the multiple of what the same rounding costs PyTorch; `export.precision`
-has the derivation.
+A file with rounded weights is asked twice: read as float32 it must be the network with these weights as exactly as any
+other file, and as it is it must be within the multiple of what the same rounding costs PyTorch. One with integers is
+besides held to what rounding their factors costs PyTorch: that does not hide behind the larger error of the weights,
+and shows saturation. `export.precision` has the derivation.
 """
 
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from export.verification.context import CheckFailed, CheckResult, VerificationContext
 from export.verification.evidence import NOISE_MULTIPLE, OUTPUTS
 from export.verification.first_divergence import first_departure
-from runtime.evaluation.parity import READ_AS_FLOAT
+from runtime.evaluation.parity import AS_QUANTIZED, READ_AS_FLOAT
 from runtime.model.spec import LOGITS
 
 
@@ -24,6 +25,13 @@ def parity(context: VerificationContext) -> CheckResult:
             raise CheckFailed(
                 f"read as float32, {output} differ from the float64 network with rounded weights by up to "
                 f"{_excess(row)}{_where(context, row['worst_image'])}",
+                found,
+            )
+    for output, row in found.get(AS_QUANTIZED, {}).items():
+        if not row["max_abs_diff"] <= row["tolerance"]:
+            raise CheckFailed(
+                f"{output} differ from the float64 network with rounded weights by up to {_excess(row)}; read as "
+                "float32 they are right",
                 found,
             )
     for output in OUTPUTS:
@@ -46,7 +54,7 @@ def parity(context: VerificationContext) -> CheckResult:
 def _excess(row: dict[str, Any]) -> str:
     return (
         f"{row['max_abs_diff']:.3g} ({row['worst_on']}), but at most {row['tolerance']:.3g} is allowed: "
-        f"{NOISE_MULTIPLE} x {row['floor_of']}"
+        f"{row['multiple']} x {row['floor_of']}"
     )
 
 

@@ -64,7 +64,7 @@ def layer_shapes(context: VerificationContext) -> list[LayerShape]:
     """Return every leaf module of the network in the order it ran, its shape from three sources side by side."""
     calls = context.trace.calls
     ran = [(call.name, call.module) for call in calls]
-    values = values_of_modules(ran, context.network, context.model.graph, context.provenance.places)
+    values = values_of_modules(ran, context.network, context.multiplied_out.graph, context.provenance.places)
     values[""] = spec.LOGITS
     in_file = context.examination.shapes
     rows = []

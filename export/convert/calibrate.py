@@ -1,0 +1,114 @@
+"""Quantise a graph statically: uint8 activations, whose scales follow from calibration images, and int8 weights."""
+
+import copy
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorsData
+
+from export.analysis.initializers import digest, digests
+from export.convert.float16 import replace_nodes
+from export.convert.quantize import without_pairs
+from runtime.model import spec
+from runtime.session.session import open_session
+
+Pixels = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+Ranges = dict[str, tuple[np.float32, np.float32]]
+CHUNK = 16  # images at once: every value of the graph is kept for them
+# What computes in integers, and what passes them on without leaving them.
+OPERATORS = (
+    "Conv", "Gemm", "MatMul", "Add", "Concat", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool",
+    "Reshape", "Flatten", "Transpose",
+)  # fmt: skip
+_OPTIONS = {
+    "WeightSymmetric": True,
+    "ActivationSymmetric": False,
+    # A Relu stays, though the range of its result says the same: read as float32, the file is the whole network.
+    "QDQKeepRemovableActivations": True,
+}
+
+
+def sha256_of_images(images: Pixels) -> str:
+    return hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
+
+
+def value_ranges(model: onnx.ModelProto, images: Pixels) -> Ranges:
+    """Return the smallest and largest number that each float value of a graph takes on these images."""
+    names = list(dict.fromkeys(name for node in model.graph.node for name in node.output if name))
+    opened = copy.deepcopy(model)
+    known = {output.name for output in opened.graph.output}
+    opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+    session = open_session(opened.SerializeToString(), "cpu", what="the graph to be calibrated").session
+    ranges: Ranges = {}
+    for start in range(0, len(images), CHUNK):
+        for name, value in zip(names, session.run(names, {spec.INPUT: images[start : start + CHUNK]}), strict=True):
+            if value.dtype == np.float32 and value.size:
+                low, high = ranges.get(name, (value.min(), value.max()))
+                ranges[name] = min(low, value.min()), max(high, value.max())
+    return ranges
+
+
+def quantize_statically(model: onnx.ModelProto, ranges: Ranges, weights: Iterable[Floats]) -> onnx.ModelProto:
+    """Return a float32 graph as one that computes in int8, by onnxruntime's own quantizer.
+
+    Args:
+        model: the graph, left as it is.
+        ranges: of every value, see `value_ranges`.
+        weights: float32, of the layers that are to compute in int8; other layers stay in float32.
+    """
+    wanted = {key for weight in weights for key in digests(weight)}
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    excluded = [node.name for node in model.graph.node if _stays_float(node, arrays, wanted)]
+    data = TensorsData(CalibrationMethod.MinMax, dict(ranges))
+    kinds = {"weight_qType": QuantType.QInt8, "activation_qType": QuantType.QUInt8}
+    quantizer = QDQQuantizer(
+        copy.deepcopy(model),
+        per_channel=True,
+        reduce_range=False,
+        **kinds,
+        tensors_range=data,
+        nodes_to_quantize=[],
+        nodes_to_exclude=excluded,
+        op_types_to_quantize=list(OPERATORS),
+        extra_options=dict(_OPTIONS),
+    )
+    quantizer.quantize_model()
+    made: onnx.ModelProto = quantizer.model.model
+    without_pairs(made.graph, {output.name for output in made.graph.output})  # answers are not rounded
+    replace_nodes(made.graph, _in_order(made.graph))
+    for field in ("producer_name", "producer_version"):
+        made.ClearField(field)
+    return made
+
+
+def _stays_float(node: onnx.NodeProto, arrays: dict[str, npt.NDArray[Any]], wanted: set[bytes]) -> bool:
+    """Whether a node multiplies by another weight than those wanted, or adds numbers of the network's code."""
+    if node.op_type in ("Conv", "Gemm", "MatMul"):
+        weight = arrays.get(node.input[1])
+        return weight is None or digest(weight) not in wanted
+    return node.op_type in ("Add", "Concat") and not arrays.keys().isdisjoint(node.input)
+
+
+def _in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Return the nodes so that each value is computed before it is read, otherwise as they stand."""
+    known = {tensor.name for tensor in graph.initializer} | {info.name for info in graph.input} | {""}
+    waiting, ordered = list(graph.node), list[onnx.NodeProto]()
+    while waiting:
+        ready = [node for node in waiting if known.issuperset(node.input)]
+        if not ready:
+            raise ValueError(f"the graph has a cycle at {waiting[0].name!r}")
+        for node in ready:
+            known.update(node.output)
+        ordered += ready
+        waiting = _without(waiting, ready)
+    return ordered
+
+
+def _without(nodes: Iterable[onnx.NodeProto], gone: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    out = {id(node) for node in gone}
+    return [node for node in nodes if id(node) not in out]

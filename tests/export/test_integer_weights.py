@@ -1,0 +1,272 @@
+"""Files that keep the weights of linear layers as int8 or int4: what is promised of them, and wrong ones refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx.helper
+import onnx.numpy_helper as nph
+import onnxruntime
+import pytest
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from torch import nn
+
+from export import Description, verify
+from export.convert.exporter import build_graph
+from export.convert.quantize import packed
+from export.integers import quantize
+from export.precision import Precision
+from export.verification.backends import open_engine
+from runtime import Classifier
+from runtime.datasets.fashion_mnist import LABELS
+from runtime.errors import UsageError
+from runtime.evaluation.parity import measure_parity
+from zoo.models import create_model
+from zoo.publishing.publish import export_trained
+from zoo.publishing.verify import find_pair, verify_stored
+from zoo.runs import checkpoint
+from zoo.runs.trained import Trained, load_trained
+
+IMAGES = 300
+INT8, INT4 = Precision(storage="int8"), Precision(storage="int4")
+
+
+@pytest.fixture(scope="module")
+def pictures(test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uint8]) -> dict[str, Any]:
+    return {"images": test_images[:IMAGES, None].copy(), "labels": test_labels[:IMAGES]}
+
+
+@pytest.fixture(scope="module")
+def trained(fashion_mnist_dir: Path) -> Trained:
+    return load_trained("lenet-modern")
+
+
+@pytest.fixture(scope="module")
+def contents(trained: Trained) -> dict[str, bytes]:
+    return {form.storage: content_of(trained.network, form) for form in (INT8, INT4)}
+
+
+def content_of(network: nn.Module, precision: Precision, opset: int | None = None) -> bytes:
+    return build_graph(network, Description(name="m", labels=LABELS, precision=precision).metadata(None), opset)
+
+
+def failed(report: Any) -> list[str]:
+    return [check.name for check in report.failures]
+
+
+@pytest.mark.parametrize("storage", ["int8", "int4"])
+def test_weights_that_were_rounded_once_round_to_the_same_integers(storage: str, rng: np.random.Generator) -> None:
+    weight = (rng.standard_normal((40, 300)) * np.exp(rng.uniform(-60, 20, (40, 1)))).astype(np.float32)
+    weight[3], weight[4, :150] = 0, 0
+    once = quantize(weight, storage)
+    again = quantize(once.numbers(), storage)
+
+    np.testing.assert_array_equal(again.values, once.values)
+    np.testing.assert_array_equal(again.scales, once.scales)
+    np.testing.assert_array_equal(once.numbers(), (once.numbers().astype(np.float64)).astype(np.float32))
+    largest = np.abs(weight).max(1, keepdims=True)
+    assert (np.abs(once.numbers() - weight) <= largest / (250 if storage == "int8" else 13.9)).all()
+
+
+@pytest.mark.parametrize("storage", ["int8", "int4"])
+def test_a_file_in_integers_passes_every_check(
+    storage: str, trained: Trained, contents: dict[str, bytes], pictures: dict[str, Any]
+) -> None:
+    report = verify(trained.network, contents[storage], **pictures)
+    parity = next(check.measures for check in report.checks if check.name == "parity")
+
+    assert failed(report) == []
+    assert report.conditions["precision"] == {"dtype": "fp32", "storage": storage}
+    assert parity["read as float32"]["logits"]["tolerance"] < 1e-3  # the graph is held to float32
+    assert parity["as quantized"]["logits"]["tolerance"] < parity["logits"]["tolerance"] / 4
+
+
+@pytest.mark.parametrize("storage", ["int8", "int4"])
+def test_onnxruntime_multiplies_by_the_integers_and_openvino_reads_them(
+    storage: str, contents: dict[str, bytes], pictures: dict[str, Any], tmp_path: Path
+) -> None:
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "optimized.onnx"), 3
+    session = onnxruntime.InferenceSession(contents[storage], options, providers=["CPUExecutionProvider"])
+    nodes = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    (ours,) = session.run(["logits"], {"image": pictures["images"][:64]})
+
+    assert nodes.count("MatMulNBits") == 3
+    assert "DequantizeLinear" not in nodes
+    pytest.importorskip("openvino")
+    (theirs,) = open_engine("openvino", contents[storage]).run(["logits"], {"image": pictures["images"][:64]})
+    assert np.abs(ours - theirs).max() < 0.5
+
+
+def test_a_network_of_another_kind_keeps_its_linear_layers_in_integers(pictures: dict[str, Any]) -> None:
+    """Layers on sequences, one without a bias, a width that no block divides, and a weight that an embedding shares."""
+
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows = nn.Linear(28, 50, bias=False)
+            self.mixed = nn.Sequential(nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, 12))
+            self.shared = nn.Embedding(28, 28)
+            self.tied = nn.Linear(28, 28, bias=False)
+            self.tied.weight = self.shared.weight
+            self.head = nn.Linear(28 * 12, 10)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            rows = images.flatten(1, 2).float() / 255 + self.shared(torch.arange(28))
+            return self.head(self.mixed(self.rows(self.tied(rows))).flatten(1))  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    network = Tokens().eval()
+    for form in (INT8, INT4):
+        content = content_of(network, form)
+        kinds = [tensor.data_type for tensor in onnx.load_from_string(content).graph.initializer]
+
+        assert failed(verify(network, content, **pictures)) == []
+        assert kinds.count(onnx.TensorProto.INT8) + kinds.count(onnx.TensorProto.INT4) == 4
+        assert not [tensor for tensor in INT8.integers(network) if "tied" in tensor or "shared" in tensor]
+
+
+def test_what_cannot_be_is_refused_with_the_way_out(trained: Trained) -> None:
+    with pytest.raises(UsageError, match="int4 needs opset 21 or later, not 20"):
+        content_of(trained.network, INT4, opset=20)
+    with pytest.raises(UsageError, match="stores float16 too: leave out storage int8"):
+        Precision("fp16", "int8")
+    network = create_model("lenet")
+    with torch.no_grad():
+        next(p for p in network.parameters() if p.dim() == 2)[0, 0] = torch.inf
+    with pytest.raises(UsageError, match="not finite"):
+        content_of(network, INT8)
+
+
+def tensors(model: onnx.ModelProto, kind: int) -> list[onnx.TensorProto]:
+    return [tensor for tensor in model.graph.initializer if tensor.data_type == kind]
+
+
+def scales(model: onnx.ModelProto) -> list[onnx.TensorProto]:
+    return [tensor for tensor in model.graph.initializer if tensor.name.endswith("_scale")]
+
+
+def change(tensor: onnx.TensorProto, function: Callable[[Any], Any]) -> None:
+    array = function(nph.to_array(tensor).copy())
+    tensor.CopyFrom(nph.from_array(np.ascontiguousarray(array), tensor.name))
+
+
+def one_scale_doubled(model: onnx.ModelProto) -> None:
+    change(scales(model)[1], lambda array: np.where(np.arange(array.size).reshape(array.shape) == 5, 2 * array, array))
+
+
+def one_integer_moved(model: onnx.ModelProto) -> None:
+    change(tensors(model, onnx.TensorProto.INT8)[0], lambda a: np.where(a == a.max(), a - 1, a).astype(np.int8))
+
+
+def one_scale_for_all_outputs(model: onnx.ModelProto) -> None:
+    change(scales(model)[0], lambda array: np.array(array.mean(), np.float32))
+
+
+def a_zero_point(model: onnx.ModelProto) -> None:
+    node = next(node for node in model.graph.node if node.op_type == "DequantizeLinear")
+    count = nph.to_array(next(t for t in model.graph.initializer if t.name == node.input[1])).size
+    model.graph.initializer.append(nph.from_array(np.eye(1, count, 3, dtype=np.int8)[0], "zeros"))
+    node.input.append("zeros")
+
+
+def weights_of_another_network(model: onnx.ModelProto) -> None:
+    change(tensors(model, onnx.TensorProto.INT8)[1], lambda array: array[:, ::-1])
+
+
+def one_layer_in_float(model: onnx.ModelProto) -> None:
+    node = next(node for node in model.graph.node if node.op_type == "DequantizeLinear")
+    values, scale = (nph.to_array(next(t for t in model.graph.initializer if t.name == n)) for n in node.input)
+    kept = [t for t in model.graph.initializer if t.name not in node.input]
+    model.graph.node.remove(node)
+    del model.graph.initializer[:]
+    model.graph.initializer.extend([*kept, nph.from_array(values.astype(np.float32) * scale, node.output[0])])
+
+
+def nibbles_in_the_other_order(model: onnx.ModelProto) -> None:
+    for tensor in tensors(model, onnx.TensorProto.INT4):
+        bytes_ = np.frombuffer(tensor.raw_data, np.uint8)
+        tensor.raw_data = ((bytes_ >> 4) | (bytes_ << 4)).tobytes()
+
+
+def blocks_of_another_size(model: onnx.ModelProto) -> None:
+    node = next(node for node in model.graph.node if node.op_type == "DequantizeLinear")
+    next(a for a in node.attribute if a.name == "block_size").i = 80
+    change(next(t for t in model.graph.initializer if t.name == node.input[1]), lambda array: array[::5])
+
+
+def int8_that_says_int4(model: onnx.ModelProto) -> None:
+    next(prop for prop in model.metadata_props if prop.key == "storage").value = '"int4"'
+
+
+WRONG: list[tuple[str, Callable[[onnx.ModelProto], None], str]] = [
+    ("int8", one_scale_doubled, "weights"),
+    ("int8", one_integer_moved, "weights"),
+    ("int8", one_scale_for_all_outputs, "weights"),
+    ("int8", a_zero_point, "weights"),
+    ("int8", weights_of_another_network, "weights"),
+    ("int8", one_layer_in_float, "weights"),
+    ("int8", int8_that_says_int4, "signature"),
+    ("int4", one_scale_doubled, "weights"),
+    ("int4", nibbles_in_the_other_order, "weights"),
+    ("int4", blocks_of_another_size, "weights"),
+]
+
+
+@pytest.mark.parametrize(("storage", "damage", "check"), WRONG, ids=[f"{s}-{d.__name__}" for s, d, _ in WRONG])
+def test_a_wrong_file_is_refused_by_the_check_that_should(
+    storage: str,
+    damage: Callable[[onnx.ModelProto], None],
+    check: str,
+    trained: Trained,
+    contents: dict[str, bytes],
+    pictures: dict[str, Any],
+) -> None:
+    model = onnx.load_from_string(contents[storage])
+    damage(model)
+    report = verify(trained.network, model.SerializeToString(deterministic=True), **pictures)
+
+    assert check in failed(report), [(each.name, each.detail) for each in report.checks]
+    assert "could not be run" not in next(each.detail for each in report.checks if each.name == check)
+
+
+def test_dynamic_quantization_fails_the_batch_check(
+    trained: Trained, contents: dict[str, bytes], pictures: dict[str, Any], tmp_path: Path
+) -> None:
+    """Its scale is that of the largest number in the whole batch: an image's answer depends on its neighbours'."""
+    (tmp_path / "float.onnx").write_bytes(content_of(trained.network, Precision()))
+    quantize_dynamic(tmp_path / "float.onnx", tmp_path / "dynamic.onnx", weight_type=QuantType.QInt8)
+    model = onnx.load(tmp_path / "dynamic.onnx")
+    report = verify(trained.network, model.SerializeToString(deterministic=True), **pictures)
+
+    assert {"batch"} <= set(failed(report)), [(each.name, each.detail) for each in report.checks]
+
+
+def test_the_packing_is_onnxs_own(rng: np.random.Generator) -> None:
+    for count in (4, 7):
+        values = rng.integers(-7, 8, (3, count)).astype(np.int8)
+        np.testing.assert_array_equal(nph.to_array(packed(values, "t")).astype(np.int8), values)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", ["int8", "int4"])
+def test_an_export_in_integers_is_verified_from_the_small_checkpoint_beside_it(
+    storage: str, trained: Trained, empty_home: Path
+) -> None:
+    entry, folder = export_trained(trained, storage=storage)
+    stored = checkpoint.load(folder / "checkpoint.safetensors")
+    pair = find_pair("lenet-modern", folder / "model.onnx", folder / "checkpoint.safetensors")
+    rounded = Precision(storage=storage).rounded(trained.network).state_dict()
+
+    assert entry["storage"] == storage
+    assert entry["rounding"]["n"] == 10_000
+    assert verify_stored(pair, images=500).passed
+    assert all(torch.equal(rounded[name], tensor) for name, tensor in pair.trained.network.state_dict().items())
+    assert stored.rounded_from == trained.checkpoint.sha256()
+    assert (folder / "checkpoint.safetensors").stat().st_size < 0.35 * trained.checkpoint.path.stat().st_size
+    assert measure_parity(Classifier(folder, device="cpu")).passed
+    assert storage in (folder / "README.md").read_text()

@@ -1,0 +1,398 @@
+"""Files that compute in int8: what is promised of them, and wrong ones refused by the check that should."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx.numpy_helper as nph
+import onnxruntime
+import pytest
+import torch
+from support.mutants import make_network
+from torch import nn
+
+from export import Description, export_network, verify
+from export.analysis.folding import fold_batch_norms
+from export.bundle import artifact
+from export.bundle.diff import diff
+from export.convert.calibrate import sha256_of_images
+from export.convert.exporter import build_graph
+from export.convert.sensitivity import choose_float_layers
+from export.precision import Precision
+from export.verification.speed import NotFaster, Speed, require_faster
+from runtime import Classifier
+from runtime.datasets.fashion_mnist import LABELS
+from runtime.errors import UsageError
+from runtime.evaluation.parity import measure_parity
+from runtime.model.registry import read_index
+
+IMAGES = 200
+
+
+@pytest.fixture(scope="module")
+def pictures(test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uint8]) -> dict[str, Any]:
+    return {"images": test_images[:IMAGES, None].copy(), "labels": test_labels[:IMAGES]}
+
+
+@pytest.fixture(scope="module")
+def calibration(test_images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Other pictures than those that are verified on; these tests train nothing."""
+    return test_images[5000:5096, None].copy()
+
+
+@pytest.fixture(scope="module")
+def network(fashion_mnist_dir: Path) -> nn.Module:
+    """Convolutions with batch norms that can be folded and one that cannot, sums, pools, a linear layer."""
+    return make_network("small-resnet")
+
+
+@pytest.fixture(scope="module")
+def content(network: nn.Module, calibration: npt.NDArray[np.uint8]) -> bytes:
+    return content_of(network, calibration)
+
+
+def content_of(network: nn.Module, calibration: npt.NDArray[np.uint8], float_layers: tuple[str, ...] = ()) -> bytes:
+    described = {"images": len(calibration), "sha256": sha256_of_images(calibration)}
+    form = Precision("int8", float_layers=float_layers, calibration=described)
+    return build_graph(
+        network, Description(name="m", labels=LABELS, precision=form).metadata(None), calibration=calibration
+    )
+
+
+def failed(report: Any) -> list[str]:
+    return [check.name for check in report.failures]
+
+
+def details(report: Any) -> dict[str, str]:
+    return {check.name: check.detail for check in report.failures}
+
+
+def test_a_file_in_int8_passes_every_check_and_computes_in_int8(
+    network: nn.Module, content: bytes, calibration: npt.NDArray[np.uint8], pictures: dict[str, Any], tmp_path: Path
+) -> None:
+    report = verify(network, content, **pictures, calibration=calibration)
+    parity = next(check.measures for check in report.checks if check.name == "parity")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "optimized.onnx"), 3
+    onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    nodes = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+
+    assert details(report) == {}
+    assert report.conditions["precision"]["dtype"] == "int8"
+    assert parity["read as float32"]["logits"]["tolerance"] < 1e-4
+    assert (nodes.count("QLinearConv"), nodes.count("QLinearAdd"), nodes.count("QGemm")) == (6, 2, 1)
+    assert "Conv" not in nodes
+
+
+def test_depthwise_and_grouped_convolutions_clipped_activations_and_global_pooling_are_quantized(
+    calibration: npt.NDArray[np.uint8], pictures: dict[str, Any]
+) -> None:
+    """The parts of MobileNet, ResNeXt and ResNet."""
+
+    class Mobile(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(1, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU6())
+            self.depth = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1, groups=8, bias=False), nn.BatchNorm2d(8), nn.ReLU6())
+            self.point = nn.Sequential(nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8))
+            self.group = nn.Sequential(nn.Conv2d(8, 16, 3, 2, 1, groups=4), nn.Hardswish())
+            self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(16, 10))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            x = self.stem(images.float() / 255)
+            return self.head(self.group(x + self.point(self.depth(x))))  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    network = Mobile().eval()
+    made = content_of(network, calibration)
+    integers = [t for t in onnx.load_from_string(made).graph.initializer if t.data_type == onnx.TensorProto.INT8]
+
+    assert details(verify(network, made, **pictures, calibration=calibration)) == {}
+    assert len([tensor for tensor in integers if "weight_quantized" in tensor.name]) == 5
+
+
+def test_folding_gives_the_same_network(network: nn.Module, pictures: dict[str, Any]) -> None:
+    images = torch.from_numpy(pictures["images"][:20])
+    folded = fold_batch_norms(network)
+    left = [name for name, module in folded.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    with torch.no_grad():
+        difference = float((folded(images) - network(images)).abs().max())
+
+    assert left == ["network.3.0"]  # behind a sum
+    assert difference < 1e-5
+    assert isinstance(network.get_submodule("network.0.1"), nn.BatchNorm2d)
+
+
+def test_the_layer_that_costs_most_is_found_and_left_in_float32(
+    calibration: npt.NDArray[np.uint8], pictures: dict[str, Any]
+) -> None:
+    """One of its factors is ten thousand times larger: the others share what is left of 255 steps."""
+
+    class Spiked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(1, 4, 3)
+            self.register_buffer("spike", torch.ones(4 * 26 * 26))
+            self.spiked = nn.Linear(4 * 26 * 26, 10)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            found = self.first(images.float() / 255).relu().flatten(1)
+            return self.spiked((found + 1) * self.spike)  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    network = Spiked().eval()
+    with torch.no_grad():
+        network.spike[5] = 1e4
+        network.spiked.weight[:, 5] = 0
+    chosen = choose_float_layers(network, calibration, None, max_drop=0.05)
+    made = content_of(network, calibration, chosen.precision.float_layers)
+
+    assert chosen.precision.float_layers == ("spiked",)
+    assert [step["float_layers"] for step in chosen.curve] == [0, 1]
+    assert chosen.sensitivity["spiked"] > 10 * chosen.sensitivity["first"]
+    assert details(verify(network, made, **pictures, calibration=calibration)) == {}
+
+
+Damage = Callable[[onnx.ModelProto], None]
+
+
+def stored(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
+    return next(tensor for tensor in model.graph.initializer if tensor.name == name)
+
+
+def change(model: onnx.ModelProto, name: str, function: Callable[[Any], Any]) -> None:
+    tensor = stored(model, name)
+    array = nph.to_array(tensor).copy()
+    tensor.CopyFrom(nph.from_array(np.ascontiguousarray(function(array)).astype(array.dtype), name))
+
+
+def rounding(model: onnx.ModelProto, nth: int = 1) -> onnx.NodeProto:
+    return [node for node in model.graph.node if node.op_type == "QuantizeLinear"][nth]
+
+
+def an_activation_scale_doubled(model: onnx.ModelProto) -> None:
+    change(model, rounding(model).input[1], lambda scale: scale * 2)
+
+
+def a_zero_point_off_by_one(model: onnx.ModelProto) -> None:
+    change(model, rounding(model, 0).input[2], lambda zero: zero + 1)
+
+
+def a_weight_scale_doubled(model: onnx.ModelProto) -> None:
+    change(model, "network.1.conv1.weight_scale", lambda scales: np.where(np.arange(8) == 3, 2 * scales, scales))
+
+
+def one_scale_for_the_whole_weight(model: onnx.ModelProto) -> None:
+    change(model, "network.1.conv1.weight_scale", lambda scales: np.full_like(scales, scales.max()))
+
+
+def a_weight_moved(model: onnx.ModelProto) -> None:
+    change(model, "network.1.conv1.weight_quantized", lambda array: np.where(array == 127, 126, array))
+
+
+def weights_of_two_layers_swapped(model: onnx.ModelProto) -> None:
+    names = "network.1.conv1.weight_quantized", "network.1.conv2.weight_quantized"
+    one, other = (nph.to_array(stored(model, name)).copy() for name in names)
+    change(model, names[0], lambda _: other)
+    change(model, names[1], lambda _: one)
+
+
+def readers_of_two_layers_swapped(model: onnx.ModelProto) -> None:
+    one, other = (node for node in model.graph.node if node.op_type == "Conv" and "network.1." in node.name)
+    one.input[1], other.input[1] = other.input[1], one.input[1]
+
+
+def a_bias_scale_doubled(model: onnx.ModelProto) -> None:
+    change(model, "network.1.conv1.bias_quantized_scale", lambda scales: 2 * scales)
+
+
+def a_bias_moved(model: onnx.ModelProto) -> None:
+    change(model, "network.1.conv1.bias_quantized", lambda bias: bias + (np.arange(8) == 2))
+
+
+def no_bias(model: onnx.ModelProto) -> None:
+    change(model, "network.3.4.bias_quantized", np.zeros_like)
+
+
+def signed_activations(model: onnx.ModelProto) -> None:
+    """S8S8: the same steps, shifted by 128."""
+    for name in {node.input[2] for node in model.graph.node if node.op_type == "QuantizeLinear"}:
+        zero = nph.to_array(stored(model, name)).astype(np.int32) - 128
+        stored(model, name).CopyFrom(nph.from_array(zero.astype(np.int8), name))
+
+
+def one_layer_in_float(model: onnx.ModelProto) -> None:
+    """Declared to be int8."""
+    node = next(n for n in model.graph.node if n.output[0].startswith("network.1.conv1.weight"))
+    values, scales = (nph.to_array(stored(model, name)) for name in node.input[:2])
+    numbers = values.astype(np.float32) * scales.reshape(-1, 1, 1, 1)
+    model.graph.node.remove(node)
+    kept = [tensor for tensor in model.graph.initializer if tensor.name not in node.input]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend([*kept, nph.from_array(numbers, node.output[0])])
+
+
+def rounded_and_read_with_other_scales(model: onnx.ModelProto) -> None:
+    node = rounding(model)
+    reader = next(n for n in model.graph.node if node.output[0] in n.input)
+    scale = nph.to_array(stored(model, node.input[1])) * np.float32(1.5)
+    model.graph.initializer.append(nph.from_array(scale, "other_scale"))
+    reader.input[1] = "other_scale"
+
+
+def says_float(model: onnx.ModelProto) -> None:
+    for prop in model.metadata_props:
+        if prop.key in ("dtype", "storage"):
+            prop.value = '"fp32"'
+
+
+def says_that_a_layer_is_float(model: onnx.ModelProto) -> None:
+    prop = next(prop for prop in model.metadata_props if prop.key == "quantization")
+    prop.value = prop.value.replace('"float_layers": []', '"float_layers": ["network.1.conv1"]')
+
+
+def says_other_images(model: onnx.ModelProto) -> None:
+    prop = next(prop for prop in model.metadata_props if prop.key == "quantization")
+    prop.value = prop.value.replace('"sha256": "', '"sha256": "0')
+
+
+WRONG: list[tuple[Damage, str]] = [
+    (an_activation_scale_doubled, "weights"),
+    (a_zero_point_off_by_one, "weights"),
+    (a_weight_scale_doubled, "weights"),
+    (one_scale_for_the_whole_weight, "weights"),
+    (a_weight_moved, "weights"),
+    (weights_of_two_layers_swapped, "weights"),
+    (readers_of_two_layers_swapped, "parity"),
+    (a_bias_scale_doubled, "weights"),
+    (a_bias_moved, "weights"),
+    (no_bias, "weights"),
+    (signed_activations, "weights"),
+    (one_layer_in_float, "weights"),
+    (rounded_and_read_with_other_scales, "weights"),
+    (says_float, "signature"),
+    (says_that_a_layer_is_float, "weights"),
+    (says_other_images, "weights"),
+]
+
+
+@pytest.mark.parametrize(("damage", "check"), WRONG, ids=[damage.__name__ for damage, _ in WRONG])
+def test_a_wrong_file_is_refused_by_the_check_that_should(
+    damage: Damage,
+    check: str,
+    network: nn.Module,
+    content: bytes,
+    calibration: npt.NDArray[np.uint8],
+    pictures: dict[str, Any],
+) -> None:
+    model = onnx.load_from_string(content)
+    damage(model)
+    report = verify(network, model.SerializeToString(deterministic=True), **pictures, calibration=calibration)
+
+    assert check in failed(report), details(report)
+    assert "could not be run" not in details(report)[check]
+
+
+def test_a_file_calibrated_on_other_images_than_it_says_is_refused(
+    network: nn.Module, content: bytes, calibration: npt.NDArray[np.uint8], pictures: dict[str, Any]
+) -> None:
+    other = content_of(network, calibration // 2)
+    model, honest = onnx.load_from_string(other), onnx.load_from_string(content)
+    del model.metadata_props[:]
+    model.metadata_props.extend(honest.metadata_props)
+    lying = verify(network, model.SerializeToString(deterministic=True), **pictures, calibration=calibration)
+    without = verify(network, content, **pictures)
+    others = verify(network, content, **pictures, calibration=calibration[:50])
+
+    assert "its range on the calibration images" in details(lying)["weights"]
+    assert "no images for that were given" in details(without)["weights"]
+    assert "the 50 given" in details(others)["weights"]
+
+
+def test_a_budget_of_accuracy_is_kept(
+    network: nn.Module, content: bytes, calibration: npt.NDArray[np.uint8], pictures: dict[str, Any]
+) -> None:
+    """Labels are the network's own answers, but where the file differs: each flip is a loss."""
+    images = pictures["images"]
+    with torch.no_grad():
+        ours = network(torch.from_numpy(images)).numpy()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    # Pictures between two classes: mixtures of two that the network tells apart.
+    mixed = ((images[:-1].astype(np.uint16) + images[1:]) // 2).astype(np.uint8)
+    with torch.no_grad():
+        ours = network(torch.from_numpy(mixed)).numpy()
+    theirs = session.run(["logits"], {"image": mixed})[0]
+    margin = np.sort(ours, axis=1)[:, -1] - np.sort(ours, axis=1)[:, -2]
+    flips = int((ours.argmax(1) != theirs.argmax(1)).sum())
+    report = verify(network, content, images=mixed, labels=ours.argmax(1), calibration=calibration, max_drop=0.0)
+
+    assert margin.min() >= 0
+    assert ("decisions" in failed(report)) is (flips > 0)
+    decisions = next(check for check in report.checks if check.name == "decisions")
+    assert decisions.measures["lost"] == flips
+
+
+@pytest.mark.parametrize("form", [Precision("int8"), Precision(storage="int8")])
+def test_a_diff_against_float32_shows_what_each_layer_lost(
+    form: Precision, network: nn.Module, content: bytes, pictures: dict[str, Any]
+) -> None:
+    plain, kept = (
+        build_graph(network, Description(name="m", labels=LABELS, precision=each).metadata(None))
+        for each in (Precision(), Precision(storage="int8"))
+    )
+    lines = diff(plain, content if form.dtype == "int8" else kept, pictures["images"]).layers
+    weights = [line for line in lines if ".weight [" in line]
+
+    assert len(weights) == (7 if form.dtype == "int8" else 1)
+    assert any(line.startswith("network.3.4.weight [10, 16]: differs by 0.") for line in weights)
+    assert any(line.startswith("network.3.4/Gemm: differs by") for line in lines)
+    assert diff(plain, plain, pictures["images"]).layers == []
+
+
+def test_a_slower_file_is_refused_by_rounds_and_not_by_one_disturbance() -> None:
+    require_faster([Speed(1, 3.0, 1.0, slower=3, rounds=12), Speed(64, 3.0, 3.0, slower=8, rounds=12)])
+    with pytest.raises(NotFaster, match="2 ms in place of 1 for a batch of 64"):
+        require_faster([Speed(1, 3.0, 1.0, slower=0, rounds=12), Speed(64, 1.0, 2.0, slower=12, rounds=12)])
+
+
+def test_an_exported_int8_model_is_described_and_runs(
+    network: nn.Module,
+    calibration: npt.NDArray[np.uint8],
+    pictures: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = {"images": pictures["images"], "labels": pictures["labels"], "dtype": "int8"}
+    with pytest.raises(UsageError, match="give calibration=images"):
+        export_network(network, tmp_path, Description(name="small", labels=LABELS), **given)
+    slow = [Speed(1, 1.0, 2.0, slower=12, rounds=12)]
+    monkeypatch.setattr(artifact, "measure_speed", lambda *_: slow)
+    with pytest.raises(NotFaster):
+        export_network(network, tmp_path, Description(name="small", labels=LABELS), **given, calibration=calibration)
+    assert not (tmp_path / "small").exists()
+
+    report = export_network(
+        network,
+        tmp_path,
+        Description(name="small", labels=LABELS),
+        **given,
+        calibration=calibration,
+        validation=(pictures["images"][:100], pictures["labels"][:100]),
+        purpose="size",
+    )
+    entry = read_index(tmp_path)["small"]
+    card = (tmp_path / "small" / "README.md").read_text()
+    with Classifier(tmp_path / "small", device="cpu") as classifier:
+        info = classifier.info()
+        assert measure_parity(classifier).passed
+
+    assert info["dtype"] == "int8"
+    assert info["quantization"]["calibration"] == {"images": 96, "sha256": sha256_of_images(calibration)}
+    assert entry["quantization"]["speed"][0]["ratio"] == 0.5
+    assert report.conditions["quantization"]["curve"][0]["float_layers"] == 0
+    assert len(report.conditions["quantization"]["sensitivity"]) == 7
+    assert "0.50x as fast as float32 at batch 1" in card
+    assert "activations calibrated on 96 training images" in card
