@@ -26,7 +26,8 @@ FEW = 8  # pictures that are decoded sooner than a thread is started
 
 def predictions(
     sources: Iterator[Source],
-    probabilities: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
+    outputs: Callable[[npt.NDArray[np.uint8]], Sequence[npt.NDArray[np.float32]]],
+    accepts: Callable[[npt.NDArray[np.float32]], Sequence[bool | None]],
     labels: Sequence[str],
     *,
     batch_size: int,
@@ -39,7 +40,8 @@ def predictions(
     """Yield one answer a source; a picture that cannot be read yields its ImageError, or raises it after those before.
 
     Args:
-        probabilities: uint8 (N, 1, 28, 28) -> float32 (N, K), for N of 1 to `batch_size`.
+        outputs: uint8 (N, 1, 28, 28) -> logits and probabilities, float32 (N, K), for N of 1 to `batch_size`.
+        accepts: logits -> whether each picture is like those of the training.
         labels: the K class names.
         decoders: threads that decode.
     """
@@ -56,12 +58,16 @@ def predictions(
         if error is not None:
             batch = batch[: batch.index(error)]
         arrays = [answer.array for answer in batch if not isinstance(answer, ImageError)]
-        rows = iter(probabilities(np.stack(arrays)[:, None]) if arrays else ())
+        rows: Iterator[tuple[npt.NDArray[np.float32], bool | None]] = iter(())
+        if arrays:
+            logits, probabilities = outputs(np.stack(arrays)[:, None])
+            rows = zip(probabilities, accepts(logits), strict=True)
         for answer in batch:
             if isinstance(answer, ImageError):
                 yield answer
             else:
-                yield ranked(labels, next(rows), answer.inverted, topk)
+                row, known = next(rows)
+                yield ranked(labels, row, answer.inverted, topk, known)
         if error is not None:
             batches.throw(error)  # which raises it again, once no thread reads a source any more
 

@@ -27,10 +27,12 @@ class Candidate:
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """What the model sees in one picture: `top` is sorted, most probable first; `inverted` says that the picture had a
-    light background and was inverted."""
+    light background and was inverted; `in_distribution` whether it is like the pictures that the model was trained on,
+    None where the file has no threshold for that."""
 
     top: tuple[Candidate, ...]
     inverted: bool
+    in_distribution: bool | None = None
 
     @property
     def label(self) -> str:
@@ -49,20 +51,29 @@ class Prediction:
             "label": self.label,
             "index": self.index,
             "confidence": self.confidence,
+            "in_distribution": self.in_distribution,
             "inverted": self.inverted,
             "top": [candidate.as_dict() for candidate in self.top],
         }
 
 
-def ranked(labels: Sequence[str], probabilities: npt.NDArray[np.float32], inverted: bool, topk: int) -> Prediction:
+def ranked(
+    labels: Sequence[str],
+    probabilities: npt.NDArray[np.float32],
+    inverted: bool,
+    topk: int,
+    in_distribution: bool | None = None,
+) -> Prediction:
     """Return the `topk` most probable of K classes; labels: K names; probabilities: float32 (K,)."""
     # Without numpy, which takes longer for so few. Stable, so that a tie goes to the lower index, as with argmax.
     row = probabilities.tolist()
     order = sorted(range(len(row)), key=row.__getitem__, reverse=True)[:topk]
-    return Prediction(tuple([Candidate(labels[i], i, row[i]) for i in order]), inverted)
+    return Prediction(tuple([Candidate(labels[i], i, row[i]) for i in order]), inverted, in_distribution)
 
 
-CSV_COLUMNS = ("source", "ok", "label", "index", "confidence", "inverted", "error_kind", "error_message")
+CSV_COLUMNS = (
+    "source", "ok", "label", "index", "confidence", "inverted", "error_kind", "error_message", "in_distribution"
+)  # fmt: skip
 
 
 def as_dict(source: str, answer: Prediction | ImageError) -> dict[str, Any]:
@@ -72,11 +83,15 @@ def as_dict(source: str, answer: Prediction | ImageError) -> dict[str, Any]:
     return {"source": source, "ok": True} | answer.as_dict()
 
 
-def as_line(source: str, answer: Prediction) -> str:
-    """Return a prediction as a line: the label, how sure, and what else it may be."""
+def as_line(source: str, answer: Prediction, subject: str = "a garment") -> str:
+    """Return a prediction as a line: the label, how sure, and what else it may be; or that it is no `subject`."""
     first, *others = answer.top
     line = f"{source}: {first.label} {first.probability:.1%}"
-    if others:
+    if answer.in_distribution is False:
+        line = (
+            f"{source}: not sure: this does not look like {subject} (most like {first.label} {first.probability:.1%})"
+        )
+    elif others:
         line += " (" + ", ".join(f"{other.label} {other.probability:.1%}" for other in others) + ")"
     return line + ("; light background, inverted" if answer.inverted else "")
 
@@ -94,6 +109,6 @@ def as_csv(row: tuple[Any, ...]) -> str:
 def csv_row(source: str, answer: Prediction | ImageError) -> tuple[Any, ...]:
     """Return the values of CSV_COLUMNS."""
     if isinstance(answer, ImageError):
-        return (source, "false", "", "", "", "", answer.kind, str(answer))
-    inverted = "true" if answer.inverted else "false"
-    return (source, "true", answer.label, answer.index, f"{answer.confidence:.6f}", inverted, "", "")
+        return (source, "false", "", "", "", "", answer.kind, str(answer), "")
+    inverted, known = ({True: "true", False: "false", None: ""}[x] for x in (answer.inverted, answer.in_distribution))
+    return (source, "true", answer.label, answer.index, f"{answer.confidence:.6f}", inverted, "", "", known)

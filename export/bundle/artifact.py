@@ -28,8 +28,9 @@ from export.verification.evidence import Pixels
 from export.verification.report import Report
 from export.verification.runner import verify
 from runtime.errors import DeviceUnavailable, FashionZooError
+from runtime.evaluation.calibration import BINS, calibration_error, softmax
 from runtime.model.registry import INDEX, MODEL_FILE, read_index
-from runtime.model.spec import SIDE, input_specs, output_specs, parse_metadata
+from runtime.model.spec import CONFIDENCE, SIDE, input_specs, output_specs, parse_metadata
 from runtime.storage import locked, new_folder_beside, sync_folder, write_bytes, write_synced
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -86,8 +87,9 @@ def export_network(
     if weights_file is not None:
         digest = hashlib.sha256(weights_file).hexdigest()
         description = dataclasses.replace(description, checkpoint={"file": CHECKPOINT_FILE, "sha256": digest})
-    content, context = _frozen(network, description, images, labels, device, opset)
+    content, context, description = _frozen(network, description, images, labels, device, opset)
     expected = expectations(description) | description.precision.as_dict()
+    expected |= {CONFIDENCE: description.metadata(None)[CONFIDENCE]}
     report = verify(network, content, images=images, labels=labels, expected=expected, device=device)
     report.require()
     files = {MODEL_FILE: content, REPORT_FILE: _json(report.as_dict())} | golden_tensors(context)
@@ -110,18 +112,24 @@ def _frozen(
     labels: npt.NDArray[Any],
     device: str,
     opset: int | None,
-) -> tuple[bytes, VerificationContext]:
-    """Translate the network, and declare in the file the accuracy that it itself reaches."""
-    model = translate(network, description.precision, opset)
+) -> tuple[bytes, VerificationContext, Description]:
+    """Translate the network, and declare in the file the accuracy and the calibration error that it itself reaches."""
+    temperature = description.confidence.temperature if description.confidence else 1.0
+    model = translate(network, description.precision, opset, temperature)
     draft = VerificationContext(network, with_metadata(model, description.metadata(None)), images, labels, {}, device)
     try:
         correct = int((draft.graph_logits.argmax(1) == labels).sum())
     except DeviceUnavailable:
         raise
     except Exception:  # it cannot be run at all: the checks say why
-        return draft.content, draft
+        return draft.content, draft, description
     accuracy = {"n": len(labels), "correct": correct, "top1": correct / len(labels)}
-    return with_metadata(model, description.metadata(accuracy)), draft
+    if description.confidence is not None:
+        errors = [calibration_error(softmax(draft.graph_logits, t), labels) for t in (1.0, temperature)]
+        ece = dict(zip(("before", "after"), [round(error, 6) for error in errors], strict=True))
+        ece |= {"n": len(labels), "bins": BINS}
+        description = dataclasses.replace(description, confidence=dataclasses.replace(description.confidence, ece=ece))
+    return with_metadata(model, description.metadata(accuracy)), draft, description
 
 
 def index_entry(network: nn.Module, content: bytes, description: Description, report: Report) -> dict[str, Any]:
@@ -143,6 +151,7 @@ def index_entry(network: nn.Module, content: bytes, description: Description, re
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "flops": count_flops(network),
         "accuracy": metadata.fields["accuracy"],
+        "confidence": metadata.confidence and metadata.confidence.as_dict(table=False),
         "recipe": description.recipe,
         "seed": description.seed,
         "epochs": description.epochs,

@@ -72,7 +72,9 @@ def build_graph(network: nn.Module, metadata: dict[str, Any], opset: int | None 
             or the exporter does not write this opset.
         NotTranslatable: PyTorch's exporter cannot follow its code.
     """
-    return with_metadata(translate(network, Precision.of(metadata), opset), metadata)
+    declared = metadata.get(spec.CONFIDENCE) or {}
+    model = translate(network, Precision.of(metadata), opset, declared.get("temperature", 1.0))
+    return with_metadata(model, metadata)
 
 
 def with_metadata(model: onnx.ModelProto, metadata: dict[str, Any]) -> bytes:
@@ -83,8 +85,13 @@ def with_metadata(model: onnx.ModelProto, metadata: dict[str, Any]) -> bytes:
     return content
 
 
-def translate(network: nn.Module, precision: Precision, opset: int | None = None) -> onnx.ModelProto:
-    """Translate a network, in this precision and without a description; arguments and errors are `build_graph`'s."""
+def translate(
+    network: nn.Module, precision: Precision, opset: int | None = None, temperature: float = 1.0
+) -> onnx.ModelProto:
+    """Translate a network, in this precision and without a description; arguments and errors are `build_graph`'s.
+
+    Probabilities are softmax(logits / temperature), in float32 in every precision.
+    """
     opset = OPSET if opset is None else opset
     if opset not in OPSETS:
         raise UsageError(
@@ -131,6 +138,8 @@ def translate(network: nn.Module, precision: Precision, opset: int | None = None
         compute_in_half(model)
     elif precision.rounds:
         store_in_half(model)
+    if temperature != 1:
+        _divide_by_temperature(model.graph, temperature)
     del model.opset_import[:]  # the barriers' domain too
     model.opset_import.append(onnx.helper.make_opsetid("", opset))
     model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))  # the oldest loaders read it
@@ -204,6 +213,18 @@ def _fix_resize_scales(graph: onnx.GraphProto) -> None:
         name = f"{node.name}/scales"
         graph.initializer.append(onnx.helper.make_tensor(name, onnx.TensorProto.FLOAT, [4], scales))
         node.input[:] = [node.input[0], "", name]
+
+
+def _divide_by_temperature(graph: onnx.GraphProto, temperature: float) -> None:
+    """Put a division between the logits and the softmax, which both are float32 in every precision."""
+    (position,) = (i for i, node in enumerate(graph.node) if list(node.output) == [spec.PROBABILITIES])
+    classes = next(info for info in graph.output if info.name == spec.LOGITS).type.tensor_type.shape
+    scaled, constant = f"scaled_{spec.LOGITS}", "temperature"
+    graph.initializer.append(onnx.helper.make_tensor(constant, onnx.TensorProto.FLOAT, [], [temperature]))
+    sizes = [dim.dim_param or dim.dim_value for dim in classes.dim]
+    graph.value_info.append(onnx.helper.make_tensor_value_info(scaled, onnx.TensorProto.FLOAT, sizes))
+    graph.node[position].input[:] = [scaled]
+    graph.node.insert(position, onnx.helper.make_node("Div", [spec.LOGITS, constant], [scaled], name=f"{constant}/Div"))
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:

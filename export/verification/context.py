@@ -135,6 +135,14 @@ class VerificationContext:
         except ModelInvalid:  # the signature check says so
             return FULL
 
+    @evidence("signature")
+    def temperature(self) -> float:
+        """What the file declares to divide the logits by, as float32 has it."""
+        try:
+            return float(np.float32(self.metadata.temperature))
+        except ModelInvalid:  # the signature check says so
+            return 1.0
+
     @evidence("shapes")
     def trace(self) -> Trace:
         """What flows through the network, and what it reads; of its weights as the file declares to hold them."""
@@ -192,7 +200,7 @@ class VerificationContext:
     @evidence("decisions")
     def network_outputs(self) -> tuple[Floats, Floats]:
         """The network's own logits and probabilities on all images: float32 (N, K)."""
-        return run_network(self.network, self.images)
+        return run_network(self.network, self.images, self.temperature)
 
     @property
     def network_logits(self) -> Floats:
@@ -221,14 +229,14 @@ class VerificationContext:
         # The real ones stand in front and have been answered with all images: a large network is not run on them twice.
         real = len(groups[REAL])
         graph = _behind(self.graph_outputs, real, self.run_graph(images[real:], OUTPUTS))
-        exact = run_network(self.double, images)
+        exact = run_network(self.double, images, self.temperature)
         words = "PyTorch's own float32 error"
         if self.rounded is self.network and self.precision.dtype == "fp32":
-            own = _behind(self.network_outputs, real, run_network(self.network, images[real:]))
+            own = _behind(self.network_outputs, real, run_network(self.network, images[real:], self.temperature))
             return parity_rows(groups, graph, exact, own, words)
-        plain, rounded = self.run_plain(images, OUTPUTS), run_network(self.double_rounded, images)
-        inner = parity_rows(groups, plain, rounded, run_network(self.rounded, images), words)
-        declared = run_network(self.as_declared, images)
+        plain, rounded = self.run_plain(images, OUTPUTS), run_network(self.double_rounded, images, self.temperature)
+        inner = parity_rows(groups, plain, rounded, run_network(self.rounded, images, self.temperature), words)
+        declared = run_network(self.as_declared, images, self.temperature)
         rows = parity_rows(groups, graph, exact, declared, f"PyTorch's own error in {self.precision}")
         return rows | {READ_AS_FLOAT: inner}
 
@@ -261,9 +269,9 @@ def run_session(session: Any, images: Pixels, outputs: Sequence[str]) -> list[Fl
     return [np.concatenate(values) for values in zip(*parts, strict=True)]
 
 
-def run_network(network: Callable[[Tensor], Tensor], images: Pixels) -> tuple[Floats, Floats]:
+def run_network(network: Callable[[Tensor], Tensor], images: Pixels, temperature: float = 1.0) -> tuple[Floats, Floats]:
     """Return a network's logits and probabilities on `images: uint8 (N, 1, 28, 28)`, in its own precision: (N, K)."""
     parts = max(1, -(-len(images) // CHUNK))
     with torch.inference_mode():
         logits = torch.cat([network(torch.from_numpy(part)) for part in np.array_split(images, parts)])
-        return logits.numpy(), logits.softmax(1).numpy()
+        return logits.numpy(), (logits / temperature).softmax(1).numpy()

@@ -119,8 +119,9 @@ class _Handlers:
     async def _predict(self, model: ServedModel, params: PredictParams, source: str, image: bytes) -> Response:
         began = time.perf_counter()
         pixels = await self._decode(image, params)
-        _, probabilities = await model.outputs(pixels.array[None, None])
-        prediction = ranked(model.classifier.labels, probabilities[0], pixels.inverted, params.topk)
+        logits, probabilities = await model.outputs(pixels.array[None, None])
+        (known,) = model.classifier.in_distribution(logits)
+        prediction = ranked(model.classifier.labels, probabilities[0], pixels.inverted, params.topk, known)
         document = as_dict(source, prediction)
         document |= {"model": model.name, "device": model.classifier.device}
         document["milliseconds"] = round(1000 * (time.perf_counter() - began), 3)

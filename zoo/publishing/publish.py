@@ -15,6 +15,7 @@ from runtime.datasets import fashion_mnist
 from runtime.errors import FashionZooError, ModelNotFound, UsageError
 from runtime.model.registry import MODEL_FILE, find_model, read_index, repository_weights, user_weights
 from zoo.models import canonical_name
+from zoo.publishing.confidence import fit
 from zoo.publishing.verify import find_pair, verify_stored
 from zoo.recipes import recipe_for
 from zoo.runs.checkpoint import CheckpointError
@@ -37,6 +38,7 @@ def export_trained(
     dtype: str = "fp32",
     storage: str | None = None,
     opset: int | None = None,
+    twin: Trained | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Export a trained network into a weights folder (by default the user's own); return its entry and its folder.
 
@@ -44,6 +46,7 @@ def export_trained(
         dtype: what the file computes in: fp32 or fp16.
         storage: what it, and the checkpoint beside it, keep kernels and matrices in: fp32 or fp16; by default as dtype.
         opset: what the file states; by default the exporter's own.
+        twin: the network that its confidence is fitted with, see `zoo.publishing.confidence`.
 
     Raises:
         VerificationFailed: a check failed; nothing was written.
@@ -71,7 +74,7 @@ def export_trained(
     export_network(
         trained.network,
         weights,
-        describe(trained),
+        replace(describe(trained), confidence=fit(trained, twin)),
         images=images,
         labels=labels,
         checkpoint=trained.checkpoint.rounded(precision) if halves else trained.checkpoint.path,

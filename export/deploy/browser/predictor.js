@@ -3,7 +3,7 @@
 
 import { decodeGrey } from "./decoding.js";
 import { toPixels } from "./images.js";
-import { DEVICE, description, ready, run } from "./model.js";
+import { DEVICE, description, known, ready, run } from "./model.js";
 
 export async function models() {
   const { metadata } = await description();
@@ -15,13 +15,15 @@ export async function predict(picture) {
   const { array: pixels, inverted } = toPixels(await decodeGrey(picture));
   await ready();
   const started = performance.now();
-  const probabilities = [...(await run(pixels)).probabilities];
+  const answer = await run(pixels);
+  const probabilities = [...answer.probabilities];
   const milliseconds = performance.now() - started;
   return {
     label: metadata.labels[probabilities.indexOf(Math.max(...probabilities))],
     probabilities: metadata.labels.map((label, index) => ({ label, probability: probabilities[index] })),
     pixels,
     inverted,
+    known: known([...answer.logits], metadata.confidence?.score),
     model: metadata.model,
     device: DEVICE,
     milliseconds,

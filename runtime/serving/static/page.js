@@ -64,7 +64,8 @@ async function takeExample(button, name, label) {
 
 function showAnswer(answer) {
   element("error").hidden = true;
-  element("label").textContent = answer.label;
+  element("label").textContent =
+    answer.known === false ? `Not sure (most like ${answer.label})` : answer.label;
   const rows = answer.probabilities.map(({ label, probability }) => {
     const row = document.createElement("tr");
     row.className = label === answer.label ? "first" : "";

@@ -6,6 +6,7 @@
 //   predict(picture: Blob, model: string) -> Promise<{
 //       label,           the most probable class
 //       probabilities,   [{label, probability}] of all classes, in the model's own order
+//       known,           whether it is like the pictures of the training; null where the model cannot tell
 //       pixels,          Uint8Array(784), rows of the 28x28 levels that the network was given
 //       inverted,        whether light and dark were exchanged
 //       model, device,   names, as the reader should see them
@@ -26,6 +27,7 @@ export async function predict(picture, model) {
   return {
     label: answer.label,
     probabilities: ordered.map(({ label, probability }) => ({ label, probability })),
+    known: answer.in_distribution ?? null,
     pixels: Uint8Array.from(answer.pixels.flat()),
     inverted: answer.inverted,
     model: answer.model,
