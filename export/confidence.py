@@ -12,7 +12,8 @@ from runtime.model.confidence import MAX_CLASSES_IN_TABLE, Confidence, Score
 KEPT = 0.95
 # Of the covariance of a class, the share that is its own; the rest is that of all classes. And the share of the energy
 # in the score, in standard deviations of the two parts. Both were chosen on three networks of the zoo, by training
-# images and made outliers: shuffled blocks, inverted, enlarged and mixed garments, gratings, shapes, fractal noise, ramps.
+# images and made outliers: shuffled blocks, inverted, enlarged and mixed garments, gratings, shapes, fractal noise,
+# ramps.
 OWN_COVARIANCE = 0.8
 ENERGY_SHARE = 0.5
 _DIGITS = 4  # significant ones in the file: another machine's rounding gives the same bytes
@@ -48,7 +49,9 @@ def fit_confidence(
         )
     # The table needs more pictures of each class than a covariance has rows.
     table = classes <= MAX_CLASSES_IN_TABLE and counts.min() > 2 * classes
-    means, factors, weight = _table(z if clusters is None else np.asarray(clusters, np.float64), labels) if table else (None, None, 1.0)
+    means, factors, weight = (
+        _table(z if clusters is None else np.asarray(clusters, np.float64), labels) if table else (None, None, 1.0)
+    )
     threshold = float(np.quantile(Score(0.0, kept, weight, means, factors)(z), 1 - kept))
     score = Score(_rounded(threshold), kept, weight, means, factors)
     return Confidence(_rounded(fit_temperature(z, labels)), score, {"split": split, "n": len(z)})

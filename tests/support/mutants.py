@@ -30,7 +30,7 @@ def make_network(name: str) -> nn.Module:
     """Build a network of the three, with weights that hide nothing: every batch norm has statistics of its own."""
     torch.manual_seed(1)
     if not name.startswith("small-resnet"):
-        return create_model(name).eval()
+        return create_model(name.split()[0]).eval()
     layers = nn.Sequential(
         nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)),
         Residual(8, 8, 1),

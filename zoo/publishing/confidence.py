@@ -36,7 +36,7 @@ def fit(trained: Trained, twin: Trained | None = None) -> Confidence:
     Raises:
         UsageError: the twin is of another model or recipe, or held out no validation split.
     """
-    validation = load_split("validation")
+    validation = load_split("validation", next(trained.network.parameters()).device)
     if trained.checkpoint.header.get("val_split"):
         return _fitted(trained, validation, "validation")
     if twin is None:
@@ -71,7 +71,7 @@ def moved(data: LabelledImages, seed: int = 0) -> LabelledImages:
     cos, sin = angle.cos() / factor, angle.sin() / factor
     # Affine grids have -1 to 1 over the image.
     rows = [torch.stack([cos, -sin, 2 * SHIFT * x / side], 1), torch.stack([sin, cos, 2 * SHIFT * y / side], 1)]
-    grids = torch.stack(rows, 1)
+    grids = torch.stack(rows, 1).to(data.images.device)
     parts = max(1, math.ceil(len(data) / 1000))
     images = [_resampled(*part) for part in zip(data.images.chunk(parts), grids.chunk(parts), strict=True)]
     return LabelledImages(torch.cat(images), data.labels)

@@ -5,7 +5,7 @@ import torch
 from zoo.data.dataset import load_split
 from zoo.models import create_model
 from zoo.runs.checkpoint import Checkpoint
-from zoo.runs.folder import CONFUSION, CURVES, HISTORY, MISTAKES, RunFolder
+from zoo.runs.folder import CONFUSION, CURVES, HISTORY, MISTAKES, RELIABILITY, RunFolder
 from zoo.runs.settings import Settings
 from zoo.training.evaluation import evaluate
 
@@ -17,7 +17,7 @@ def complete(place: RunFolder, finished: Checkpoint, device: torch.device) -> No
         place.write_history(history)
     if place.is_behind(CURVES):
         place.draw_curves(history)
-    if place.is_behind(CONFUSION) or place.is_behind(MISTAKES):
+    if any(map(place.is_behind, (CONFUSION, MISTAKES, RELIABILITY))):
         settings = Settings.from_dict(finished.header)
         network = create_model(finished.model, normalize=settings.recipe.normalize)
         finished.load_into(network)

@@ -6,6 +6,7 @@ $ZOO_HOME/runs/<model>/
   curves.png               loss and accuracy
   confusion.png            what the finished network takes for what, on the test (or validation) images
   mistakes.png             the images that it is most confidently wrong about
+  reliability.png          its accuracy by confidence
 """
 
 import contextlib

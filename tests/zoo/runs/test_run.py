@@ -156,7 +156,7 @@ def test_a_run_killed_after_its_last_save_is_completed_when_it_is_resumed(
     assert checkpoint_in(tmp_path / "killed").read_bytes() == before
     assert result.accuracy[1] == ("validation" if val_split else "test")
     assert len((tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()) == 2
-    for name in ("confusion.png", "mistakes.png"):
+    for name in ("confusion.png", "mistakes.png", "reliability.png"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes()
     assert ((tmp_path / "killed" / "curves.png").stat().st_mtime_ns >= drawn) == (killed_before != "draw_answers")
 

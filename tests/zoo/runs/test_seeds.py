@@ -61,7 +61,7 @@ def test_one_seed_has_no_spread(tmp_path: Path) -> None:
 
     assert series.standard_deviation is None
     assert series.as_dict()["measured_on"] == "validation"
-    for name in ("curves.png", "confusion.png", "mistakes.png"):
+    for name in ("curves.png", "confusion.png", "mistakes.png", "reliability.png"):
         assert (tmp_path / "seed-0" / name).read_bytes().startswith(PNG)
 
 
@@ -72,7 +72,12 @@ def test_starting_over_sets_the_pictures_aside_too(tmp_path: Path) -> None:
     (aside,) = tmp_path.glob("before-*")
 
     for folder in (tmp_path, aside):
-        assert {path.name for path in folder.glob("*.png")} == {"curves.png", "confusion.png", "mistakes.png"}
+        assert {path.name for path in folder.glob("*.png")} == {
+            "curves.png",
+            "confusion.png",
+            "mistakes.png",
+            "reliability.png",
+        }
 
 
 @pytest.mark.parametrize("wrong", [0, 3, 1000])
