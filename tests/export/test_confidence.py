@@ -49,7 +49,12 @@ def test_the_threshold_keeps_the_share_that_it_says_and_refuses_what_is_far() ->
     assert score is not None
 
     assert np.mean(score.accepts(logits)) == pytest.approx(0.95, abs=0.005)
-    for other in (np.array([[12.0] * 3 + [0.0] * 7]), np.full((1, 10), 9.0), -20 * np.ones((1, 10)), np.full((1, 10), np.nan)):
+    for other in (
+        np.array([[12.0] * 3 + [0.0] * 7]),
+        np.full((1, 10), 9.0),
+        -20 * np.ones((1, 10)),
+        np.full((1, 10), np.nan),
+    ):
         assert score.accepts(other) == [False]
     read = Score.from_dict(json.loads(json.dumps(score.as_dict())), 10)
     np.testing.assert_allclose(read(logits), score(logits), rtol=1e-9)
