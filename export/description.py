@@ -7,6 +7,7 @@ from typing import Any
 
 from export.precision import FULL, Precision
 from runtime.errors import UsageError
+from runtime.model.confidence import Confidence
 from runtime.model.spec import is_folder_name, is_name
 
 CHECKPOINT_FILE = "checkpoint.safetensors"  # the name of the weights beside the ONNX file
@@ -27,6 +28,8 @@ class Description:
         trained_on: device, torch and seconds of that training.
         checkpoint: `{"file", "sha256"}` of the weights it came from.
         precision: what the file computes in and keeps its weights in.
+        confidence: the temperature of its probabilities and the score of its pictures, see
+            `export.confidence.fit_confidence`; None for softmax(logits) and no score.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Description:
     trained_on: dict[str, Any] | None = None
     checkpoint: dict[str, str] | None = None
     precision: Precision = FULL
+    confidence: Confidence | None = None
 
     def __post_init__(self) -> None:
         if not is_folder_name(self.name):
@@ -58,6 +62,7 @@ class Description:
             "checkpoint": self.checkpoint,
             "versions": library_versions(),
             "license": self.license,
+            "confidence": self.confidence and self.confidence.as_dict(),
         } | self.precision.as_dict()
 
 

@@ -121,6 +121,7 @@ class Classifier:
     def info(self) -> dict[str, Any]:
         """Return everything known of the model: the file, its metadata, its place in the index, and its placement."""
         described = {name: value for name, value in self.metadata.fields.items() if name not in ("format", "model")}
+        described["confidence"] = self.metadata.confidence and self.metadata.confidence.as_dict(table=False)
         entry = self.entry or find_entry(self.sha256) or {}
         bound = self._live.bound
         gpu = None
@@ -165,6 +166,15 @@ class Classifier:
         """Return logits and probabilities of one run, each float32 (N, K). Takes and raises what `logits` does."""
         logits, probabilities = self._run([LOGITS, PROBABILITIES], self.input.checked(pixels), batch_size)
         return logits, probabilities
+
+    def in_distribution(self, logits: npt.NDArray[np.float32]) -> list[bool] | list[None]:
+        """Return whether each picture is like those of the training; None where the file has no threshold.
+
+        Args:
+            logits: float32 (N, K), as `logits` returns them; see `runtime.model.confidence` for the score.
+        """
+        confidence = self.metadata.confidence
+        return confidence.score.accepts(logits) if confidence and confidence.score else [None] * len(logits)
 
     def predict(
         self, source: Source, *, topk: int = 5, invert: Invert | None = None, fit: Fit | None = None
@@ -255,7 +265,8 @@ class Classifier:
             raise UsageError(f"expected several pictures, found one {found}; use predict, or a list") from None
         return predictions(
             waiting,
-            lambda pixels: self._run([PROBABILITIES], pixels, size)[0],
+            lambda pixels: self._run([LOGITS, PROBABILITIES], pixels, size),
+            self.in_distribution,
             self.labels,
             self.input,
             batch_size=size,

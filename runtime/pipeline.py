@@ -72,7 +72,8 @@ def require_options(spec: InputSpec, invert: str | None, fit: str | None) -> Non
 
 def predictions(
     sources: Iterator[Source],
-    probabilities: Callable[[Array], npt.NDArray[np.float32]],
+    outputs: Callable[[Array], Sequence[npt.NDArray[np.float32]]],
+    accepts: Callable[[npt.NDArray[np.float32]], Sequence[bool | None]],
     labels: Sequence[str],
     spec: InputSpec,
     *,
@@ -86,7 +87,8 @@ def predictions(
     """Yield one answer a source; a picture that cannot be read yields its ImageError, or raises it after those before.
 
     Args:
-        probabilities: (N, C, H, W) as `spec` says -> float32 (N, K), for N of 1 to `batch_size`.
+        outputs: (N, C, H, W) as `spec` says -> logits and probabilities, float32 (N, K), for N of 1 to `batch_size`.
+        accepts: logits -> whether each picture is like those of the training.
         labels: the K class names.
         spec: the network's input.
         decoders: threads that decode.
@@ -104,12 +106,16 @@ def predictions(
         if error is not None:
             batch = batch[: batch.index(error)]
         arrays = [answer.array for answer in batch if not isinstance(answer, ImageError)]
-        rows = iter(probabilities(spec.from_levels(np.stack(arrays).reshape(-1, *spec.shape))) if arrays else ())
+        rows: Iterator[tuple[npt.NDArray[np.float32], bool | None]] = iter(())
+        if arrays:
+            logits, probabilities = outputs(spec.from_levels(np.stack(arrays).reshape(-1, *spec.shape)))
+            rows = zip(probabilities, accepts(logits), strict=True)
         for answer in batch:
             if isinstance(answer, ImageError):
                 yield answer
             else:
-                yield ranked(labels, next(rows), answer.inverted, topk, answer.warnings)
+                row, known = next(rows)
+                yield ranked(labels, row, answer.inverted, topk, answer.warnings, known)
         if error is not None:
             batches.throw(error)  # which raises it again, once no thread reads a source any more
 

@@ -27,11 +27,14 @@ class Candidate:
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """What the model sees in one picture: `top` is sorted, most probable first; `inverted` says that the picture had a
-    light background and was inverted; `warnings` says why the answer may be wrong, a short sentence each."""
+    light background and was inverted; `warnings` says why the answer may be wrong, a short sentence each;
+    `in_distribution` whether it is like the pictures that the model was trained on, None where the file has no
+    threshold for that."""
 
     top: tuple[Candidate, ...]
     inverted: bool
     warnings: tuple[str, ...] = ()
+    in_distribution: bool | None = None
 
     @property
     def label(self) -> str:
@@ -50,6 +53,7 @@ class Prediction:
             "label": self.label,
             "index": self.index,
             "confidence": self.confidence,
+            "in_distribution": self.in_distribution,
             "inverted": self.inverted,
             "top": [candidate.as_dict() for candidate in self.top],
             "warnings": list(self.warnings),
@@ -65,6 +69,7 @@ def ranked(
     inverted: bool,
     topk: int,
     warnings: tuple[str, ...] = (),
+    in_distribution: bool | None = None,
 ) -> Prediction:
     """Return the `topk` most probable of K classes; labels: K names; probabilities: float32 (K,)."""
     # Of a few, without numpy, which takes longer. Stable, so that a tie goes to the lower index, as with argmax.
@@ -74,10 +79,12 @@ def ranked(
         places = np.flatnonzero(probabilities >= least).tolist() or places  # there is none where it is NaN
     row = probabilities.tolist()
     order = sorted(places, key=row.__getitem__, reverse=True)[:topk]
-    return Prediction(tuple([Candidate(labels[i], i, row[i]) for i in order]), inverted, warnings)
+    return Prediction(tuple([Candidate(labels[i], i, row[i]) for i in order]), inverted, warnings, in_distribution)
 
 
-CSV_COLUMNS = ("source", "ok", "label", "index", "confidence", "inverted", "error_kind", "error_message")
+CSV_COLUMNS = (
+    "source", "ok", "label", "index", "confidence", "inverted", "error_kind", "error_message", "in_distribution"
+)  # fmt: skip
 
 
 def as_dict(source: str, answer: Prediction | ImageError) -> dict[str, Any]:
@@ -87,11 +94,15 @@ def as_dict(source: str, answer: Prediction | ImageError) -> dict[str, Any]:
     return {"source": source, "ok": True} | answer.as_dict()
 
 
-def as_line(source: str, answer: Prediction) -> str:
-    """Return a prediction as a line: the label, how sure, and what else it may be."""
+def as_line(source: str, answer: Prediction, subject: str = "a garment") -> str:
+    """Return a prediction as a line: the label, how sure, and what else it may be; or that it is no `subject`."""
     first, *others = answer.top
     line = f"{source}: {first.label} {first.probability:.1%}"
-    if others:
+    if answer.in_distribution is False:
+        line = (
+            f"{source}: not sure: this does not look like {subject} (most like {first.label} {first.probability:.1%})"
+        )
+    elif others:
         line += " (" + ", ".join(f"{other.label} {other.probability:.1%}" for other in others) + ")"
     return "; ".join([line, *(["light background, inverted"] if answer.inverted else []), *answer.warnings])
 
@@ -109,6 +120,6 @@ def as_csv(row: tuple[Any, ...]) -> str:
 def csv_row(source: str, answer: Prediction | ImageError) -> tuple[Any, ...]:
     """Return the values of CSV_COLUMNS."""
     if isinstance(answer, ImageError):
-        return (source, "false", "", "", "", "", answer.kind, str(answer))
-    inverted = "true" if answer.inverted else "false"
-    return (source, "true", answer.label, answer.index, f"{answer.confidence:.6f}", inverted, "", "")
+        return (source, "false", "", "", "", "", answer.kind, str(answer), "")
+    inverted, known = ({True: "true", False: "false", None: ""}[x] for x in (answer.inverted, answer.in_distribution))
+    return (source, "true", answer.label, answer.index, f"{answer.confidence:.6f}", inverted, "", "", known)

@@ -32,8 +32,9 @@ from export.verification.report import Report
 from export.verification.runner import verify
 from export.verification.speed import measure_speed, require_faster
 from runtime.errors import DeviceUnavailable, FashionZooError, UsageError
+from runtime.evaluation.calibration import BINS, calibration_error, softmax
 from runtime.model.registry import INDEX, MODEL_FILE, read_index
-from runtime.model.spec import FASHION_MNIST, InputSpec, input_specs, output_specs, parse_metadata
+from runtime.model.spec import CONFIDENCE, FASHION_MNIST, InputSpec, input_specs, output_specs, parse_metadata
 from runtime.storage import locked, new_folder_beside, sync_folder, write_bytes, write_synced
 
 REPORT_FILE = "verification.json"
@@ -120,8 +121,9 @@ def export_network(
     if weights_file is not None:
         digest = hashlib.sha256(weights_file).hexdigest()
         description = dataclasses.replace(description, checkpoint={"file": CHECKPOINT_FILE, "sha256": digest})
-    content, context = _frozen(network, description, images, labels, device, opset, input, calibration)
+    content, context, description = _frozen(network, description, images, labels, device, opset, input, calibration)
     expected = expectations(description) | description.precision.as_dict()
+    expected |= {CONFIDENCE: description.metadata(None)[CONFIDENCE]}
     report = verify(
         network,
         content,
@@ -162,9 +164,10 @@ def _frozen(
     opset: int | None,
     input: InputSpec,
     calibration: Pixels | None = None,
-) -> tuple[bytes, VerificationContext]:
-    """Translate the network, and declare in the file the accuracy that it itself reaches."""
-    model = translate(network, description.precision, opset, input, calibration)
+) -> tuple[bytes, VerificationContext, Description]:
+    """Translate the network, and declare in the file the accuracy and the calibration error that it itself reaches."""
+    temperature = description.confidence.temperature if description.confidence else 1.0
+    model = translate(network, description.precision, opset, input, calibration, temperature)
     content = with_metadata(model, description.metadata(None), input)
     draft = VerificationContext(network, content, images, labels, {}, device, input=input)
     try:
@@ -172,9 +175,14 @@ def _frozen(
     except DeviceUnavailable:
         raise
     except Exception:  # it cannot be run at all: the checks say why
-        return draft.content, draft
+        return draft.content, draft, description
     accuracy = {"n": len(labels), "correct": correct, "top1": correct / len(labels)}
-    return with_metadata(model, description.metadata(accuracy), input), draft
+    if description.confidence is not None:
+        errors = [calibration_error(softmax(draft.graph_logits, t), labels) for t in (1.0, temperature)]
+        ece = dict(zip(("before", "after"), [round(error, 6) for error in errors], strict=True))
+        ece |= {"n": len(labels), "bins": BINS}
+        description = dataclasses.replace(description, confidence=dataclasses.replace(description.confidence, ece=ece))
+    return with_metadata(model, description.metadata(accuracy), input), draft, description
 
 
 def index_entry(network: nn.Module, content: bytes, description: Description, report: Report) -> dict[str, Any]:
@@ -199,6 +207,7 @@ def index_entry(network: nn.Module, content: bytes, description: Description, re
         "flops": count_flops(network, metadata.input),
         "accuracy": metadata.fields["accuracy"],
         "dataset": description.dataset,
+        "confidence": metadata.confidence and metadata.confidence.as_dict(table=False),
         "recipe": description.recipe,
         "seed": description.seed,
         "epochs": description.epochs,

@@ -23,7 +23,7 @@ def golden_tensors(context: VerificationContext) -> dict[str, bytes]:
     """
     images: Pixels = context.images[:IMAGES]
     network = context.rounded if context.precision.dtype == "fp32" else context.network
-    logits, probabilities = run_network(network, images)
+    logits, probabilities = run_network(network, images, temperature=context.temperature)
     arrays: dict[str, tuple[str, np.ndarray[Any, Any]]] = {
         "input_0.pb": (spec.INPUT, images),
         "output_0.pb": (spec.LOGITS, logits.astype(np.float32)),

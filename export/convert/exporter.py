@@ -86,7 +86,10 @@ def build_graph(
             or the exporter does not write this opset.
         NotTranslatable: PyTorch's exporter cannot follow its code.
     """
-    return with_metadata(translate(network, Precision.of(metadata), opset, input, calibration), metadata, input)
+    declared = metadata.get(spec.CONFIDENCE) or {}
+    temperature = declared.get("temperature", 1.0)
+    model = translate(network, Precision.of(metadata), opset, input, calibration, temperature)
+    return with_metadata(model, metadata, input)
 
 
 def with_metadata(model: onnx.ModelProto, metadata: dict[str, Any], input: InputSpec = FASHION_MNIST) -> bytes:
@@ -103,8 +106,12 @@ def translate(
     opset: int | None = None,
     input: InputSpec = FASHION_MNIST,
     calibration: Pixels | None = None,
+    temperature: float = 1.0,
 ) -> onnx.ModelProto:
-    """Translate a network, in this precision and without a description; arguments and errors are `build_graph`'s."""
+    """Translate a network, in this precision and without a description; arguments and errors are `build_graph`'s.
+
+    Probabilities are softmax(logits / temperature), in float32 in every precision.
+    """
     lowest = LOWEST_OPSET.get(precision.storage, OPSETS.start)
     opset = max(OPSET, lowest) if opset is None else opset
     if opset not in OPSETS:
@@ -158,6 +165,8 @@ def translate(
     elif precision.rounds and precision.dtype == "fp32":
         store_in_integers(model, precision.integers(network))
         store_in_half(model)
+    if temperature != 1:
+        _divide_by_temperature(model.graph, temperature)
     del model.opset_import[:]  # the barriers' domain too
     model.opset_import.append(onnx.helper.make_opsetid("", opset))
     model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))  # the oldest loaders read it
@@ -240,6 +249,18 @@ def _fix_resize_scales(graph: onnx.GraphProto) -> None:
         name = f"{node.name}/scales"
         graph.initializer.append(onnx.helper.make_tensor(name, onnx.TensorProto.FLOAT, [4], scales))
         node.input[:] = [node.input[0], "", name]
+
+
+def _divide_by_temperature(graph: onnx.GraphProto, temperature: float) -> None:
+    """Put a division between the logits and the softmax, which both are float32 in every precision."""
+    (position,) = (i for i, node in enumerate(graph.node) if list(node.output) == [spec.PROBABILITIES])
+    classes = next(info for info in graph.output if info.name == spec.LOGITS).type.tensor_type.shape
+    scaled, constant = f"scaled_{spec.LOGITS}", "temperature"
+    graph.initializer.append(onnx.helper.make_tensor(constant, onnx.TensorProto.FLOAT, [], [temperature]))
+    sizes = [dim.dim_param or dim.dim_value for dim in classes.dim]
+    graph.value_info.append(onnx.helper.make_tensor_value_info(scaled, onnx.TensorProto.FLOAT, sizes))
+    graph.node[position].input[:] = [scaled]
+    graph.node.insert(position, onnx.helper.make_node("Div", [spec.LOGITS, constant], [scaled], name=f"{constant}/Div"))
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:

@@ -166,6 +166,14 @@ class VerificationContext:
         except ModelInvalid:  # the signature check says so
             return FULL
 
+    @evidence("signature")
+    def temperature(self) -> float:
+        """What the file declares to divide the logits by, as float32 has it."""
+        try:
+            return float(np.float32(self.metadata.temperature))
+        except ModelInvalid:  # the signature check says so
+            return 1.0
+
     @evidence("shapes")
     def trace(self) -> Trace:
         """What flows through the network, and what it reads; of its weights as the file declares to hold them."""
@@ -313,7 +321,7 @@ class VerificationContext:
         return rows | {READ_AS_FLOAT: inner, AS_QUANTIZED: quantized}
 
     def _run(self, network: Callable[[Tensor], Tensor], images: Pixels) -> tuple[Floats, Floats]:
-        return run_network(network, images, self.at_once)
+        return run_network(network, images, self.at_once, self.temperature)
 
     @evidence("parity")
     def double(self) -> InDouble:
@@ -374,9 +382,11 @@ def run_session(session: Any, images: Pixels, outputs: Sequence[str], at_once: i
     return [np.concatenate(values) for values in zip(*parts, strict=True)]
 
 
-def run_network(network: Callable[[Tensor], Tensor], images: Pixels, at_once: int = CHUNK) -> tuple[Floats, Floats]:
+def run_network(
+    network: Callable[[Tensor], Tensor], images: Pixels, at_once: int = CHUNK, temperature: float = 1.0
+) -> tuple[Floats, Floats]:
     """Return a network's logits and probabilities on the file's images, in its own precision: (N, K)."""
     parts = max(1, -(-len(images) // at_once))
     with torch.inference_mode():
         logits = torch.cat([network(torch.from_numpy(part)) for part in np.array_split(images, parts)])
-        return logits.numpy(), logits.softmax(1).numpy()
+        return logits.numpy(), (logits / temperature).softmax(1).numpy()

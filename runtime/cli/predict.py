@@ -102,6 +102,9 @@ def predict(
         note(passed_over_sentence(passed_over))
     classifier = Classifier(model, device=device, threads=threads, tf32=tf32)
     say_device(classifier)
+    # What is below the threshold of its score, as a sentence has it.
+    garments = classifier.metadata.input.preprocess == "garment"
+    subject = "a garment" if garments else "what this model was trained on"
     documents, failures = [], 0
     seen: list[Any] = []
     if as_csv:
@@ -130,7 +133,7 @@ def predict(
             elif isinstance(answer, ImageError):
                 note(f"Error: {answer}")
             else:
-                emit(prediction.as_line(name, answer))
+                emit(prediction.as_line(name, answer, subject))
     if as_json:
         emit_json(documents)
     if show is not None:

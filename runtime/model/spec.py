@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.errors import ImageError, ModelInvalid, UsageError, quoted, shown
+from runtime.model.confidence import Confidence
 
 # Control characters, halves of a character, line and paragraph separators; then what turns the reading direction over.
 _NO_TEXT = {"Cc", "Cs", "Zl", "Zp"}
@@ -52,6 +53,7 @@ METADATA_KEYS = (
 DEFAULTS = {"dtype": "fp32", "storage": "fp32", "quantization": None}
 DTYPES = ("fp32", "fp16", "int8")
 STORAGES = ("fp32", "fp16", "int8", "int4")  # integers: of dense layers alone, the rest is fp16
+CONFIDENCE = "confidence"  # as `runtime.model.confidence` has it; without it, probabilities are softmax(logits)
 
 # The metadata `input` of a file of format 1.
 INPUT_CONTRACT_1 = {
@@ -387,6 +389,11 @@ class Metadata:
     labels: tuple[str, ...]
     input: InputSpec
     fields: dict[str, Any]
+    confidence: Confidence | None = None
+
+    @property
+    def temperature(self) -> float:
+        return self.confidence.temperature if self.confidence else 1.0
 
 
 def encode_metadata(fields: dict[str, Any]) -> dict[str, str]:
@@ -396,6 +403,7 @@ def encode_metadata(fields: dict[str, Any]) -> dict[str, str]:
     """
     full = {"format": FORMAT, "input": FASHION_MNIST.as_dict()} | fields
     keys = [*METADATA_KEYS, *(key for key, usual in DEFAULTS.items() if full.get(key, usual) != usual)]
+    keys += [CONFIDENCE] if full.get(CONFIDENCE) is not None else []
     return {key: json.dumps(full.get(key), ensure_ascii=False) for key in keys}
 
 
@@ -409,9 +417,9 @@ def parse_metadata(props: dict[str, str], what: str) -> Metadata:
     if missing:
         raise ModelInvalid(f"{what} is not a model of this format: its metadata lacks {', '.join(missing)}")
     fields: dict[str, Any] = {}
-    for key in (*METADATA_KEYS, *DEFAULTS):
+    for key in (*METADATA_KEYS, *DEFAULTS, CONFIDENCE):
         try:
-            fields[key] = _read_json(props[key]) if key in props else DEFAULTS[key]
+            fields[key] = _read_json(props[key]) if key in props else DEFAULTS.get(key)
         except (ValueError, RecursionError) as error:
             raise ModelInvalid(f"{what}: the metadata {key!r} is not JSON: {error}") from error
     read = _input(fields["format"], fields["input"], what)
@@ -439,7 +447,13 @@ def parse_metadata(props: dict[str, str], what: str) -> Metadata:
         raise ModelInvalid(
             f"{what}: the metadata 'versions' should be texts by library, or null, not {quoted(versions)}"
         )
-    return Metadata(name, tuple(labels), read, fields)
+    confidence = None
+    if fields[CONFIDENCE] is not None:
+        try:
+            confidence = Confidence.from_dict(fields[CONFIDENCE], len(labels))
+        except ValueError as error:
+            raise ModelInvalid(f"{what}: the metadata 'confidence' cannot be read: {error}") from error
+    return Metadata(name, tuple(labels), read, fields, confidence)
 
 
 def _is_quantization(value: Any) -> bool:

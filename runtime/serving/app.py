@@ -150,8 +150,10 @@ class _Handlers:
         began = time.perf_counter()
         spec = model.classifier.input
         pixels = await self._decode(image, spec, params)
-        _, probabilities = await model.outputs(spec.from_levels(pixels.array.reshape(1, *spec.shape)))
-        prediction = ranked(model.classifier.labels, probabilities[0], pixels.inverted, params.topk, pixels.warnings)
+        logits, probabilities = await model.outputs(spec.from_levels(pixels.array.reshape(1, *spec.shape)))
+        (known,) = model.classifier.in_distribution(logits)
+        labels, row = model.classifier.labels, probabilities[0]
+        prediction = ranked(labels, row, pixels.inverted, params.topk, pixels.warnings, known)
         document = as_dict(source, prediction)
         document |= {"model": model.name, "device": model.classifier.device}
         document["milliseconds"] = round(1000 * (time.perf_counter() - began), 3)

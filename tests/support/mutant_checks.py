@@ -18,6 +18,7 @@ from export.precision import Precision
 from export.verification.checks import CHECKS
 from export.verification.context import CheckFailed, VerificationContext
 from runtime.datasets.fashion_mnist import LABELS
+from runtime.model.confidence import Confidence
 
 IMAGES = 64
 
@@ -34,7 +35,8 @@ class InProcess(VerificationContext):
 def good(name: str) -> tuple[nn.Module, bytes, Description]:
     network = make_network(name)
     precision = Precision("fp16" if name.endswith("fp16") else "fp32", "fp16" if "half-size" in name else "fp32")
-    description = Description(name=name, labels=LABELS, seed=0, epochs=1, precision=precision)
+    confidence = Confidence(1.3) if name.endswith("tempered") else None
+    description = Description(name=name, labels=LABELS, seed=0, epochs=1, precision=precision, confidence=confidence)
     return network, build_graph(network, description.metadata(None)), description
 
 

@@ -1,5 +1,6 @@
 """Files that are wrong in one thing, with the check that should say so; and files that are rewritten but right."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ Mutation = Callable[[Model], Any]
 LENETS, SMALL_RESNET, HALF = ("lenet", "lenet-modern"), ("small-resnet",), ("small-resnet fp16",)
 HALF_SIZE = ("small-resnet half-size",)  # computes in float32, from float16 weights behind a Cast
 ALL = (*LENETS, *SMALL_RESNET)
+TEMPERED = ("lenet tempered",)  # its probabilities are softmax(logits / 1.3)
 
 WINDOW = ("kernel_shape", "strides", "pads")
 
@@ -28,7 +30,7 @@ def make_network(name: str) -> nn.Module:
     """Build a network of the three, with weights that hide nothing: every batch norm has statistics of its own."""
     torch.manual_seed(1)
     if not name.startswith("small-resnet"):
-        return create_model(name).eval()
+        return create_model(name.split()[0]).eval()
     layers = nn.Sequential(
         nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)),
         Residual(8, 8, 1),
@@ -111,6 +113,12 @@ def metadata(key: str, value: str) -> Mutation:
         next(prop for prop in model.metadata_props if prop.key == key).value = value
 
     return mutate
+
+
+def other_temperature(model: Model, factor: float = 1.001) -> None:
+    prop = next(prop for prop in model.metadata_props if prop.key == "confidence")
+    declared = json.loads(prop.value)
+    prop.value = json.dumps(declared | {"temperature": declared["temperature"] * factor})
 
 
 def swap_readers(model: Model) -> None:
@@ -382,6 +390,9 @@ MUTANTS: list[tuple[str, str, tuple[str, ...], Mutation]] = [
         become("MaxPool", "AveragePool", keep=WINDOW),
     ),
     ("missing softmax", "parity", ALL, become("Softmax", "Identity")),
+    ("another temperature in the graph", "parity", TEMPERED, change("Div", 1, lambda t: t * 1.001, -1)),
+    ("another temperature in the metadata", "parity", TEMPERED, other_temperature),
+    ("a temperature that is none", "signature", TEMPERED, lambda m: other_temperature(m, 0.0)),
     ("doubled softmax", "parity", ALL, insert_after("Gemm", "Softmax", axis=1)),
     ("pixels with a sign", "parity", ALL, signed_pixels),
     ("clipped pixels", "parity", ALL, insert_after("Div", "Clip", 0.0, 1.0)),

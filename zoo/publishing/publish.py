@@ -21,6 +21,7 @@ from runtime.errors import FashionZooError, ModelNotFound, UsageError
 from runtime.model.registry import MODEL_FILE, find_model, read_index, repository_weights, user_weights
 from zoo.data.dataset import VALIDATION_IMAGES
 from zoo.models import canonical_name
+from zoo.publishing.confidence import fit
 from zoo.publishing.verify import calibration_images, find_pair, verify_stored
 from zoo.recipes import recipe_for
 from zoo.runs.checkpoint import CheckpointError
@@ -46,6 +47,7 @@ def export_trained(
     opset: int | None = None,
     max_drop: float = MAX_DROP,
     purpose: str = "speed",
+    twin: Trained | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Export a trained network into a weights folder (by default the user's own); return its entry and its folder.
 
@@ -56,6 +58,7 @@ def export_trained(
         opset: what the file states; by default the exporter's own.
         max_drop: how much accuracy integers may cost, as a share of the images.
         purpose: "speed", or "size" for an int8 file even where it is slower here than float32.
+        twin: the network that its confidence is fitted with, see `zoo.publishing.confidence`.
 
     Raises:
         VerificationFailed: a check failed; nothing was written.
@@ -85,7 +88,7 @@ def export_trained(
     export_network(
         trained.network,
         weights,
-        describe(trained),
+        replace(describe(trained), confidence=fit(trained, twin)),
         images=images,
         labels=labels,
         checkpoint=trained.checkpoint.rounded(precision, trained.network) if stored else trained.checkpoint.path,

@@ -18,6 +18,7 @@ from zoo.runs.settings import Settings
 from zoo.training.evaluation import Evaluation
 
 HISTORY, CURVES, CONFUSION, MISTAKES = "metrics.jsonl", "curves.png", "confusion.png", "mistakes.png"
+RELIABILITY = "reliability.png"
 
 
 class RunFolderBusy(FashionZooError):
@@ -70,7 +71,7 @@ class RunFolder:
         names = itertools.chain([stamp], (f"{stamp}-{number}" for number in itertools.count(2)))
         aside = next(folder for name in names if not (folder := self.path / f"before-{name}").exists())
         aside.mkdir()
-        for name in (self.checkpoint.name, HISTORY, CURVES, CONFUSION, MISTAKES):
+        for name in (self.checkpoint.name, HISTORY, CURVES, CONFUSION, MISTAKES, RELIABILITY):
             with contextlib.suppress(FileNotFoundError):
                 (self.path / name).replace(aside / name)
 
@@ -88,10 +89,11 @@ class RunFolder:
 
         write_bytes(self.path / CURVES, draw_curves(history))
 
-    def draw_answers(self, evaluation: Evaluation, data: LabelledImages) -> None:
-        """Draw the confusion matrix and the most confident mistakes."""
-        from zoo.runs.plots import draw_confusion, draw_mistakes
+    def draw_answers(self, evaluation: Evaluation, data: LabelledImages, temperature: float | None = None) -> None:
+        """Draw the confusion matrix, the most confident mistakes, and the reliability, also at a temperature."""
+        from zoo.runs.plots import draw_confusion, draw_mistakes, draw_reliability
 
         self.path.mkdir(parents=True, exist_ok=True)
         write_bytes(self.path / CONFUSION, draw_confusion(evaluation))
         write_bytes(self.path / MISTAKES, draw_mistakes(evaluation, data.images))
+        write_bytes(self.path / RELIABILITY, draw_reliability(evaluation, temperature))

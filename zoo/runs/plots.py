@@ -1,4 +1,4 @@
-"""Draw training curves, a confusion matrix and the most confident mistakes, each as a PNG.
+"""Draw training curves, a confusion matrix, the most confident mistakes and the reliability diagram, each as a PNG.
 
 Importing this imports matplotlib, which takes half a second.
 """
@@ -87,6 +87,26 @@ def draw_mistakes(evaluation: Evaluation, images: Tensor) -> bytes:
         f"the {len(shown)} most confident of {len(wrong):,} mistakes: number, true class, answer and its probability",
         fontsize=11,
     )
+    return _png(figure)
+
+
+def draw_reliability(evaluation: Evaluation, temperature: float | None = None) -> bytes:
+    """Return a PNG of the reliability diagram (Guo et al., 2017), without and with a temperature."""
+    from matplotlib.figure import Figure
+
+    temperatures = [1.0] if temperature is None else [1.0, temperature]
+    figure = Figure(figsize=(4.6 * len(temperatures), 5.2), layout="constrained")
+    for axes, t in zip(figure.subplots(1, len(temperatures), squeeze=False)[0], temperatures, strict=True):
+        rows = [row for row in evaluation.reliability(t) if row["n"]]
+        largest = max(row["n"] for row in rows)
+        width = rows[0]["high"] - rows[0]["low"]
+        for row in rows:  # the darker, the more images
+            shade = 0.25 + 0.75 * (row["n"] / largest) ** 0.5
+            axes.bar(row["low"], row["accuracy"], width, align="edge", color="tab:blue", alpha=shade, edgecolor="white")
+        axes.plot([row["confidence"] for row in rows], [row["accuracy"] for row in rows], "k.-", linewidth=0.8)
+        axes.plot([0, 1], [0, 1], color="gray", linestyle="--", linewidth=0.8)
+        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="confidence", ylabel="accuracy")
+        axes.set_title(f"temperature {t:.3g}, calibration error {evaluation.calibration_error(t):.4f}", fontsize=10)
     return _png(figure)
 
 

@@ -6,6 +6,7 @@ $ZOO_HOME/runs/<model>/
   curves.png               loss and accuracy
   confusion.png            confusion matrix of the finished network on the test (or validation) images
   mistakes.png             its most confident mistakes
+  reliability.png          its accuracy by confidence
 """
 
 import contextlib
@@ -25,7 +26,7 @@ from zoo.models import canonical_name, create_model
 from zoo.recipes import Recipe
 from zoo.runs import checkpoint
 from zoo.runs.checkpoint import Checkpoint, CheckpointError
-from zoo.runs.folder import CONFUSION, CURVES, HISTORY, MISTAKES, RunFolder
+from zoo.runs.folder import CONFUSION, CURVES, HISTORY, MISTAKES, RELIABILITY, RunFolder
 from zoo.runs.settings import Settings
 from zoo.training.device import configure_backends, describe
 from zoo.training.evaluation import evaluate
@@ -193,7 +194,7 @@ def complete(place: RunFolder, finished: Checkpoint, device: torch.device) -> No
         place.write_history(history)
     if place.is_behind(CURVES):
         place.draw_curves(history)
-    if place.is_behind(CONFUSION) or place.is_behind(MISTAKES):
+    if any(map(place.is_behind, (CONFUSION, MISTAKES, RELIABILITY))):
         settings = Settings.from_dict(finished.header)
         network = create_model(finished.model, normalize=settings.recipe.normalize)
         finished.load_into(network)

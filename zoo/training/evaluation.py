@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from runtime.datasets.fashion_mnist import LABELS
+from runtime.evaluation.calibration import calibration_error, reliability, softmax
 from zoo.data.dataset import LabelledImages
 
 
@@ -32,14 +33,13 @@ class Evaluation:
         pairs = self.labels * classes + self.logits.argmax(1)
         return torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
-    def calibration_error(self) -> float:
-        """Return the expected calibration error over 15 bins (Guo et al., 2017): mean |confidence - accuracy|."""
-        bins = 15
-        confidence, predicted = self.logits.softmax(1).max(1)
-        right = (predicted == self.labels).float()
-        which = (confidence * bins).long().clamp(max=bins - 1)
-        gaps = torch.zeros(bins).index_add_(0, which, right - confidence)
-        return float(gaps.abs().sum() / len(self.labels))
+    def calibration_error(self, temperature: float = 1.0) -> float:
+        """Return the expected calibration error of softmax(logits / temperature)."""
+        return calibration_error(softmax(self.logits.numpy(), temperature), self.labels.numpy())
+
+    def reliability(self, temperature: float = 1.0) -> list[dict[str, Any]]:
+        """Return the reliability diagram of softmax(logits / temperature), see `runtime.evaluation.calibration`."""
+        return reliability(softmax(self.logits.numpy(), temperature), self.labels.numpy())
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures as JSON: n, correct, top1, calibration_error, per_class, confusion."""

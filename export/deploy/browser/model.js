@@ -36,6 +36,17 @@ export async function run(pixels) {
   return evaluate(await ready(), pixels);
 }
 
+/** Whether a picture is like those of the training, by its logits; null where the file has no threshold. The score is
+ * that of `runtime/model/confidence.py`: the weighted energy, less the distance to the nearest class. */
+export function known(logits, score) {
+  if (!score) return null;
+  const top = Math.max(...logits);
+  const energy = top + Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit - top), 0));
+  const distances = (score.means ?? []).map((mean, k) => Math.hypot(...score.factors[k].map(
+    (row, i) => row.reduce((sum, factor, j) => sum + factor * (logits[i + j] - mean[i + j]), 0))));
+  return score.energy_weight * energy - (distances.length ? Math.min(...distances) : 0) >= score.threshold;
+}
+
 async function evaluate(opened, pixels) {
   const { name, shape: [, channels, height, width], datatype } = (await description()).metadata.input;
   const batch = pixels.length / (channels * height * width);

@@ -3,7 +3,7 @@
 
 import { decodeColour, decodeGrey } from "./decoding.js";
 import { toPixels } from "./images.js";
-import { DEVICE, description, ready, run } from "./model.js";
+import { DEVICE, description, known, ready, run } from "./model.js";
 import { toPhoto } from "./photo.js";
 
 export async function models() {
@@ -19,7 +19,8 @@ export async function predict(picture) {
     : { array: toPhoto(await decodeColour(picture), input), inverted: false };
   await ready();
   const started = performance.now();
-  const probabilities = [...(await run(inRange(pixels, input))).probabilities];
+  const answer = await run(inRange(pixels, input));
+  const probabilities = [...answer.probabilities];
   const milliseconds = performance.now() - started;
   return {
     label: metadata.labels[probabilities.indexOf(Math.max(...probabilities))],
@@ -27,7 +28,7 @@ export async function predict(picture) {
     pixels,
     shape: input.shape.slice(1),
     inverted,
-    sure: true,
+    sure: known([...answer.logits], metadata.confidence?.score) !== false,
     warnings: [],
     model: metadata.model,
     device: DEVICE,

@@ -33,7 +33,8 @@ def test_predict_json_is_the_designs_document_and_a_bad_picture_does_not_stop_th
     assert [Path(answer["source"]).name for answer in answers] == ["0.png", "1.png", "2.png", "bad.png", "photo.jpg"]
     assert [answer.get("label") for answer in answers] == ["Ankle boot", "Pullover", "Trouser", None, "Trouser"]
     good, bad, photo = answers[0], answers[3], answers[4]
-    assert set(good) == {"source", "ok", "label", "index", "confidence", "inverted", "top", "warnings"}
+    rest = {"in_distribution", "inverted", "top", "warnings"}
+    assert set(good) == {"source", "ok", "label", "index", "confidence"} | rest
     assert (good["ok"], good["index"], len(good["top"])) == (True, 9, 2)
     assert set(good["top"][0]) == {"label", "index", "probability"}
     assert set(bad) == {"source", "ok", "error"}

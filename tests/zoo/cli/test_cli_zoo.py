@@ -149,7 +149,11 @@ def test_eval_prints_the_calibration_error_and_draws_what_it_found(tmp_path: Pat
     assert result.exit_code == 0
     assert "top-1 0.91" in result.stdout
     assert "calibration error 0.0" in result.stdout
-    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"confusion.png", "mistakes.png"}
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {
+        "confusion.png",
+        "mistakes.png",
+        "reliability.png",
+    }
 
 
 @pytest.mark.slow

@@ -162,7 +162,7 @@ def test_a_run_killed_after_its_last_save_is_completed_when_it_is_resumed(
     assert checkpoint_in(tmp_path / "killed").read_bytes() == before
     assert result.accuracy[1] == ("validation" if val_split else "test")
     assert len((tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()) == 2
-    for name in ("confusion.png", "mistakes.png"):
+    for name in ("confusion.png", "mistakes.png", "reliability.png"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes()
     assert ((tmp_path / "killed" / "curves.png").stat().st_mtime_ns >= drawn) == (killed_before != "draw_answers")
 
@@ -176,7 +176,12 @@ def test_starting_over_moves_the_older_run_and_its_pictures_to_a_folder(tmp_path
     assert (archive / "checkpoint.safetensors").read_bytes() == older
     assert checkpoint_in(tmp_path).read_bytes() != older
     for folder in (tmp_path, archive):
-        assert {path.name for path in folder.glob("*.png")} == {"curves.png", "confusion.png", "mistakes.png"}
+        assert {path.name for path in folder.glob("*.png")} == {
+            "curves.png",
+            "confusion.png",
+            "mistakes.png",
+            "reliability.png",
+        }
 
 
 def test_resuming_with_other_settings_is_refused_by_name(tmp_path: Path) -> None:

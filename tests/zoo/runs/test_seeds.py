@@ -66,7 +66,7 @@ def test_one_seed_has_no_spread(tmp_path: Path) -> None:
 
     assert series.standard_deviation is None
     assert series.as_dict()["measured_on"] == "validation"
-    for name in ("curves.png", "confusion.png", "mistakes.png"):
+    for name in ("curves.png", "confusion.png", "mistakes.png", "reliability.png"):
         assert (tmp_path / "seed-0" / name).read_bytes().startswith(PNG)
 
 

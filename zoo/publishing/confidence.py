@@ -1,0 +1,82 @@
+"""Fit the confidence of a trained network: its temperature and the threshold of its score. No test image is used.
+
+It takes images that the network was not trained on, or the nearest thing to them:
+
+1. `validation`: of a run with `--val-split`, the 10,000 training images that it held out.
+2. `training, moved`: of a run on all 60,000 images, the last 10,000 of them, each turned, scaled and shifted a little
+   at random. They stand in for new images: the network has not seen these pixels, but has seen the garment, so that the
+   temperature comes out somewhat low. It needs no training, where another one would take hours. The classes' means and
+   covariances in the score are those of the same images as they are.
+3. With a twin, the temperature is that of another network on its held-out images: one trained by the same recipe with
+   `--val-split`. How far confidence and accuracy part depends on the recipe far more than on a sixth of the images. The
+   score is still the network's own, on the moved images: two networks arrange their logits differently.
+"""
+
+import dataclasses
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from export.confidence import fit_confidence
+from runtime.errors import UsageError
+from runtime.model.confidence import Confidence
+from zoo.data.dataset import LabelledImages, load_split
+from zoo.runs.trained import Trained
+from zoo.training.evaluation import evaluate
+
+# The greatest motion, each drawn uniformly: degrees, share of the size, pixels.
+TURN, SCALE, SHIFT = 5.0, 0.1, 1.0
+
+
+def fit(trained: Trained, twin: Trained | None = None) -> Confidence:
+    """Return the confidence of a network; of images as the module's docstring has it.
+
+    Raises:
+        UsageError: the twin is of another model or recipe, or held out no validation split.
+    """
+    validation = load_split("validation", next(trained.network.parameters()).device)
+    if trained.checkpoint.header.get("val_split"):
+        return _fitted(trained, validation, "validation")
+    if twin is None:
+        return _on_moved(trained, validation, "training, moved")
+    header, own = twin.checkpoint.header, trained.checkpoint.header
+    if not header.get("val_split"):
+        raise UsageError(f"{twin.checkpoint.path} was trained on all images: a twin is trained with --val-split")
+    if not twin.checkpoint.finished or (twin.name, header["recipe"]) != (trained.name, own["recipe"]):
+        raise UsageError(
+            f"{twin.checkpoint.path} is no twin of {trained.checkpoint.path}: it should be a finished run of "
+            f"{trained.name} by the same recipe"
+        )
+    own_score = _on_moved(trained, validation, "temperature: validation, by a twin; score: training, moved")
+    return dataclasses.replace(own_score, temperature=_fitted(twin, validation, "validation").temperature)
+
+
+def _fitted(trained: Trained, data: LabelledImages, split: str) -> Confidence:
+    answers = evaluate(trained.network, data)
+    return fit_confidence(answers.logits.numpy(), answers.labels.numpy(), split=split)
+
+
+def _on_moved(trained: Trained, data: LabelledImages, split: str) -> Confidence:
+    answers, still = evaluate(trained.network, moved(data)), evaluate(trained.network, data)
+    return fit_confidence(answers.logits.numpy(), answers.labels.numpy(), split=split, clusters=still.logits.numpy())
+
+
+def moved(data: LabelledImages, seed: int = 0) -> LabelledImages:
+    """Turn, scale and shift each image at random, the same way for the same seed; black comes in from outside."""
+    generator = torch.Generator().manual_seed(seed)
+    turn, scale, x, y = (2 * torch.rand((4, len(data)), generator=generator) - 1).unbind()
+    angle, factor, side = torch.deg2rad(TURN * turn), 1 + SCALE * scale, data.images.shape[-1]
+    cos, sin = angle.cos() / factor, angle.sin() / factor
+    # Affine grids have -1 to 1 over the image.
+    rows = [torch.stack([cos, -sin, 2 * SHIFT * x / side], 1), torch.stack([sin, cos, 2 * SHIFT * y / side], 1)]
+    grids = torch.stack(rows, 1).to(data.images.device)
+    parts = max(1, math.ceil(len(data) / 1000))
+    images = [_resampled(*part) for part in zip(data.images.chunk(parts), grids.chunk(parts), strict=True)]
+    return LabelledImages(torch.cat(images), data.labels)
+
+
+def _resampled(images: Tensor, grids: Tensor) -> Tensor:
+    grid = F.affine_grid(grids, list(images.shape), align_corners=False)
+    return F.grid_sample(images.float(), grid, align_corners=False).round().to(torch.uint8)
