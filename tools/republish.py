@@ -1,9 +1,9 @@
 """Export and publish every model of the repository's weights again, from the checkpoints beside them.
 
-    python -m tools.republish [--twins FOLDER] [MODEL ...]
+    python -m tools.republish [MODEL ...]
 
-FOLDER holds, for some models, the run of a twin by the model's name; see `zoo.publishing.confidence`. All is verified
-twice, as by `zoo export` and `zoo publish`. A rounded checkpoint stays as it is, and so does what its rounding cost.
+All is verified twice, as by `zoo export` and `zoo publish`. A rounded checkpoint stays as it is, and so does what its
+rounding cost.
 """
 
 import argparse
@@ -22,12 +22,12 @@ from zoo.publishing.publish import publish_exported
 from zoo.runs.trained import describe, load_trained
 
 
-def republish(name: str, entry: dict[str, Any], weights: Path, twin: Path | None) -> dict[str, Any]:
+def republish(name: str, entry: dict[str, Any], weights: Path) -> dict[str, Any]:
     """Export one model into the user's weights, and publish that; return its new entry."""
     checkpoint, own = weights / name / CHECKPOINT_FILE, user_weights()
     trained = load_trained(name, checkpoint)
     images, labels = fashion_mnist.load("test")
-    confidence = fit(trained, load_trained(name, twin) if twin else None)
+    confidence = fit(trained)
     description = dataclasses.replace(describe(trained), confidence=confidence)
     precision = {key: entry.get(key, "fp32") for key in ("dtype", "storage")}
     export_network(trained.network, own, description, images=images, labels=labels, checkpoint=checkpoint, **precision)
@@ -42,11 +42,9 @@ def main() -> None:
     index = read_index(weights)
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("models", nargs="*", default=list(index))
-    parser.add_argument("--twins", type=Path)
     asked = parser.parse_args()
     for name in asked.models:
-        twin = asked.twins / name if asked.twins and (asked.twins / name).exists() else None
-        entry = republish(name, index[name], weights, twin)
+        entry = republish(name, index[name], weights)
         print(name, entry["accuracy"]["top1"], entry["confidence"], flush=True)
 
 

@@ -55,11 +55,6 @@ from zoo.cli.options import (
     help="With --dtype int8: a file that is slower here than fp32 is only written for its size.",
 )
 @click.option("--opset", type=int, help="The ONNX opset that PyTorch's exporter writes, 18 to 23.  [default: 20]")
-@click.option(
-    "--twin",
-    type=click.Path(path_type=Path),
-    help="A run of the same recipe with --val-split, to fit the confidence with.",
-)
 @json_option
 def export(
     model: str | None,
@@ -71,7 +66,6 @@ def export(
     opset: int | None,
     max_drop: float,
     purpose: str,
-    twin: Path | None,
     as_json: bool,
     **own: Any,
 ) -> None:
@@ -84,7 +78,7 @@ def export(
     With --module, a network of your own is exported as MODEL: its weights, labels and pictures are files of yours.
 
     The temperature of its probabilities, and the threshold below which a picture is called no garment, are fitted on
-    images that it was not trained on: the 10,000 that its run held out, or with --twin that run's; else on training
+    images that it was not trained on: the 10,000 that its run held out, else on training
     images that are turned, scaled and shifted a little. The file says on which.
 
     \b
@@ -109,9 +103,9 @@ def export(
     if layout is not None:
         if output is None:
             raise click.UsageError("--layout needs -o, the folder to write")
-        if (dtype, storage or "fp32", opset, twin) != ("fp32", "fp32", None, None):
+        if (dtype, storage or "fp32", opset) != ("fp32", "fp32", None):
             raise click.UsageError(
-                "--layout takes an export as it is: give --dtype, --storage, --opset or --twin in an export before"
+                "--layout takes an export as it is: give --dtype, --storage or --opset in an export before"
             )
         _export_layout(model, layout, output, checkpoint, as_json)
         return
@@ -131,7 +125,6 @@ def export(
             opset=opset,
             max_drop=max_drop,
             purpose=purpose,
-            twin=None if twin is None else load_trained(model, twin),
         )
     _tell(entry | {"checkpoint": entry["checkpoint"] | {"path": str(trained.checkpoint.path)}}, folder, as_json)
 

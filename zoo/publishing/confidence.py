@@ -7,12 +7,8 @@ It takes images that the network was not trained on, or the nearest thing to the
    at random. They stand in for new images: the network has not seen these pixels, but has seen the garment, so that the
    temperature comes out somewhat low. It needs no training, where another one would take hours. The classes' means and
    covariances in the score are those of the same images as they are.
-3. With a twin, the temperature is that of another network on its held-out images: one trained by the same recipe with
-   `--val-split`. How far confidence and accuracy part depends on the recipe far more than on a sixth of the images. The
-   score is still the network's own, on the moved images: two networks arrange their logits differently.
 """
 
-import dataclasses
 import math
 
 import torch
@@ -20,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from export.confidence import fit_confidence
-from runtime.errors import UsageError
 from runtime.model.confidence import Confidence
 from zoo.data.dataset import LabelledImages, load_split
 from zoo.runs.trained import Trained
@@ -30,32 +25,13 @@ from zoo.training.evaluation import evaluate
 TURN, SCALE, SHIFT = 5.0, 0.1, 1.0
 
 
-def fit(trained: Trained, twin: Trained | None = None) -> Confidence:
-    """Return the confidence of a network; of images as the module's docstring has it.
-
-    Raises:
-        UsageError: the twin is of another model or recipe, or held out no validation split.
-    """
+def fit(trained: Trained) -> Confidence:
+    """Return the confidence of a network; of images as the module's docstring has it."""
     validation = load_split("validation", next(trained.network.parameters()).device)
-    if trained.checkpoint.header.get("val_split"):
-        return _fitted(trained, validation, "validation")
-    if twin is None:
+    if not trained.checkpoint.header.get("val_split"):
         return _on_moved(trained, validation, "training, moved")
-    header, own = twin.checkpoint.header, trained.checkpoint.header
-    if not header.get("val_split"):
-        raise UsageError(f"{twin.checkpoint.path} was trained on all images: a twin is trained with --val-split")
-    if not twin.checkpoint.finished or (twin.name, header["recipe"]) != (trained.name, own["recipe"]):
-        raise UsageError(
-            f"{twin.checkpoint.path} is no twin of {trained.checkpoint.path}: it should be a finished run of "
-            f"{trained.name} by the same recipe"
-        )
-    own_score = _on_moved(trained, validation, "temperature: validation, by a twin; score: training, moved")
-    return dataclasses.replace(own_score, temperature=_fitted(twin, validation, "validation").temperature)
-
-
-def _fitted(trained: Trained, data: LabelledImages, split: str) -> Confidence:
-    answers = evaluate(trained.network, data)
-    return fit_confidence(answers.logits.numpy(), answers.labels.numpy(), split=split)
+    answers = evaluate(trained.network, validation)
+    return fit_confidence(answers.logits.numpy(), answers.labels.numpy(), split="validation")
 
 
 def _on_moved(trained: Trained, data: LabelledImages, split: str) -> Confidence:

@@ -47,7 +47,6 @@ def export_trained(
     opset: int | None = None,
     max_drop: float = MAX_DROP,
     purpose: str = "speed",
-    twin: Trained | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Export a trained network into a weights folder (by default the user's own); return its entry and its folder.
 
@@ -58,7 +57,6 @@ def export_trained(
         opset: what the file states; by default the exporter's own.
         max_drop: how much accuracy integers may cost, as a share of the images.
         purpose: "speed", or "size" for an int8 file even where it is slower here than float32.
-        twin: the network that its confidence is fitted with, see `zoo.publishing.confidence`.
 
     Raises:
         VerificationFailed: a check failed; nothing was written.
@@ -88,7 +86,7 @@ def export_trained(
     export_network(
         trained.network,
         weights,
-        replace(describe(trained), confidence=fit(trained, twin)),
+        replace(describe(trained), confidence=fit(trained)),
         images=images,
         labels=labels,
         checkpoint=trained.checkpoint.rounded(precision, trained.network) if stored else trained.checkpoint.path,
