@@ -163,7 +163,7 @@ def translate(
     if precision.dtype == "fp16":
         compute_in_half(model)
     elif precision.rounds and precision.dtype == "fp32":
-        store_in_integers(model, precision.integers(network))
+        store_in_integers(model, precision.integers(twin))
         store_in_half(model)
     if temperature != 1:
         _divide_by_temperature(model.graph, temperature)
@@ -174,7 +174,7 @@ def translate(
         if calibration is None:
             raise UsageError("int8 needs images to calibrate its activations on, as they were in training: none given")
         model = quantize_statically(
-            model, value_ranges(model, calibration), [w.numbers() for w in precision.integers(network).values()]
+            model, value_ranges(model, calibration), [w.numbers() for w in precision.integers(twin).values()]
         )
     return model
 

@@ -253,18 +253,18 @@ def test_the_packing_is_onnxs_own(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("storage", ["int8", "int4"])
+@pytest.mark.parametrize(("storage", "max_drop"), [("int8", 0.002), ("int4", 0.01)])
 def test_an_export_in_integers_is_verified_from_the_small_checkpoint_beside_it(
-    storage: str, trained: Trained, empty_home: Path
+    storage: str, max_drop: float, trained: Trained, empty_home: Path
 ) -> None:
-    entry, folder = export_trained(trained, storage=storage)
+    entry, folder = export_trained(trained, storage=storage, max_drop=max_drop)
     stored = checkpoint.load(folder / "checkpoint.safetensors")
     pair = find_pair("lenet-modern", folder / "model.onnx", folder / "checkpoint.safetensors")
     rounded = Precision(storage=storage).rounded(trained.network).state_dict()
 
     assert entry["storage"] == storage
     assert entry["rounding"]["n"] == 10_000
-    assert verify_stored(pair, images=500).passed
+    assert verify_stored(pair, images=500, max_drop=max_drop).passed
     assert all(torch.equal(rounded[name], tensor) for name, tensor in pair.trained.network.state_dict().items())
     assert stored.rounded_from == trained.checkpoint.sha256()
     assert (folder / "checkpoint.safetensors").stat().st_size < 0.35 * trained.checkpoint.path.stat().st_size

@@ -115,7 +115,7 @@ def watch(classifier: ImageClassifier) -> tuple[list[Layer], int]:
     hook = nn.modules.module.register_module_forward_hook(after)
     try:
         with fields, counter, torch.no_grad():
-            classifier.eval()(torch.from_numpy(FASHION_MNIST.zeros(1)))
+            classifier.eval()(torch.from_numpy(FASHION_MNIST.zeros(1)).to(next(classifier.parameters()).device))
     finally:
         hook.remove()
     flops = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}

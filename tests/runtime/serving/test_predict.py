@@ -142,7 +142,7 @@ def test_a_small_file_of_too_many_pixels_is_413_before_it_is_decoded(server: Run
 
     assert len(bomb) < 20_000
     assert (answer.status, answer.json()["kind"]) == (413, "too_large")
-    assert "8000x8000; at most 33500000 pixels" in answer.json()["error"]
+    assert "9000x9000; at most 67108864 pixels" in answer.json()["error"]
 
 
 def test_pictures_of_many_clients_at_once_are_not_mixed_up(
