@@ -273,6 +273,7 @@ def freeze_batch(model: onnx.ModelProto) -> None:
 def drop_label(model: onnx.ModelProto) -> None:
     prop = next(prop for prop in model.metadata_props if prop.key == "labels")
     prop.value = json.dumps(json.loads(prop.value)[:-1])
+    model.metadata_props.remove(next(prop for prop in model.metadata_props if prop.key == "confidence"))
 
 
 def drop_metadata(model: onnx.ModelProto) -> None:

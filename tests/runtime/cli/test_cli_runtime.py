@@ -19,7 +19,7 @@ def test_list_and_info_name_the_file_in_use() -> None:
 
     assert {"lenet", "lenet-modern"} <= {row["name"] for row in listed}
     assert info["file"] == str(ROOT / "weights" / "lenet" / "model.onnx")
-    assert info["placement"] == {"CPUExecutionProvider": 16}
+    assert info["placement"] == {"CPUExecutionProvider": 17}
     assert info["labels"][9] == "Ankle boot"
 
 

@@ -30,6 +30,8 @@ def labelled(path: Path, labels: Sequence[str], *, classes: Sequence[int] | None
     model = onnx.load(LENET)
     (prop,) = [prop for prop in model.metadata_props if prop.key == "labels"]
     prop.value = json.dumps(list(labels), ensure_ascii=False)
+    for prop in [prop for prop in model.metadata_props if prop.key == "confidence"]:  # a table by class
+        model.metadata_props.remove(prop)
     if classes is not None:
         last = next(node for node in reversed(model.graph.node) if node.op_type == "Gemm")
         for tensor in model.graph.initializer:
