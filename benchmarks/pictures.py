@@ -210,6 +210,38 @@ def captioned(*corners: int, text: str = "IMG 2041") -> Kind:
     return make
 
 
+def screenshot(page: float, ink: float, *, side: int = 0) -> Kind:
+    """A photograph on a page of another level, with long lines of text above, below and at `side` pixels of margin."""
+
+    def make(image: Levels, rng: Rng) -> Image.Image:
+        whole = Image.new("L", (SIDE + 2 * side, SIDE + 160), round(page))
+        whole.paste(levels_of(photo(image, rng, rng.uniform(190, 245))), (side, 60))
+        draw = ImageDraw.Draw(whole)
+        draw.text((8, 8), "12:41   shop.example/item/4711", fill=round(ink), font_size=18)
+        draw.text((8, SIDE + 80), "Add to basket", fill=round(ink), font_size=18)
+        return whole
+
+    return make
+
+
+def translucent(alpha: int, corners: int = 0) -> Kind:
+    """A photograph that is evenly transparent, or a window with round corners."""
+
+    def make(image: Levels, rng: Rng) -> Image.Image:
+        picture = levels_of(photo(image, rng)).convert("RGBA")
+        mask = Image.new("L", picture.size, 0)
+        ImageDraw.Draw(mask).rounded_rectangle((0, 0, SIDE - 1, SIDE - 1), corners, fill=alpha)
+        picture.putalpha(mask)
+        return picture
+
+    return make
+
+
+def small_margin(image: Levels, rng: Rng) -> Levels:
+    """28x28 pixels, of which the outer two are a white margin."""
+    return np.pad(np.asarray(Image.fromarray(image).resize((24, 24), Image.Resampling.LANCZOS)), 2, constant_values=255)
+
+
 def dusty(image: Levels, rng: Rng) -> Image.Image:
     picture = levels_of(photo(image, rng, 230))
     draw = ImageDraw.Draw(picture)
@@ -353,6 +385,7 @@ KINDS: dict[str, tuple[Kind, float | None, bool]] = {
     "figure with axes off": (margin(255, 8, 0.15, even=False), 0.90, False),
     "figure with axes on": (margin(255, 8, 0.15, ticks=True), 0.88, False),
     "white margin": (margin(255, 1, 0.15), 0.89, False),
+    "white margin inside 28x28": (small_margin, 0.88, False),
     "white margin, large": (margin(255, 10, 0.2), 0.89, False),
     "grey margin": (margin(128, 6, 0.1), 0.88, False),
     "cut-out, data set image": (cut_out("data"), 0.89, False),
@@ -364,6 +397,11 @@ KINDS: dict[str, tuple[Kind, float | None, bool]] = {
     "white strokes": (cut_out("strokes", under=255), 0.89, False),
     "caption in a corner": (captioned(), 0.90, False),
     "captions in all corners": (captioned(0, 1, 2, 3), 0.88, False),
+    "screenshot of a phone, dark": (screenshot(0, 255), 0.88, False),
+    "screenshot of a phone, white": (screenshot(255, 0), 0.88, False),
+    "screenshot of a browser": (screenshot(30, 230, side=100), 0.88, False),
+    "evenly transparent": (translucent(100), 0.90, False),
+    "round corners": (translucent(255, 30), 0.90, False),
     "dust": (dusty, 0.88, False),
     "soft shadow": (shadowed(0.25), 0.87, False),
     "softer shadow": (shadowed(0.12), 0.88, False),

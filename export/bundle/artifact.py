@@ -21,7 +21,7 @@ from export.bundle.index import index_with
 from export.bundle.test_data import golden_tensors
 from export.convert.exporter import translate, with_metadata
 from export.convert.normalization import deployed
-from export.convert.preconditions import require_contract, require_images, require_labels
+from export.convert.preconditions import require_contract, require_images, require_labels, require_max_drop
 from export.convert.sensitivity import choose_float_layers
 from export.description import CHECKPOINT_FILE, Description
 from export.precision import Precision
@@ -100,6 +100,7 @@ def export_network(
     weights = Path(weights)
     read_index(weights)  # a damaged one is refused before the work
     images = require_images(images, input)
+    require_max_drop(max_drop)
     classes = require_contract(deployed(network, input), input)
     labels = require_labels(labels, len(images), classes)
     if len(description.labels) != classes:
@@ -113,7 +114,7 @@ def export_network(
             raise UsageError(
                 "int8 needs images to calibrate its activations on, as they were in training: give calibration=images"
             )
-        calibration = require_images(calibration, input)
+        calibration = require_images(calibration, input, "calibration")
         chosen = choose_float_layers(network, calibration, validation, max_drop, opset, input)
         precision = chosen.precision
     description = dataclasses.replace(description, precision=precision)

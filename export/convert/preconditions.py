@@ -176,16 +176,24 @@ def _probabilities(logits: Tensor, operator: str) -> str | None:
     return None
 
 
-def require_images(images: Any, input: InputSpec) -> npt.NDArray[Any]:
-    """Return `images`, contiguous; raise UsageError unless they are as `input` says."""
+def require_images(images: Any, input: InputSpec, argument: str = "images") -> npt.NDArray[Any]:
+    """Return `images`, contiguous; raise UsageError unless they are as `input` says. Messages name the argument."""
+    if not isinstance(input, InputSpec):
+        raise UsageError(f"input: expected an InputSpec, such as InputSpec.photo(224), found {type(input).__name__}")
     images = images.numpy() if isinstance(images, Tensor) and images.device.type == "cpu" else images
     try:
         checked = input.checked(images)
     except ImageError as error:
-        raise UsageError(f"images: {error}; they are the input of the file, before any normalisation") from error
+        raise UsageError(f"{argument}: {error}; they are the input of the file, before any normalisation") from error
     if len(checked) == 0:
-        raise UsageError("images: there should be one or more, and there are none")
+        raise UsageError(f"{argument}: there should be one or more, and there are none")
     return checked
+
+
+def require_max_drop(max_drop: float) -> None:
+    """Raise UsageError unless this is a share of the images, from 0 to 1."""
+    if not 0 <= max_drop <= 1:
+        raise UsageError(f"max_drop: expected a share of the images from 0 to 1, found {max_drop}")
 
 
 def require_labels(labels: Any, count: int, classes: int) -> npt.NDArray[Any]:

@@ -11,7 +11,7 @@ import onnxruntime
 import torch
 from torch import nn
 
-from export.convert.preconditions import require_contract, require_images, require_labels
+from export.convert.preconditions import require_contract, require_images, require_labels, require_max_drop
 from export.description import library_versions
 from export.precision import Precision
 from export.verification.backends import version_of
@@ -63,7 +63,14 @@ def verify(
             it knows no such device.
         EngineMissing: the engine is not installed.
     """
+    if not isinstance(model, bytes | bytearray):
+        raise UsageError(
+            f"model: expected the bytes of an ONNX file, as Path.read_bytes(), found {type(model).__name__}"
+        )
     images = require_images(images, input)
+    require_max_drop(max_drop)
+    if calibration is not None:
+        calibration = require_images(calibration, input, "calibration")
     asked = {} if dtype is None else {"dtype": Precision(dtype).dtype}
     if engine != ONNXRUNTIME:
         version_of(engine)  # it is there, or that is said before the work

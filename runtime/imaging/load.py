@@ -217,7 +217,10 @@ def _from_array(array: NDArray[Any], max_pixels: int) -> Image.Image:
         shape = shape[:2]
     if array.dtype != np.uint8 or len(shape) < 2 or shape[2:] not in ((), (3,), (4,)) or not array.size:
         expected = "uint8 (H, W), (1, H, W), (H, W, 1), (H, W, 3) or (H, W, 4), none of them 0"
-        raise ImageError("array", f"expected an array of {expected}; found {found}")
+        advice = "; bring its channels to the end with np.moveaxis" if shape[:1] in ((3,), (4,)) else ""
+        if array.dtype != np.uint8:
+            advice = "; scale its levels to 0..255, as (array * 255).astype(np.uint8) does those of 0..1"
+        raise ImageError("array", f"expected an array of {expected}; found {found}{advice}")
     if shape[0] * shape[1] > max_pixels:
         raise ImageError("too_large", f"the array is {found}; at most {max_pixels} pixels are allowed")
     return Image.fromarray(np.ascontiguousarray(array.reshape(shape)))

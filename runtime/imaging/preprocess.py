@@ -8,12 +8,13 @@ The one way in, in this order:
    or an eighth of its size.
 3. **Grey**, by luma (ITU-R 601). Deep levels are scaled to 8 bits by the file's depth, not clipped.
 4. **Alpha.** Where a part of the picture is transparent, the alpha channel is the mask, whatever colour lies under it.
+   A mask that is a rectangle, as of a window or of an evenly transparent picture, is laid on white, and is no mask.
    The garment is exchanged light for dark where its border is lighter than its inside (a page shone through) or, where
    these do not differ, where it is dark; then it stands on black, and steps 6 to 8 find nothing more to do.
 5. **Turn** upright, as EXIF says.
 6. **Trim** bars, frames and margins: outer lines of one level (within `BAR`) up to a line of which 90 % has another,
-   and a margin of one level round a rectangle, beside which may be ticks and captions. Up to six times, and only where
-   what is inside has a plain background, by step 10.
+   and what has the level of an outermost line beside or round a rectangle, with ticks and captions in it. Up to six
+   times, and only where what is inside has a plain background, by step 10.
 7. **Survey**, on a copy of at most `SURVEY_SIDE` pixels. The background is a quadratic surface fitted to the outer 4 %
    by iteratively reweighted least squares with Cauchy weights, from the commonest level and with a scale that falls
    from 40 to 5 levels; one level, where that fits as much of the edge. Contrast is the difference, as a share of what
@@ -124,7 +125,7 @@ def _preprocessed(picture: Image.Image, name: str, invert: Invert, fit: Fit) -> 
         found = "x".join(map(str, picture.size))
         raise ImageError("size", f"{name} is {found} pixels, but fit='exact' takes 28x28 only; fit='auto' resizes it")
     if picture.mode == "LA":
-        picture = _without_square_alpha(picture)
+        picture = _without_square_alpha(picture, crop=fit != "exact")
     if picture.mode == "LA":
         picture, inverted = _on_black(picture, invert)
         levels = np.asarray(picture, np.float64)
@@ -147,10 +148,18 @@ def _preprocessed(picture: Image.Image, name: str, invert: Invert, fit: Fit) -> 
 
 def _from_data_set(levels: bytes) -> bool:
     """Whether 28x28 levels are a data set image's: true of all 70,000. Most of the edge is black or, where a garment
-    covers it, a part of it is, and the picture reaches white."""
+    covers it, a part of it is, and the picture reaches white. None of them has a black frame round a lit rectangle."""
     edge = levels[:SIDE] + levels[-SIDE:] + levels[::SIDE] + levels[SIDE - 1 :: SIDE]
     black, lightest = edge.count(0), max(levels)
-    return lightest >= 128 if 2 * black > len(edge) else black >= 8 and black >= edge.count(255) and lightest >= 254
+    if 2 * black <= len(edge):
+        return black >= 8 and black >= edge.count(255) and lightest >= 254
+    return lightest >= 128 and not (black >= 0.97 * len(edge) and _is_framed(levels))
+
+
+def _is_framed(levels: bytes) -> bool:
+    """Whether 28x28 levels have bars at all four sides."""
+    inner = _without_bars(np.frombuffer(levels, np.uint8).reshape(SIDE, SIDE).astype(np.float64))
+    return inner is not None and min(inner[0], inner[1], SIDE - inner[2], SIDE - inner[3]) > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,36 +363,55 @@ def _bar(lines: NDArray[np.float64]) -> tuple[int, float]:
 
 
 def _without_margin(levels: NDArray[np.float64]) -> Box | None:
-    """Return the rectangle inside a margin of one level, in which there may be ticks and captions; None without."""
-    edge = np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
-    level = float(np.median(edge))
-    if np.mean(np.abs(edge - level) <= BAR) < 0.97:
-        return None
-    other = np.abs(levels - level) > BAR
-    top, bottom = _most(other.sum(axis=1))
-    left, right = _most(other[top:bottom].sum(axis=0))
-    inner = other[top:bottom, left:right]
-    if min(inner[0].mean(), inner[-1].mean(), inner[:, 0].mean(), inner[:, -1].mean()) < 0.8:
-        return None
-    return left, top, right, bottom
+    """Return the largest rectangle beside or inside margins of one level, in which there may be ticks and captions;
+    None without. A margin has the level of an outermost line, and is trimmed where that line is wholly of it."""
+    lines = levels[0], levels[-1], levels[:, 0], levels[:, -1]
+    tried: list[float] = []
+    largest: Box | None = None
+    for line in lines:
+        level = float(np.median(line))
+        if any(abs(level - other) <= BAR for other in tried):
+            continue
+        tried.append(level)
+        whole = [np.mean(np.abs(outer - level) <= BAR) >= 0.97 for outer in lines]
+        other = np.abs(levels - level) > BAR
+        for share, least in ((0.5, 0.8), (0.8, 0.95)):  # the latter where a caption is as long as half the rectangle
+            top, bottom = _most(other.sum(axis=1), share)
+            left, right = _most(other[top:bottom].sum(axis=0), share)
+            inner = other[top:bottom, left:right]
+            trimmed = top > 0, bottom < levels.shape[0], left > 0, right < levels.shape[1]
+            if any(at and not margin for at, margin in zip(trimmed, whole, strict=True)):
+                continue
+            if min(inner[0].mean(), inner[-1].mean(), inner[:, 0].mean(), inner[:, -1].mean()) < least:
+                continue
+            if largest is None or inner.size > (largest[2] - largest[0]) * (largest[3] - largest[1]):
+                largest = left, top, right, bottom
+    return largest
 
 
-def _most(counts: NDArray[np.int64]) -> tuple[int, int]:
-    """Return the first and last (exclusive) index of counts of at least half the greatest."""
-    at = np.flatnonzero(2 * counts >= counts.max())
+def _most(counts: NDArray[np.int64], share: float) -> tuple[int, int]:
+    """Return the first and last (exclusive) index of counts of at least that share of the greatest."""
+    at = np.flatnonzero(counts >= share * counts.max())
     return int(at[0]), int(at[-1]) + 1
 
 
-def _without_square_alpha(picture: Image.Image) -> Image.Image:
-    """Return the grey picture inside where the mask is no more than a rectangle, as of a window with round corners."""
-    opaque = np.asarray(picture.getchannel("A")) > 127
-    box = _box(opaque)
-    left, top, right, bottom = box
-    if not opaque.any() or np.mean(opaque[top:bottom, left:right]) < 0.985:
+def _without_square_alpha(picture: Image.Image, *, crop: bool) -> Image.Image:
+    """Return what the mask shows over a white page, mode L, where that is no more than a rectangle: a picture that is
+    evenly transparent, or a window with round corners, which get the level of the edge beside them."""
+    levels, alpha = (np.asarray(channel, np.float64) for channel in picture.split())
+    opaque = _opaque(alpha)
+    left, top, right, bottom = _box(opaque) if crop else (0, 0, *picture.size)
+    opaque = opaque[top:bottom, left:right]
+    if np.mean(opaque) < 0.985:
         return picture
-    page = Image.new("L", picture.size, 255)
-    page.paste(picture.getchannel("L"), mask=picture.getchannel("A"))
-    return page.crop(box)
+    blended = (255 + (levels - 255) * (alpha / 255))[top:bottom, left:right]
+    edge, shown = (np.concatenate([of[0], of[-1], of[:, 0], of[:, -1]]) for of in (blended, opaque))
+    return Image.fromarray(_to_uint8(np.where(opaque, blended, np.median(edge[shown]))))
+
+
+def _opaque(alpha: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each pixel is more than half as opaque as the most opaque one."""
+    return np.asarray(2.0 * alpha > max(1, int(alpha.max())))
 
 
 def _on_black(picture: Image.Image, invert: Invert) -> tuple[Image.Image, bool]:
@@ -392,7 +420,7 @@ def _on_black(picture: Image.Image, invert: Invert) -> tuple[Image.Image, bool]:
     if step > 1:
         picture = picture.reduce(step)
     levels, alpha = (np.asarray(channel, np.float64) for channel in picture.split())
-    opaque = 2 * alpha > max(1.0, float(alpha.max()))
+    opaque = _opaque(alpha)
     inner = opaque
     for _ in range(max(1, round(max(picture.size) / 56))):
         grown = np.pad(inner, 1)

@@ -205,6 +205,28 @@ WRONG_NETWORKS = {
 }
 
 
+WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
+    "a preprocess by name": ({"input": "photo"}, "input: expected an InputSpec, .* found str"),
+    "grey calibration images": (
+        {"dtype": "int8", "calibration": np.zeros((2, 1, 20, 24), np.uint8)},
+        r"calibration: expected uint8 \(N, 3, 20, 24\), found uint8 \(2, 1, 20, 24\)",
+    ),
+    "a negative drop": ({"max_drop": -1}, "max_drop: expected a share .* found -1"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_ARGUMENTS)
+def test_an_argument_that_makes_no_sense_is_named(name: str, tmp_path: Path) -> None:
+    arguments, sentence = WRONG_ARGUMENTS[name]
+    with pytest.raises(UsageError, match=sentence):
+        export_network(small(), tmp_path, DESCRIPTION, **pictures(PHOTO) | arguments)
+
+
+def test_a_path_is_no_file_to_verify() -> None:
+    with pytest.raises(UsageError, match="model: expected the bytes of an ONNX file"):
+        verify(small(), "model.onnx", **pictures(PHOTO))  # type: ignore[arg-type]
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", WRONG_NETWORKS)
 def test_a_network_that_cannot_be_exported_is_refused_with_the_remedy(name: str, tmp_path: Path) -> None:

@@ -91,6 +91,14 @@ def test_half_transparency_is_blended() -> None:
     assert int(to_pixels(half, invert="no", fit="exact").array[0, 0]) == 127
 
 
+@pytest.mark.parametrize("border", [0, 2])
+def test_a_picture_of_the_right_size_keeps_it_whatever_its_transparent_border(border: int) -> None:
+    """Lost otherwise: a batch in which one picture is smaller, and with it the answers to all others."""
+    alpha = np.pad(np.full((28 - 2 * border,) * 2, 255, np.uint8), border)
+    picture = Image.merge("LA", [Image.fromarray(np.full((28, 28), 200, np.uint8)), Image.fromarray(alpha)])
+    assert to_pixels(picture, fit="exact").array.shape == (28, 28)
+
+
 @pytest.mark.parametrize("format_", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_the_first_frame_of_an_animation_is_used(format_: str, test_images: Grey) -> None:
     first, *others = (Image.fromarray(image) for image in test_images[:3])
