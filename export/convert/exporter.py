@@ -174,7 +174,7 @@ def translate(
         if calibration is None:
             raise UsageError("int8 needs images to calibrate its activations on, as they were in training: none given")
         model = quantize_statically(
-            model, value_ranges(model, calibration), [w.numbers() for w in precision.integers(network).values()]
+            model, value_ranges(model, calibration), [w.numbers() for w in precision.integers(twin).values()]
         )
     return model
 

@@ -385,6 +385,6 @@ def run_network(
 ) -> tuple[Floats, Floats]:
     """Return a network's logits and probabilities on the file's images, in its own precision: (N, K)."""
     parts = max(1, -(-len(images) // at_once))
-    with torch.inference_mode():
+    with torch.no_grad():  # PyTorch's fused attention cannot be followed by a dispatch mode in inference mode
         logits = torch.cat([network(torch.from_numpy(part)) for part in np.array_split(images, parts)])
         return logits.numpy(), (logits / temperature).softmax(1).numpy()

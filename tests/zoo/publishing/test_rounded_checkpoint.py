@@ -64,7 +64,18 @@ def test_int8_of_a_published_half_size_checkpoint_verifies_against_it(
     trained, folder = load_trained("lenet"), tmp_path / "int8"
     entry, _ = export_trained(trained, folder, dtype="int8", purpose="size", max_drop=0.05)
     file = str(folder / "lenet" / "model.onnx")
-    verify = ["verify", "lenet", "--onnx", file, "--checkpoint", str(published), "--images", "300", "--max-drop", "0.05"]
+    verify = [
+        "verify",
+        "lenet",
+        "--onnx",
+        file,
+        "--checkpoint",
+        str(published),
+        "--images",
+        "300",
+        "--max-drop",
+        "0.05",
+    ]
     result = CliRunner().invoke(zoo, [*verify, "--json"])
 
     assert result.exit_code == 0, result.output
