@@ -123,7 +123,7 @@ def test_parameters_that_an_exporter_computes_with_beforehand_are_found_and_a_ch
 
 
 class Query(nn.Module):
-    """A learned query that is expanded over the batch and handed to a module, as in attention pooling (CLIP, SigLIP)."""
+    """A learned query that is expanded over the batch and handed to a module, as in attention pooling (CLIP)."""
 
     def __init__(self) -> None:
         super().__init__()
