@@ -9,6 +9,7 @@ batch norms moved off their defaults, at the smallest of some sizes that it take
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -41,6 +42,7 @@ def main() -> None:
         return
     import torchvision
 
+    from benchmarks.conditions import conditions
     from runtime.storage import write_bytes
 
     every = torchvision.models.list_models(module=torchvision.models)
@@ -52,8 +54,7 @@ def main() -> None:
         rows[name] = row = in_a_process(name)
         judged = [each for each in rows.values() if each["verdict"] != "too large"]
         proved = sum(each["verdict"] == "proved and run" for each in judged)
-        versions = {"torchvision": torchvision.__version__}
-        figures = {"proved": proved, "of": len(judged), "architectures": len(every), "versions": versions}
+        figures = {"conditions": conditions(), "proved": proved, "of": len(judged), "architectures": len(every)}
         write_bytes(RESULTS, (json.dumps(figures | {"models": rows}, indent=1) + "\n").encode())
         print(f"{name:24} {row['verdict']:16} {row.get('seconds', 0):6.0f} s  {row.get('why', '')[:300]}", flush=True)
 
@@ -107,6 +108,7 @@ def judge(name: str) -> dict[str, Any]:
         except FashionZooError as error:
             return row | {"verdict": "refused", "why": str(error)[:1000], "seconds": time.perf_counter() - started}
         row["seconds"] = round(time.perf_counter() - started, 1)
+        row["load"] = round(os.getloadavg()[0], 1)  # of the machine: how far the seconds are its own
         row["memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
         parity = next(check for check in report.checks if check.name == "parity").measures["logits"]
         row["error"], row["tolerance"] = parity["max_abs_diff"], parity["tolerance"]
