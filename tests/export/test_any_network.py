@@ -169,6 +169,35 @@ def test_constructions_of_other_libraries_pass_every_check(make: Any) -> None:
     assert report.passed, report.failures
 
 
+class Masked(nn.Module):
+    """A mask by the differences of whole numbers, as a Swin transformer makes it for shifted windows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        places = self.stem(images).flatten(2).transpose(1, 2)
+        region = places.new_zeros(30)
+        region[10:20], region[20:] = 1, 2
+        mask = region.unsqueeze(0) - region.unsqueeze(1)
+        mask = mask.masked_fill(mask != 0, -100.0).masked_fill(mask == 0, 0.0)
+        scores = places @ places.transpose(1, 2) + mask
+        return self.head((scores.softmax(-1) @ places).mean(1))
+
+
+def test_the_tolerance_does_not_take_a_mask_for_an_inexact_sum() -> None:
+    """With every 0 of the mask moved, the tolerance was as large as the logits, and a wrong file passed."""
+    torch.manual_seed(0)
+    network, spec = Masked().eval(), InputSpec.photo((20, 24))
+    content = build_graph(network, DESCRIPTION.metadata(None), input=spec)
+    report = verify(network, content, **pictures(spec))
+    parity = next(check.measures["logits"] for check in report.checks if check.name == "parity")
+
+    assert report.passed, report.failures
+    assert parity["tolerance"] < 1e-3
+
+
 @pytest.mark.parametrize(
     ("other", "check"),
     [
