@@ -9,11 +9,13 @@ batch norms moved off their defaults, at the smallest of some sizes that it take
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ IMAGES, MOST_PARAMETERS, MINUTES = 8, 100_000_000, 20
 ONE_OF_EACH = [
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3",
     "maxvit_t", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "resnext50_32x4d",
-    "shufflenet_v2_x0_5", "squeezenet1_0", "swin_t", "swin_v2_t", "vgg11", "vit_b_16", "wide_resnet50_2",
+    "shufflenet_v2_x1_0", "squeezenet1_0", "swin_t", "swin_v2_t", "vgg11", "vit_b_32", "wide_resnet50_2",
 ]  # fmt: skip
 
 
@@ -40,10 +42,11 @@ def main() -> None:
         return
     import torchvision
 
+    from benchmarks.conditions import conditions
     from runtime.storage import write_bytes
 
     every = torchvision.models.list_models(module=torchvision.models)
-    names = asked.models or [*ONE_OF_EACH, *(name for name in every if name not in ONE_OF_EACH)]
+    names = asked.models or [*by_size(ONE_OF_EACH), *by_size(set(every).difference(ONE_OF_EACH))]
     rows = json.loads(RESULTS.read_text())["models"] if RESULTS.exists() else {}
     for name in names:
         if name in rows and not asked.models:
@@ -51,10 +54,20 @@ def main() -> None:
         rows[name] = row = in_a_process(name)
         judged = [each for each in rows.values() if each["verdict"] != "too large"]
         proved = sum(each["verdict"] == "proved and run" for each in judged)
-        versions = {"torchvision": torchvision.__version__}
-        figures = {"proved": proved, "of": len(judged), "architectures": len(every), "versions": versions}
+        figures = {"conditions": conditions(), "proved": proved, "of": len(judged), "architectures": len(every)}
         write_bytes(RESULTS, (json.dumps(figures | {"models": rows}, indent=1) + "\n").encode())
         print(f"{name:24} {row['verdict']:16} {row.get('seconds', 0):6.0f} s  {row.get('why', '')[:300]}", flush=True)
+
+
+def by_size(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: (parameters_of(name), name))
+
+
+def parameters_of(name: str) -> int:
+    import torchvision
+
+    count: int = torchvision.models.get_model_weights(name)["DEFAULT"].meta["num_params"]
+    return count
 
 
 def in_a_process(name: str) -> dict[str, Any]:
@@ -70,10 +83,8 @@ def in_a_process(name: str) -> dict[str, Any]:
 
 def judge(name: str) -> dict[str, Any]:
     import torch
-    import torchvision
 
-    with torch.device("meta"):
-        parameters = sum(p.numel() for p in torchvision.models.get_model(name).parameters())
+    parameters = parameters_of(name)
     if parameters > MOST_PARAMETERS:
         return {"verdict": "too large", "parameters": parameters}
     from export import Description, export_network
@@ -97,6 +108,7 @@ def judge(name: str) -> dict[str, Any]:
         except FashionZooError as error:
             return row | {"verdict": "refused", "why": str(error)[:1000], "seconds": time.perf_counter() - started}
         row["seconds"] = round(time.perf_counter() - started, 1)
+        row["load"] = round(os.getloadavg()[0], 1)  # of the machine: how far the seconds are its own
         row["memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
         parity = next(check for check in report.checks if check.name == "parity").measures["logits"]
         row["error"], row["tolerance"] = parity["max_abs_diff"], parity["tolerance"]

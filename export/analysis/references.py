@@ -101,7 +101,8 @@ class _EverySumPerturbed(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Rounding errors of n additions grow as sqrt(n) where they are independent (Higham and Mary, A new approach to
     probabilistic rounding error analysis, 2019). The size is that of the number itself and of the others beside it,
-    since a result that is small by cancellation has partial sums that are not.
+    since a result that is small by cancellation has partial sums that are not. Where all results are whole numbers,
+    they stay: the code may ask which of them are 0, as for the masks of shifted windows (Swin).
     """
 
     def __init__(self) -> None:
@@ -121,6 +122,8 @@ class _EverySumPerturbed(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result if in_place else tree_map(lambda v: self._moved(v, terms) if _is_float32(v) else v, result)
 
     def _moved(self, value: Tensor, terms: float) -> Tensor:
+        if torch.equal(value, value.round()):  # a mask or a count: exact in any order, and compared with zero
+            return value
         size = torch.sqrt(value * value + torch.mean(value * value))
         noise = torch.rand(value.shape, generator=self._random).sub_(0.5).mul_(math.sqrt(12 * terms) * _UNIT)
         return value + size * noise

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import onnx
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from export.analysis.cost import count_operations
 from export.bundle.card import model_card
 from export.bundle.index import index_with
 from export.bundle.test_data import golden_tensors
@@ -235,13 +235,10 @@ def _accuracy_change(report: Report) -> AccuracyChange:
 
 def count_flops(network: nn.Module, input: InputSpec = FASHION_MNIST) -> int:
     """Return the floating-point operations of one image, two to a multiply-add, as PyTorch counts them."""
-    counter = FlopCounterMode(display=False)
     floats = input.mean is not None or input.datatype == "FP32"
     device = next(network.parameters(), torch.empty(0)).device
     image = torch.zeros(1, *input.shape, dtype=torch.float32 if floats else torch.uint8, device=device)
-    with counter, torch.no_grad():
-        network.eval()(image)
-    return counter.get_total_flops()
+    return count_operations(network.eval(), image)
 
 
 def write_artifact(weights: str | os.PathLike[str], entry: dict[str, Any], files: dict[str, bytes]) -> None:

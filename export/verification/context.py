@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-from torch.utils.flop_counter import FlopCounterMode
 
+from export.analysis.cost import count_operations
 from export.analysis.exported_program import Trace, trace
 from export.analysis.folding import fold_batch_norms
 from export.analysis.references import InDouble, InHalf, Perturbed
@@ -229,10 +229,8 @@ class VerificationContext:
     @evidence("parity")
     def cost(self) -> tuple[int, int]:
         """Floating-point operations of one image, and the numbers of its largest activation."""
-        counter, largest = FlopCounterMode(display=False), _Largest()
-        with torch.no_grad(), largest, counter:
-            self.network(torch.from_numpy(self.images[:1]))
-        return counter.get_total_flops(), largest.numel
+        with _Largest() as largest:
+            return count_operations(self.network, torch.from_numpy(self.images[:1])), largest.numel
 
     @property
     def at_once(self) -> int:
@@ -387,6 +385,6 @@ def run_network(
 ) -> tuple[Floats, Floats]:
     """Return a network's logits and probabilities on the file's images, in its own precision: (N, K)."""
     parts = max(1, -(-len(images) // at_once))
-    with torch.inference_mode():
+    with torch.no_grad():  # PyTorch's fused attention cannot be followed by a dispatch mode in inference mode
         logits = torch.cat([network(torch.from_numpy(part)) for part in np.array_split(images, parts)])
         return logits.numpy(), (logits / temperature).softmax(1).numpy()

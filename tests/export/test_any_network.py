@@ -122,6 +122,82 @@ def test_parameters_that_an_exporter_computes_with_beforehand_are_found_and_a_ch
     assert "weights" in {failure.name for failure in changed.failures}
 
 
+class Query(nn.Module):
+    """A learned query that is expanded over the batch and handed to a module, as in attention pooling (CLIP)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.query = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.randn(1, 1, 8))
+        self.attention, self.norm = nn.MultiheadAttention(8, 2, batch_first=True), nn.LayerNorm(8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        places = self.stem(images).flatten(2).transpose(1, 2)
+        query = self.query.expand(images.shape[0], -1, -1)
+        return self.head(self.attention(self.norm(query), places, places, need_weights=False)[0].flatten(1))
+
+
+class Windows(nn.Module):
+    """Windows by a module whose last reshape an exporter merges with the code's next one, as in VOLO and MobileViT."""
+
+    def __init__(self, windows: nn.Module, size: int) -> None:
+        super().__init__()
+        self.stem, self.windows, self.head = nn.Conv2d(3, 8, 4, 4), windows, nn.Linear(size, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        values = self.windows(self.stem(images))
+        return self.head(values.reshape(values.shape[0], 8, -1, 30).softmax(-1).mean((1, 3)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Query,
+        lambda: Windows(nn.Unfold(3, padding=1), 9),
+        lambda: Windows(nn.Flatten(2), 1),
+        lambda: Windows(nn.Sequential(nn.Flatten(2), nn.Unflatten(2, (5, 6))), 1),
+    ],
+    ids=["an expanded query", "unfold", "flatten", "unflatten"],
+)
+def test_constructions_of_other_libraries_pass_every_check(make: Any) -> None:
+    """Networks that nobody here has listed are what users bring."""
+    torch.manual_seed(0)
+    network = make().eval()
+    spec = InputSpec.photo((20, 24))
+    report = verify(network, build_graph(network, DESCRIPTION.metadata(None), input=spec), **pictures(spec))
+
+    assert report.passed, report.failures
+
+
+class Masked(nn.Module):
+    """A mask by the differences of whole numbers, as a Swin transformer makes it for shifted windows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        places = self.stem(images).flatten(2).transpose(1, 2)
+        region = places.new_zeros(30)
+        region[10:20], region[20:] = 1, 2
+        mask = region.unsqueeze(0) - region.unsqueeze(1)
+        mask = mask.masked_fill(mask != 0, -100.0).masked_fill(mask == 0, 0.0)
+        scores = places @ places.transpose(1, 2) + mask
+        return self.head((scores.softmax(-1) @ places).mean(1))
+
+
+def test_the_tolerance_does_not_take_a_mask_for_an_inexact_sum() -> None:
+    """With every 0 of the mask moved, the tolerance was as large as the logits, and a wrong file passed."""
+    torch.manual_seed(0)
+    network, spec = Masked().eval(), InputSpec.photo((20, 24))
+    content = build_graph(network, DESCRIPTION.metadata(None), input=spec)
+    report = verify(network, content, **pictures(spec))
+    parity = next(check.measures["logits"] for check in report.checks if check.name == "parity")
+
+    assert report.passed, report.failures
+    assert parity["tolerance"] < 1e-3
+
+
 @pytest.mark.parametrize(
     ("other", "check"),
     [

@@ -61,7 +61,8 @@ def export_trained(
     Raises:
         VerificationFailed: a check failed; nothing was written.
         NotFaster: int8 is slower than float32 here, and not size was asked for; nothing was written.
-        CheckpointError: the weights are of an unfinished run, or rounded themselves.
+        CheckpointError: the weights are of an unfinished run, or rounded themselves; int8 takes those that were rounded
+            to float16.
         UsageError: there is no such dtype or storage, they do not go together, or a weight is beyond them;
             or the exporter does not write this opset.
     """
@@ -75,7 +76,9 @@ def export_trained(
             f"{trained.checkpoint.path} is from epoch {header['epoch']} of {header['recipe']['epochs']}: finish the "
             f"run with `zoo train {trained.name} --resume` before exporting it"
         )
-    if trained.checkpoint.rounded_from is not None:  # what rounding costs cannot be measured against them
+    # What rounding costs could not be measured against them. int8 is coarser by far than the float16 of a published
+    # checkpoint, its integers follow from what that holds, and its cost is stated against the same.
+    if trained.checkpoint.rounded_to not in (None, "fp16" if precision.dtype == "int8" else None):
         raise CheckpointError(
             f"{trained.checkpoint.path} holds weights rounded from the checkpoint of sha256 "
             f"{trained.checkpoint.rounded_from}: give the trained ones with --checkpoint"

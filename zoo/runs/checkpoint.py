@@ -62,6 +62,11 @@ class Checkpoint:
         """The sha256 of the checkpoint that holds these weights as they were trained; None for that one itself."""
         return self.header.get("rounded_from")
 
+    @property
+    def rounded_to(self) -> str | None:
+        """How these weights were rounded: fp16, or int8 or int4 where some are integers; None as they were trained."""
+        return None if self.rounded_from is None else self.header.get("integers", "fp16")
+
     def sha256(self) -> str:
         return sha256_of(self.path)
 

@@ -31,7 +31,8 @@ class Trained:
         """A sentence that names the checkpoint."""
         header = self.checkpoint.header
         epochs = "" if self.checkpoint.finished else f", epoch {header['epoch']} of {header['recipe']['epochs']}"
-        return f"checkpoint of {self.name}: {self.checkpoint.path} ({self.origin}{epochs})"
+        rounded = f", rounded to {self.checkpoint.rounded_to}" if self.checkpoint.rounded_to else ""
+        return f"checkpoint of {self.name}: {self.checkpoint.path} ({self.origin}{epochs}{rounded})"
 
 
 def load_trained(model: str, path: Path | None = None) -> Trained:

@@ -71,8 +71,26 @@ def layer_shapes(context: VerificationContext) -> list[LayerShape]:
     for call in calls:
         value = values.get(call.name)
         shape = in_file.get(value) if value else None
+        if value and shape and _contradicts(shape, call.after) and _reshaped(value, shape, call, context):
+            value = shape = None
         rows.append(LayerShape(call.name, type(call.module).__name__, call.after, _formula(call), shape, value))
     return rows
+
+
+def _reshaped(value: str, found: Shape, call: Call, context: VerificationContext) -> bool:
+    """Whether a value may be a module's result in another shape: exporters merge a reshape with the next one."""
+    nodes = context.multiplied_out.graph.node
+    made = {node.op_type for node in nodes if value in node.output}
+    read = {node.op_type for node in nodes if value in node.input}
+    sizes = _numbers(found), _numbers(call.after)
+    return {"Reshape"} in (made, read) and (None in sizes or sizes[0] == sizes[1])
+
+
+def _numbers(shape: Shape) -> int | None:
+    """Return how many numbers a value of this shape holds for one image; None where that is not known."""
+    factors = [str(size).removesuffix(spec.BATCH).removesuffix("*") or "1" for size in shape]
+    known = [int(factor) for factor in factors if factor.isdigit()]
+    return math.prod(known) if len(known) == len(factors) and all(known) else None
 
 
 def _contradicts(found: Shape, expected: Shape) -> bool:

@@ -41,13 +41,57 @@ def test_a_later_export_is_of_the_trained_weights_and_not_of_the_rounded_ones(ex
     assert checkpoint.sha256_of(exported / "lenet" / "checkpoint.safetensors") == origin
 
 
-def test_rounded_weights_without_their_origin_are_exported_in_no_precision(
+def test_rounded_weights_without_their_origin_are_exported_in_int8_alone(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zoo.runs.trained.folders", lambda: [("user", exported)])
     trained = load_trained("lenet")
 
-    for precision in ({}, {"storage": "fp16"}, {"dtype": "fp16"}):
+    for precision in ({}, {"storage": "fp16"}, {"storage": "int8"}, {"dtype": "fp16"}):
         with pytest.raises(CheckpointError, match=r"holds weights rounded from .*give the trained ones with --checkp"):
             export_trained(trained, tmp_path / "other", **precision)
     assert not (tmp_path / "other").exists()
+
+
+def test_int8_of_a_published_half_size_checkpoint_verifies_against_it(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who clones the repository has only the rounded weights of a large model, and wants the fast file all the same."""
+    monkeypatch.setattr("zoo.runs.trained.folders", lambda: [("published", exported)])
+    monkeypatch.setattr("zoo.publishing.verify.CALIBRATION", 64)
+    monkeypatch.setattr("zoo.publishing.publish.CHOOSING", 200)
+    published = exported / "lenet" / "checkpoint.safetensors"
+    trained, folder = load_trained("lenet"), tmp_path / "int8"
+    entry, _ = export_trained(trained, folder, dtype="int8", purpose="size", max_drop=0.05)
+    file = str(folder / "lenet" / "model.onnx")
+    verify = [
+        "verify",
+        "lenet",
+        "--onnx",
+        file,
+        "--checkpoint",
+        str(published),
+        "--images",
+        "300",
+        "--max-drop",
+        "0.05",
+    ]
+    result = CliRunner().invoke(zoo, [*verify, "--json"])
+
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["passed"]
+    assert trained.source.endswith("(published, rounded to fp16)")
+    assert (entry["dtype"], entry["checkpoint"]["sha256"]) == ("int8", checkpoint.sha256_of(published))
+    assert entry["rounding"]["n"] == 300
+    assert (folder / "lenet" / "checkpoint.safetensors").read_bytes() == published.read_bytes()
+
+
+def test_weights_rounded_to_integers_are_exported_in_int8_no_more_than_in_others(
+    exported: Path, tmp_path: Path
+) -> None:
+    """Their loss is larger than the budget of int8, and would not be seen."""
+    export_trained(load_trained("lenet"), tmp_path / "int4", storage="int4", max_drop=0.05)
+    trained = load_trained("lenet", tmp_path / "int4" / "lenet" / "checkpoint.safetensors")
+
+    with pytest.raises(CheckpointError, match="holds weights rounded from"):
+        export_trained(trained, tmp_path / "int8", dtype="int8", purpose="size")
