@@ -3,8 +3,8 @@
 
     python -m benchmarks.robustness [--images 1000] [MODEL ...]
 
-writes benchmarks/results/robustness.json and docs/images/robustness.png. Images are the first ones of the test set,
-given to the network as they are: no framing mends them.
+writes benchmarks/results/robustness.json, which `python -m tools.plots` draws. Images are the first ones of the test
+set, given to the network as they are: no framing mends them.
 """
 
 import argparse
@@ -117,23 +117,6 @@ def accuracy(classifier: Classifier, images: Pixels, labels: Pixels) -> float:
     return float((classifier.logits(np.ascontiguousarray(images[:, None])).argmax(1) == labels).mean())
 
 
-def draw(results: dict[str, Any], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.4 + 2.6 * len(results), 4.6), layout="constrained")
-    places = figure.subplots(1, len(results), squeeze=False, sharey=True)[0]
-    for axes, (model, found) in zip(places, results.items(), strict=True):
-        table = np.array(list(found["corrupted"].values()))
-        axes.imshow(table, cmap="viridis", vmin=0.1, vmax=1, aspect="auto")
-        for (row, column), value in np.ndenumerate(table):
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="black" if value > 0.6 else "white")
-        axes.set_xticks(range(3), ["light", "medium", "strong"])
-        axes.set_yticks(range(len(KINDS)), KINDS)
-        axes.set_title(f"{model}\nclean {found['clean']:.3f}, mean {found['mean']:.3f}", fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-
-
 def main() -> None:
     weights = repository_weights()
     assert weights is not None
@@ -155,7 +138,6 @@ def main() -> None:
     what = "test accuracy on corrupted images at three severities, by kind; see benchmarks/robustness.py"
     document = {"what": what, "images": len(labels), "models": results}
     (ROOT / "benchmarks/results/robustness.json").write_text(json.dumps(document, indent=2) + "\n")
-    draw(results, ROOT / "docs/images/robustness.png")
 
 
 if __name__ == "__main__":

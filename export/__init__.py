@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from export.bundle.artifact import export_network
+    from export.confidence import fit_confidence
     from export.description import Description
     from export.verification.report import Report, VerificationFailed
     from export.verification.runner import verify
 
-__all__ = ["Description", "Report", "VerificationFailed", "export_network", "verify"]
+__all__ = ["Description", "Report", "VerificationFailed", "export_network", "fit_confidence", "verify"]
 
 _HOMES = {
     "Description": "export.description",
     "Report": "export.verification.report",
     "VerificationFailed": "export.verification.report",
     "export_network": "export.bundle.artifact",
+    "fit_confidence": "export.confidence",
     "verify": "export.verification.runner",
 }
 

@@ -29,7 +29,7 @@ class Description:
         checkpoint: `{"file", "sha256"}` of the weights it came from.
         precision: what the file computes in and keeps its weights in.
         confidence: the temperature of its probabilities and the score of its pictures, see
-            `export.confidence.fit_confidence`; None for softmax(logits) and no score.
+            `export.fit_confidence`; None for softmax(logits) and no score.
     """
 
     name: str

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from runtime.model.spec import InputSpec
     from runtime.prediction import Candidate, Prediction
 
-__version__ = "0.1.0"  # of the whole project: pyproject.toml reads it, and so it is known where nothing is installed
+__version__ = "0.2.0"  # of the whole project: pyproject.toml reads it, and so it is known where nothing is installed
 __all__ = [
     "Candidate",
     "Classifier",

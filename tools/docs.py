@@ -178,6 +178,13 @@ def _container() -> str:
     return f"The packages in it take {figures['bytes'] / 1e6:.0f} MB ({largest}), beside the base image."
 
 
+def _robustness() -> str:
+    return (
+        f"Accuracy on the first {_figures('robustness')['images']:,} test images, corrupted, by kind and severity; the "
+        "network is given them as they are. `python -m benchmarks.robustness` measures it."
+    )
+
+
 def _conditions() -> str:
     rows = []
     for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
@@ -207,6 +214,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "photo_contract": _photo_contract,
     "recipe_fields": _recipe_fields,
     "results": _results,
+    "robustness": _robustness,
     "speed": speed_table,
 }
 

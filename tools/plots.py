@@ -30,6 +30,7 @@ COLOURS = {
     "torch-compile": "#e0a458",
     "openvino": "#5b8c5a",
 }
+LEAST_IN_BIN = 20  # images of which an accuracy is drawn
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -134,6 +135,62 @@ def draw_training_curves(figures: dict[str, Any]) -> Figure:
     return figure
 
 
+def reliability(root: Path) -> dict[str, Any]:
+    """Accuracy by confidence without and with the temperature, of `benchmarks/reliability.py`, by model."""
+    models: dict[str, Any] = json.loads((root / "benchmarks" / "results" / "reliability.json").read_text())["models"]
+    return models
+
+
+def draw_reliability(figures: dict[str, Any]) -> Figure:
+    figure, axes = plt.subplots(1, len(figures), figsize=(2.7 * len(figures), 2.9), layout="constrained", squeeze=False)
+    for plot, (model, found) in zip(axes[0], figures.items(), strict=True):
+        plot.plot([0, 1], [0, 1], "--", color="#999999", lw=0.8)
+        for name, what, colour in (
+            ("before", "softmax of the logits", "#c65d3b"),
+            ("after", f"T = {found['temperature']:.3g}", "#1f5f8b"),
+        ):
+            rows = [row for row in found[name]["bins"] if row["n"] >= LEAST_IN_BIN]
+            plot.plot(
+                [row["confidence"] for row in rows],
+                [row["accuracy"] for row in rows],
+                "o-",
+                ms=3,
+                lw=1.3,
+                color=colour,
+                label=f"{what}: error {found[name]['ece']:.4f}",
+            )
+        plot.set(xlim=(0.2, 1), ylim=(0.2, 1), aspect="equal", title=model, xlabel="confidence")
+        plot.legend(frameon=False, fontsize=7)
+    axes[0][0].set_ylabel("accuracy")
+    return figure
+
+
+def robustness(root: Path) -> dict[str, Any]:
+    """Accuracy by kind of corruption and severity, of `benchmarks/robustness.py`, by model."""
+    models: dict[str, Any] = json.loads((root / "benchmarks" / "results" / "robustness.json").read_text())["models"]
+    return models
+
+
+def draw_robustness(figures: dict[str, Any]) -> Figure:
+    figure, axes = plt.subplots(
+        1, len(figures), figsize=(1.4 + 2.2 * len(figures), 3.8), layout="constrained", squeeze=False, sharey=True
+    )
+    for plot, (model, found) in zip(axes[0], figures.items(), strict=True):
+        kinds, table = zip(*found["corrupted"].items(), strict=True)
+        # Squares of the SVG itself: an image would be a bitmap inside it.
+        plot.pcolormesh(table, cmap="viridis", vmin=0.1, vmax=1)
+        for row, values in enumerate(table):
+            for column, value in enumerate(values):
+                colour = "black" if value > 0.6 else "white"
+                plot.text(column + 0.5, row + 0.5, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
+        plot.set_xticks([0.5, 1.5, 2.5], ["light", "medium", "strong"])
+        plot.set_yticks([row + 0.5 for row in range(len(kinds))], kinds)
+        plot.tick_params(length=0)
+        plot.set_title(f"{model}\nclean {found['clean']:.3f}, mean {found['mean']:.3f}", fontsize=9)
+    axes[0][0].invert_yaxis()
+    return figure
+
+
 def _named(plot: Axes, title: str) -> None:
     plot.set_title(title, fontsize=9)
     plot.set_xlabel("epoch")
@@ -143,6 +200,8 @@ def _named(plot: Axes, title: str) -> None:
 PLOTS: dict[str, tuple[Callable[[Path], dict[str, Any]], Callable[[dict[str, Any]], Figure]]] = {
     "latency": (latency, draw_latency),
     "parity": (parity, draw_parity),
+    "reliability": (reliability, draw_reliability),
+    "robustness": (robustness, draw_robustness),
     "training-curves": (training_curves, draw_training_curves),
 }
 

@@ -23,7 +23,7 @@ def model_card(entry: dict[str, Any]) -> str:
         f"Classifies {spec.height}x{spec.width} {_COLOURS[spec.pixel_format]} pictures"
         f"{' of garments' if spec.preprocess == 'garment' else ''} into {len(labels):,} classes:",
         f"{', '.join(labels[:LISTED])}{f' and {len(labels) - LISTED:,} more' if len(labels) > LISTED else ''}.",
-        "One self-contained ONNX file; preprocessing is inside. This card is generated from `index.json`.",
+        "One self-contained ONNX file, which scales and normalises inside. This card is generated from `index.json`.",
         "",
         "| | |",
         "|---|---|",
@@ -46,6 +46,8 @@ def model_card(entry: dict[str, Any]) -> str:
         rows["license"] = entry["license"]
     if Precision.of(entry) != FULL:
         rows["precision"] = _precision(entry)
+    if entry.get("confidence"):
+        rows["confidence"] = _confidence(entry["confidence"])
     lines += [f"| {label} | {value} |" for label, value in rows.items()]
     lines += [
         "",
@@ -76,11 +78,13 @@ def _limits(entry: dict[str, Any]) -> list[str]:
         return []
     if dataset != FASHION_MNIST_DATA:
         return ["## Limits", "", f"Trained on {dataset}. Of any other picture it also names one of its classes.", ""]
+    score = (entry.get("confidence") or {}).get("score")
+    doubt = "though the score tells many such pictures apart" if score else "and confidently"
     return [
         "## Limits",
         "",
         "Trained on Fashion-MNIST: catalogue pictures of single garments. Of anything else it also names one of its",
-        "classes, and confidently. Shirts, coats, pullovers and T-shirts are what it confuses most.",
+        f"classes, {doubt}. Shirts, coats, pullovers and T-shirts are what it confuses most.",
         "",
     ]
 
@@ -90,8 +94,8 @@ def _input(spec: InputSpec) -> list[str]:
     tensor = f"`{spec.dtype} [batch, {', '.join(map(str, spec.shape))}]`"
     if spec.preprocess == "garment":
         return [
-            f"The input is {tensor}: grey, 0 to 255, a light garment on black. A photograph with a light",
-            "background must be inverted first; `runtime predict` does that by itself.",
+            f"The input is {tensor}: grey, 0 to 255, a light garment on black. A photograph must",
+            "be cropped to the garment and, with a light background, inverted; `runtime predict` does that by itself.",
         ]
     low, high = spec.range
     return [
@@ -115,9 +119,24 @@ def _precision(entry: dict[str, Any]) -> str:
     if layers := quantization.get("float_layers"):
         parts.append(f"in float32: {', '.join(f'`{layer}`' for layer in layers)}")
     parts += [
-        f"{speed['ratio']:.2f}x as fast as float32 at batch {speed['batch']} where it was exported"
+        f"at batch {speed['batch']} {speed['ratio']:.2f} times as fast as float32, on the machine that exported it"
         for speed in quantization.get("speed", [])
     ]
+    return "; ".join(parts)
+
+
+def _confidence(confidence: dict[str, Any]) -> str:
+    fitted, ece, score = confidence["fitted_on"], confidence["ece"], confidence["score"]
+    parts = [f"`probabilities` are softmax(logits / {confidence['temperature']:g})"]
+    if fitted:
+        parts[0] += f", fitted on {fitted['n']:,} images ({fitted['split']})"
+    if ece:
+        parts.append(
+            f"expected calibration error on {ece['n']:,} test images {ece['before']:.4f} without the temperature, "
+            f"{ece['after']:.4f} with it"
+        )
+    if score:
+        parts.append(f"a score of the logits with a threshold, above which {score['kept']:.0%} of such images are")
     return "; ".join(parts)
 
 

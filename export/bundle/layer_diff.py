@@ -21,7 +21,7 @@ def layer_differences(one: onnx.ModelProto, other: onnx.ModelProto, images: npt.
 
     Args:
         one, other: the files.
-        images: uint8 (N, C, H, W), of which the first are run.
+        images: (N, C, H, W), of which the first are run.
     """
     quantized = [{name for name, _ in _multiplied_out(model)} for model in (one, other)]
     if not any(quantized):

@@ -14,17 +14,32 @@ from runtime.cli.console import Command, emit, emit_json, json_option
 def diff_command(first: Path, second: Path, as_json: bool) -> None:
     """Say what changed between two ONNX files: nodes, attributes, weights, metadata, answers to the same pictures.
 
-    Where one holds integers, how far each layer is from the other's.
+    Where one holds integers, how far each layer is from the other's. The pictures are Fashion-MNIST's, or of a network
+    with another input random and structured ones.
 
     \b
     Example: zoo diff old.onnx new.onnx
     """
+    import numpy as np
+
     from export.bundle.diff import diff
+    from export.metadata import metadata_of
     from runtime.cli.fetch import fetch_with_bar
     from runtime.datasets.fashion_mnist import load
+    from runtime.errors import ModelInvalid
+    from runtime.model.spec import FASHION_MNIST
 
-    fetch_with_bar()
-    found = diff(first.read_bytes(), second.read_bytes(), load("test")[0][:256])
+    content = first.read_bytes()
+    try:
+        input = metadata_of(content, str(first)).input
+    except ModelInvalid:  # of what it lacks the comparison tells
+        input = FASHION_MNIST
+    if input.preprocess == "garment":
+        fetch_with_bar()
+        images = load("test")[0][:256]
+    else:
+        images = np.concatenate([input.structured(), input.random(16)])
+    found = diff(content, second.read_bytes(), images)
     if as_json:
         emit_json(found.as_dict())
         return

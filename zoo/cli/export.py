@@ -87,16 +87,21 @@ def export(
              zoo export pets --module net.py:make --weights pets.pth --labels pets.txt --data-dir photos
     """
     if (found := own_network(model, **own)) is not None:
-        if layout is not None or checkpoint is not None:
+        if layout is not None or checkpoint is not None or twin is not None:
             raise click.UsageError(
-                "--layout and --checkpoint are for networks of the zoo: leave them out with --module"
+                "--layout, --checkpoint and --twin are for networks of the zoo: leave them out with --module"
+            )
+        if dtype == "int8":
+            raise click.UsageError(
+                "--dtype int8 is for networks of the zoo, whose training images calibrate it; for your own, call "
+                'export.export_network(..., dtype="int8", calibration=images), or give --storage int8'
             )
         network, name = found
         from runtime.model.registry import read_index, user_weights
 
         folder = output or user_weights()
         with Bar(f"exporting {name}", total=None):
-            network.export(name, folder, dtype=dtype, storage=storage or dtype, opset=opset)
+            network.export(name, folder, dtype=dtype, storage=storage or dtype, opset=opset, max_drop=max_drop)
         _tell(read_index(folder)[name], folder / name, as_json)
         return
     assert model is not None
@@ -137,12 +142,12 @@ def _tell(entry: dict[str, Any], folder: Path, as_json: bool) -> None:
         f"{folder / 'model.onnx'}  {entry['bytes']:,} bytes, opset {entry['opset']}, "
         f"test accuracy {entry['accuracy']['top1']:.4f}, {len(entry['verified']['checks'])} checks passed"
     )
-    confidence = entry["confidence"]
-    emit(
-        f"temperature {confidence['temperature']}, calibration error {confidence['ece']['before']:.4f} before and "
-        f"{confidence['ece']['after']:.4f} after it; fitted on {confidence['fitted_on']['n']:,} images "
-        f"({confidence['fitted_on']['split']})"
-    )
+    if confidence := entry["confidence"]:
+        emit(
+            f"temperature {confidence['temperature']}, calibration error {confidence['ece']['before']:.4f} before and "
+            f"{confidence['ece']['after']:.4f} after it; fitted on {confidence['fitted_on']['n']:,} images "
+            f"({confidence['fitted_on']['split']})"
+        )
     if entry["rounding"]:
         from export.verification.accuracy_change import AccuracyChange
 

@@ -50,12 +50,17 @@ def test_a_state_dict_labels_and_photographs_become_a_proved_file(files: Path) -
     entry = json.loads(made.stdout)
     proved = call("zoo", "verify", *ASKED, *INPUT, "--onnx", "out/pets/model.onnx", "--json")
     other = call("zoo", "verify", *ASKED, *INPUT[:-1], "0.2,0.2,0.26", "--onnx", "out/pets/model.onnx")
+    told = call("zoo", "export", "pets", *ASKED, *INPUT, "-o", "small", "--storage", "int8")
+    changed = call("zoo", "diff", "out/pets/model.onnx", "small/pets/model.onnx", "--json")
 
     assert entry["labels"] == ["cat", "Dog, large", "bird"]
     assert entry["accuracy"]["n"] == 6
     assert entry["input"]["normalization"] == {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.25], "inside_graph": True}
     assert json.loads(proved.stdout)["passed"] is True
     assert other.exit_code == 3
+    assert told.exit_code == 0
+    assert "9 checks passed" in told.stdout
+    assert 0 < json.loads(changed.stdout)["outputs"]["logits"] < 0.1
 
 
 @pytest.mark.parametrize(
@@ -68,6 +73,8 @@ def test_a_state_dict_labels_and_photographs_become_a_proved_file(files: Path) -
         (("--input", "video:32"), "should be photo:SIZE"),
         (("--mean", "grey"), "--mean should be numbers with commas"),
         (("--labels", "few.txt"), "is no class of this model"),
+        (("--dtype", "int8"), "for your own, call export.export_network"),
+        (("--twin", "net.py"), "leave them out with --module"),
     ],
 )
 def test_what_is_wrong_is_named(files: Path, change: tuple[str, str], sentence: str) -> None:
