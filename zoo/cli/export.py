@@ -78,8 +78,8 @@ def export(
     With --module, a network of your own is exported as MODEL: its weights, labels and pictures are files of yours.
 
     The temperature of its probabilities, and the threshold below which a picture is called no garment, are fitted on
-    images that it was not trained on: the 10,000 that its run held out, else on training
-    images that are turned, scaled and shifted a little. The file says on which.
+    images that it was not trained on: the 10,000 that its run held out, else on training images that are turned, scaled
+    and shifted a little. The file says on which.
 
     \b
     Example: zoo export lenet
@@ -87,9 +87,9 @@ def export(
              zoo export pets --module net.py:make --weights pets.pth --labels pets.txt --data-dir photos
     """
     if (found := own_network(model, **own)) is not None:
-        if layout is not None or checkpoint is not None or twin is not None:
+        if layout is not None or checkpoint is not None:
             raise click.UsageError(
-                "--layout, --checkpoint and --twin are for networks of the zoo: leave them out with --module"
+                "--layout and --checkpoint are for networks of the zoo: leave them out with --module"
             )
         if dtype == "int8":
             raise click.UsageError(

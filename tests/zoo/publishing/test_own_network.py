@@ -74,7 +74,7 @@ def test_a_state_dict_labels_and_photographs_become_a_proved_file(files: Path) -
         (("--mean", "grey"), "--mean should be numbers with commas"),
         (("--labels", "few.txt"), "is no class of this model"),
         (("--dtype", "int8"), "for your own, call export.export_network"),
-        (("--twin", "net.py"), "leave them out with --module"),
+        (("--checkpoint", "net.py"), "leave them out with --module"),
     ],
 )
 def test_what_is_wrong_is_named(files: Path, change: tuple[str, str], sentence: str) -> None:
