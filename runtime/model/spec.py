@@ -147,7 +147,8 @@ class InputSpec:
         """Return the input of Fashion-MNIST's classifiers: uint8 [batch, 1, 28, 28], a light garment on black.
 
         Args:
-            mean, std: one number each, where the network takes normalised floats: it gets `(x / 255 - mean) / std`.
+            mean: one number, where the network takes normalised floats: it gets `(x / 255 - mean) / std`.
+            std: the same.
         """
         return cls(
             height=28, width=28, pixel_format="Gray8", preprocess="garment", mean=_numbers(mean), std=_numbers(std)
@@ -172,11 +173,13 @@ class InputSpec:
         Args:
             size: side of the crop in pixels, or (height, width).
             resize: length of the shorter side before the crop; by default 8/7 of the crop, as 256 is of 224.
-            mean, std: one number a channel, ImageNet's by default; (0, 0, 0) and (1, 1, 1) for a network that takes
-                0..1; None for one that takes the pixels as they are.
+            mean: one number a channel, ImageNet's by default; zeros, and ones as `std`, for a network that takes 0..1;
+                None, as `std` too, for one that takes the pixels as they are.
+            std: one number a channel, ImageNet's by default.
             interpolation: of the resize, with antialias.
             channels: 3 for RGB, 1 for grey.
-            datatype, range: of the file's input; FP32 is 0..1 by default.
+            datatype: of the file's input.
+            range: of the file's input; of FP32 0..1 by default.
 
         Raises:
             UsageError: a number makes no sense.
