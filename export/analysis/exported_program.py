@@ -164,8 +164,16 @@ def _derived(program: ExportedProgram, names: dict[str, str], tensors: dict[str,
     known: dict[torch.fx.Node, Any] = {}
     origins: dict[torch.fx.Node, frozenset[str]] = {}
     steps: dict[torch.fx.Node, frozenset[int]] = {}
-    found: list[tuple[torch.fx.Node, Tensor]] = []
+    found: list[tuple[torch.fx.Node, Tensor, frozenset[str]]] = []
     room = _DERIVED
+
+    def note(node: torch.fx.Node, value: Any, read: frozenset[str]) -> None:
+        nonlocal room
+        if isinstance(value, Tensor) and _is_float(value) and read and value.numel() <= room:
+            room -= value.numel()
+            steps[node] |= {len(found)}
+            found.append((node, value, read))
+
     for node in program.graph.nodes:
         if node.name in names or node.name in lifted:
             known[node] = tensors[names[node.name]] if node.name in names else program.constants[lifted[node.name]]
@@ -182,13 +190,13 @@ def _derived(program: ExportedProgram, names: dict[str, str], tensors: dict[str,
         known[node] = value
         origins[node] = frozenset[str]().union(*(origins[each] for each in node.all_input_nodes))
         steps[node] = frozenset[int]().union(*(steps[each] for each in node.all_input_nodes))
-        if isinstance(value, Tensor) and _is_float(value) and origins[node] and value.numel() <= room:
-            room -= value.numel()
-            steps[node] |= {len(found)}
-            found.append((node, value))
+        if str(node.target).startswith("aten.linear") and len(arguments[0]) == 3:  # exporters add the bias apart
+            product = frozenset[str]().union(*(origins[each] for each in node.all_input_nodes[:2]))
+            note(node, arguments[0][0] @ arguments[0][1].T, product)
+        note(node, value, origins[node])
     return [
-        Derived(_array(value), origins[node], steps[node], any(user not in known for user in node.users))
-        for node, value in found
+        Derived(_array(value), read, steps[node], any(user not in known for user in node.users))
+        for node, value, read in found
     ]
 
 
@@ -219,15 +227,23 @@ def _norms(program: ExportedProgram, names: dict[str, str]) -> list[Norm]:
 
 
 def _calls(network: nn.Module, program: ExportedProgram) -> tuple[Call, ...]:
-    """Group the program's operations by the leaf module that they belong to."""
+    """Group the program's operations by the leaf module that they belong to.
+
+    Without those that depend on no image, as position biases: an exporter may compute them beforehand.
+    """
     modules = dict(network.named_modules(remove_duplicate=False))
     stored = {*program.graph_signature.inputs_to_parameters, *program.graph_signature.inputs_to_buffers}
     symbol = next(str(node.meta["val"].shape[0]) for node in program.graph.nodes if node.name in _images(program))
     calls: list[Call] = []
     last = None
+    moving = set(_images(program))  # names of what depends on the images
     for node in program.graph.nodes:
+        if any(each.name in moving for each in node.all_input_nodes):
+            moving.add(node.name)
         stack = list(node.meta.get("nn_module_stack", {}).values())
-        if node.op != "call_function" or not stack or (node.target is operator.getitem and node.args[1]):
+        if node.name not in moving or node.op != "call_function" or not stack:
+            continue
+        if node.target is operator.getitem and node.args[1]:
             continue
         key = stack[-1][0]  # `network.3`, and where it is called again, `network.3@1`
         module = modules.get(key.partition("@")[0])

@@ -27,6 +27,7 @@ from export.analysis.initializers import (
 )
 from export.precision import Precision
 
+_COMPUTED = "computed from "
 _DERIVED_ROUNDING = 64 * float(np.finfo(np.float32).eps)  # of numbers that two libraries computed from parameters
 # Square root, division, product and two sums round six times, each by half a unit of 2**-23 of the largest term.
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)
@@ -132,7 +133,7 @@ class _Matching:
             if values and len(held) == len(values):
                 self.found[name] = [stored.name for stored in held]
                 for stored in held:
-                    self.result.sources.setdefault(stored.name, f"computed from {name}")
+                    self.result.sources.setdefault(stored.name, f"{_COMPUTED}{name}")
 
     def _holder(self, value: Array) -> Stored | None:
         """Return the tensor that holds these numbers, in whatever order; parity tells whether it is the right one."""
@@ -140,7 +141,9 @@ class _Matching:
             return self.stored[name]
         numbers = np.sort(value, axis=None)
         for stored in self.stored.values():
-            if stored.array.size == value.size > 0 and stored.name not in self.result.sources:
+            # One tensor may stand for several parameters, where exporters store equal results once.
+            free = self.result.sources.get(stored.name, _COMPUTED).startswith(_COMPUTED)
+            if free and stored.array.size == value.size > 0:
                 limit = _DERIVED_ROUNDING * max(abs(float(numbers[0])), abs(float(numbers[-1])))
                 if np.abs(np.sort(stored.array, axis=None) - numbers).max() <= limit:
                     return stored

@@ -149,15 +149,34 @@ class Windows(nn.Module):
         return self.head(values.reshape(values.shape[0], 8, -1, 30).softmax(-1).mean((1, 3)))
 
 
+class Position(nn.Module):
+    """Scale and bias of attention, computed from parameters alone and alike in both layers, as in Swin v2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 3)
+        self.register_buffer("places", torch.linspace(-1, 1, 60).reshape(30, 2))
+        self.biases = nn.ModuleList(nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 30)) for _ in range(2))
+        self.scales = nn.ParameterList(nn.Parameter(torch.full((1, 1, 1), 2.3)) for _ in range(2))
+
+    def forward(self, images: Tensor) -> Tensor:
+        values = self.stem(images).flatten(2).transpose(1, 2)
+        for bias, scale in zip(self.biases, self.scales, strict=True):
+            scores = values @ values.transpose(1, 2) * scale.clamp(max=4.6).exp()
+            values = (scores + 16 * torch.sigmoid(bias(self.places))).softmax(-1) @ values
+        return self.head(values.mean(1))
+
+
 @pytest.mark.parametrize(
     "make",
     [
         Query,
+        Position,
         lambda: Windows(nn.Unfold(3, padding=1), 9),
         lambda: Windows(nn.Flatten(2), 1),
         lambda: Windows(nn.Sequential(nn.Flatten(2), nn.Unflatten(2, (5, 6))), 1),
     ],
-    ids=["an expanded query", "unfold", "flatten", "unflatten"],
+    ids=["an expanded query", "position biases", "unfold", "flatten", "unflatten"],
 )
 def test_constructions_of_other_libraries_pass_every_check(make: Any) -> None:
     """Networks that nobody here has listed are what users bring."""

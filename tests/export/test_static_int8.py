@@ -394,5 +394,5 @@ def test_an_exported_int8_model_is_described_and_runs(
     assert entry["quantization"]["speed"][0]["ratio"] == 0.5
     assert report.conditions["quantization"]["curve"][0]["float_layers"] == 0
     assert len(report.conditions["quantization"]["sensitivity"]) == 7
-    assert "0.50x as fast as float32 at batch 1" in card
+    assert "at batch 1 0.50 times as fast as float32" in card
     assert "activations calibrated on 96 training images" in card
