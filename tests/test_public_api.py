@@ -19,7 +19,7 @@ PUBLIC = {
         "UsageError",
         "list_models",
     ],
-    "export": ["Description", "Report", "VerificationFailed", "export_network", "verify"],
+    "export": ["Description", "Report", "VerificationFailed", "export_network", "fit_confidence", "verify"],
     "zoo": ["create_model", "list_models"],
 }
 
