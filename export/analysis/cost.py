@@ -8,8 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 def count_operations(network: nn.Module, images: Tensor) -> int:
     """Return the floating-point operations of one call, two to a multiply-add, as PyTorch counts them.
 
-    No parameter asks for a gradient meanwhile: of a view of one that does, as an expanded class token, PyTorch's counter
-    would ask for a gradient that does not exist under `no_grad`.
+    No parameter requires a gradient meanwhile: of a view of one that does, as an expanded class token, PyTorch's
+    counter would ask for a gradient that does not exist under `no_grad`.
     """
     asking = [parameter for parameter in network.parameters() if parameter.requires_grad]
     counter = FlopCounterMode(display=False)
