@@ -278,7 +278,10 @@ def test_a_photograph_from_the_camera_is_named(browser: Any, server: RunningServ
     flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     other = browser.browser_type.launch(executable_path=shutil.which("chromium"), args=flags)
     page = other.new_page()
+    page.set_default_timeout(60_000)
     page.goto(server.url)
+    # The first example, which the page shows by itself, would close a camera that is opened before it has come.
+    page.wait_for_function("document.getElementById('where').textContent.includes('ms')")
     page.get_by_role("button", name="Camera").click()
     page.wait_for_function("document.getElementById('view').videoWidth > 0")
     page.get_by_role("button", name="Take it").click()
