@@ -277,7 +277,7 @@ def test_a_photograph_from_the_camera_is_named(browser: Any, server: RunningServ
     """Lost otherwise: whoever has the shoe, and no picture of it."""
     flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     other = browser.browser_type.launch(executable_path=shutil.which("chromium"), args=flags)
-    page = other.new_page()
+    page = other.new_page(bypass_csp=True)  # wait_for_function evaluates text in the page
     page.set_default_timeout(60_000)
     page.goto(server.url)
     # The first example, which the page shows by itself, would close a camera that is opened before it has come.
