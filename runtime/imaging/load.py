@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from runtime.errors import ImageError, quoted
 
@@ -390,7 +390,10 @@ def _decoded_by_plugin(word: str, data: bytes, name: str, max_pixels: int) -> Im
         plugin.register_heif_opener()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        picture = Image.open(io.BytesIO(data))
+        try:
+            picture = Image.open(io.BytesIO(data))
+        except UnidentifiedImageError:  # whose own words are an address in memory
+            raise ImageError("corrupt", f"{name} begins like {word}, but is damaged or another kind of it") from None
         _check_size(picture, name, max_pixels)
         picture.load()
     return picture
