@@ -299,7 +299,7 @@ def _check_size(picture: Image.Image, name: str, max_pixels: int) -> None:
 
 
 def _grey(picture: Image.Image, name: str) -> Image.Image:
-    """Luma over a white page, mode L."""
+    """Luma: mode L, or LA where a part is transparent."""
     if picture.mode == "L" and not picture.info:
         return picture
     if picture.mode == "F" or picture.mode.startswith("I"):
