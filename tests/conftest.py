@@ -46,8 +46,11 @@ def own_home(fashion_mnist_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
     """An empty `$ZOO_HOME`: what the user of this machine has trained and exported is neither seen nor touched."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASHION_MNIST_DIR", str(fashion_mnist_dir))
-        patch.setenv("ZOO_HOME", str(tmp_path_factory.mktemp("home")))
+        folder = tmp_path_factory.mktemp("home")
+        patch.setenv("ZOO_HOME", str(folder))
         yield
+    left = sorted(path.name for path in folder.glob("runs/*"))
+    assert not left, f"a test left runs of {left} in the home of all tests: give it `empty_home`"
 
 
 @pytest.fixture(scope="session")

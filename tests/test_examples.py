@@ -55,7 +55,7 @@ def test_the_example_with_the_package_goes_on_after_a_bad_picture(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Jupyter's own
-def test_the_tour_runs_and_the_broken_weight_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tour_runs_and_the_broken_weight_is_caught(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lost otherwise: the first thing that a reader runs cell by cell."""
     nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed: pip install -e '.[dev]'")
     pytest.importorskip("ipykernel", reason="ipykernel is not installed: pip install -e '.[dev]'")
