@@ -36,9 +36,9 @@ def done() -> set[str]:
     return set()
 
 
-def environment() -> dict[str, str]:
-    scripts = str(Path(sys.executable).parent)
-    return os.environ | {"PATH": os.pathsep.join([scripts, os.environ["PATH"]]), "PYTHONPATH": str(ROOT)}
+def environment(folder: Path) -> dict[str, str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "ZOO_HOME": str(folder / ".zoo")}
 
 
 def commands(block: Block) -> Iterator[str]:
@@ -60,7 +60,7 @@ def run_block(block: Block, folder: Path, done: set[str]) -> str:
                 server = subprocess.Popen(
                     command.split(),
                     cwd=folder,
-                    env=environment(),
+                    env=environment(folder),
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,
@@ -75,7 +75,7 @@ def run_block(block: Block, folder: Path, done: set[str]) -> str:
             ended = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", command],
                 cwd=folder,
-                env=environment(),
+                env=environment(folder),
                 capture_output=True,
                 text=True,
                 timeout=900,
@@ -105,7 +105,7 @@ def test_the_commands_of_a_page_run_as_they_stand(page: str, clone: Path, done: 
             ended = subprocess.run(
                 [sys.executable, "-c", block.text],
                 cwd=clone,
-                env=environment(),
+                env=environment(clone),
                 capture_output=True,
                 text=True,
                 check=False,

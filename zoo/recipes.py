@@ -192,14 +192,14 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "cpu": {
         "vgg11": _UNNORMALIZED.override(
             name="cpu",
-            epochs=12,
+            epochs=16,
             batch_size=128,
             schedule="linear",
             warmup=0.05,
-            shift=0,
+            shift=1,
             erase=0.0,
             ema=0.0,
-            sides=(64, 64, 96, 224),
+            sides=(112, 112, 112, 112, 160, 224, 224, 224),
         ),
         "resnet18": _AUGMENTED.override(
             name="cpu",

@@ -34,10 +34,10 @@ def test_without_weights_and_without_a_file_the_sentence_says_how_to_train(
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     for module in ("zoo.runs.trained", "runtime.model.registry"):
         monkeypatch.setattr(f"{module}.folders", list)
-    done = run("export", "vgg", "--layout", "triton", "-o", tmp_path / "models")
+    done = run("export", "densenet", "--layout", "triton", "-o", tmp_path / "models")
 
     assert done.exit_code == 1
-    assert done.stderr.endswith("vgg11 has not been trained on this machine: run `zoo train vgg11`\n")
+    assert done.stderr.endswith("densenet has not been trained on this machine: run `zoo train densenet`\n")
     assert not (tmp_path / "models").exists()
 
 

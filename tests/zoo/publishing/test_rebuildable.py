@@ -76,7 +76,7 @@ def test_publish_writes_all_but_the_large_files_and_the_command_that_makes_them(
     assert (folder / "model.onnx").exists()
 
 
-def test_the_command_is_one_that_zoo_understands_and_says_what_differs_from_the_recipe() -> None:
+def test_the_command_is_one_that_zoo_understands_and_says_what_differs_from_the_recipe(empty_home: Path) -> None:
     trained = load_trained("lenet")
     trained.checkpoint.header["recipe"] |= {"epochs": 3, "lr": 0.5}
     command = publish.rebuild_command(trained, publish.Precision())
@@ -91,7 +91,7 @@ def test_the_command_is_one_that_zoo_understands_and_says_what_differs_from_the_
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_the_command_names_every_option_that_decides_the_weights_or_the_file(processes: int) -> None:
+def test_the_command_names_every_option_that_decides_the_weights_or_the_file(empty_home: Path, processes: int) -> None:
     trained = load_trained("lenet")
     trained.checkpoint.header.update(val_split=True, precision="bf16", compile=True, micro_batch=64)
     trained.checkpoint.header["trained_on"]["processes"] = processes
