@@ -187,8 +187,8 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "densenet": _AUGMENTED.override(epochs=40),
     },
     # For two cores and no GPU: smaller images first, then several epochs at the network's own size, at a rate that is
-    # still high. So few epochs do not overfit, so nothing is erased. With half of the epochs, ResNet-18 had a test
-    # accuracy of 0.935, where D2L has 0.913.
+    # still high. So few epochs overfit little, so nothing is erased. What was tried, and the accuracies, are in
+    # `benchmarks/recipe_search.md`.
     "cpu": {
         "vgg11": _UNNORMALIZED.override(
             name="cpu",
