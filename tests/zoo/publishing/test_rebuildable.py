@@ -32,11 +32,11 @@ ENTRY = {"name": "lenet-max", "bytes": 86_000_000, "sha256": "0" * 64, "rebuild"
 @pytest.fixture
 def repository(fashion_mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty repository and home; the published lenet is there to be exported, and 300 pictures to prove it."""
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     trained = load_trained("lenet")
     images, labels = fashion_mnist.load("test")
     weights = tmp_path / "weights"
     weights.mkdir()
-    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(publish, "load_trained", lambda name, path=None: load_trained(name, path) if path else trained)
     monkeypatch.setattr("zoo.publishing.publish.fashion_mnist.load", lambda split: (images[:300], labels[:300]))
     for module in (publish, registry):
