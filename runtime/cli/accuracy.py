@@ -12,16 +12,14 @@ from runtime.cli.console import (
     Bar,
     Command,
     batch_size_option,
-    device_option,
+    compute_options,
     emit,
     emit_json,
     emit_table,
     json_option,
     model_option,
     note,
-    say_device,
-    tf32_option,
-    threads_option,
+    open_classifier,
 )
 
 MOST_CLASSES = 100  # of more, only those that have pictures are listed
@@ -32,9 +30,7 @@ MOST_CLASSES = 100  # of more, only those that have pictures are listed
 @model_option
 @click.option("--output", "-o", type=click.Path(dir_okay=False), help="Write the confusion matrix as a PNG.")
 @batch_size_option
-@device_option
-@tf32_option
-@threads_option
+@compute_options
 @json_option
 def accuracy(
     folder: str | None,
@@ -55,13 +51,11 @@ def accuracy(
     Example: runtime accuracy -m lenet --device cpu --json
              runtime accuracy photos/ -o confusion.png
     """
-    from runtime.classifier import Classifier
     from runtime.storage import require_writable
 
     if output is not None:
         require_writable(Path(output))
-    classifier = Classifier(model, device=device, threads=threads, tf32=tf32)
-    say_device(classifier)
+    classifier = open_classifier(model, device, threads, tf32)
     if output is not None:
         from runtime.evaluation.confusion import require_drawable, write_confusion
 

@@ -9,15 +9,13 @@ import click
 from runtime.cli.console import (
     Bar,
     Command,
-    device_option,
+    compute_options,
     emit,
     emit_json,
     emit_table,
     json_option,
     model_option,
-    say_device,
-    tf32_option,
-    threads_option,
+    open_classifier,
     timing_options,
 )
 
@@ -27,9 +25,7 @@ from runtime.cli.console import (
 @timing_options
 @click.option("--compare", hidden=True, help="Moved: zoo bench MODEL --compare BACKEND,...")
 @click.option("--sweep", is_flag=True, help="Find the best session settings of this machine.")
-@device_option
-@tf32_option
-@threads_option
+@compute_options
 @json_option
 def bench(
     model: str | None,
@@ -51,22 +47,15 @@ def bench(
     """
     if compare is not None:
         raise click.UsageError(f"--compare is now a command of `zoo`: zoo bench {model or 'lenet'} --compare {compare}")
-    from runtime.classifier import Classifier
     from runtime.evaluation.benchmark import COLD_STARTS, measure_bench
 
-    classifier = Classifier(model, device=device, threads=threads, tf32=tf32)
-    say_device(classifier)
+    classifier = open_classifier(model, device, threads, tf32)
     sizes: dict[str, Any] = {"batch_sizes": batch_sizes, "min_seconds": min_seconds, "min_runs": min_runs}
     if sweep:
         emit_sweep(classifier, threads, sizes, as_json)
         return
     with Bar(f"measuring {classifier.name}", COLD_STARTS + len(batch_sizes)) as bar:
-        report = measure_bench(
-            classifier,
-            threads=threads,
-            **sizes,
-            progress=bar.advance,
-        )
+        report = measure_bench(classifier, threads=threads, **sizes, progress=bar.advance)
     if as_json:
         emit_json(report)
         return

@@ -12,11 +12,14 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, Any, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
 import click
 
 from runtime.errors import FashionZooError, brief
+
+if TYPE_CHECKING:
+    from runtime.classifier import Classifier
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
 _DEBUG = "fashion_zoo.debug"
@@ -211,8 +214,8 @@ def emit_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, righ
 class Bar:
     """A progress bar on stderr where that is a terminal, and nothing at all elsewhere. Use it in a `with`."""
 
-    def __init__(self, description: str, total: float | None, *, unit: str = "") -> None:
-        self._description, self._total, self._unit = description, total, unit
+    def __init__(self, description: str, total: float | None) -> None:
+        self._description, self._total = description, total
         self._progress: Any = None
 
     def __enter__(self) -> Self:
@@ -304,8 +307,24 @@ batch_size_option = click.option(
 )
 
 
+def compute_options(command: F) -> F:
+    """Add `--device`, `--tf32` and `--threads`."""
+    for option in (threads_option, tf32_option, device_option):
+        command = option(command)
+    return command
+
+
+def open_classifier(model: str | None, device: str, threads: int | None, tf32: bool = False) -> Classifier:
+    """Open a model, and say on stderr why `auto` chose the CPU, where there was a choice to make."""
+    from runtime.classifier import Classifier
+
+    classifier = Classifier(model, device=device, threads=threads, tf32=tf32)
+    say_device(classifier)
+    return classifier
+
+
 def say_device(classifier: Any) -> None:
-    """Say on stderr which device `auto` chose, where there was a choice to make and it fell on the CPU."""
+    """Say on stderr why `auto` chose the CPU, where there was a choice to make."""
     if classifier.device_reason:
         note(f"using the CPU: {classifier.device_reason}")
 

@@ -8,24 +8,20 @@ import click
 
 from runtime.cli.console import (
     Command,
-    device_option,
+    compute_options,
     emit,
     emit_json,
     emit_table,
     json_option,
     model_option,
-    say_device,
-    tf32_option,
-    threads_option,
+    open_classifier,
 )
 
 
 @click.command(cls=Command)
 @model_option
 @click.option("--live", is_flag=True, hidden=True, help="Moved: zoo parity MODEL.")
-@device_option
-@tf32_option
-@threads_option
+@compute_options
 @json_option
 def parity(model: str | None, live: bool, device: str, tf32: bool, threads: int | None, as_json: bool) -> None:
     """Check that this machine's device gives the answers of the PyTorch network the model was made from.
@@ -38,11 +34,9 @@ def parity(model: str | None, live: bool, device: str, tf32: bool, threads: int 
     """
     if live:
         raise click.UsageError(f"--live is now a command of `zoo`: zoo parity {model or 'lenet'}")
-    from runtime.classifier import Classifier
     from runtime.evaluation.parity import measure_parity
 
-    classifier = Classifier(model, device=device, threads=threads, tf32=tf32)
-    say_device(classifier)
+    classifier = open_classifier(model, device, threads, tf32)
     report = measure_parity(classifier)
     emit_parity(report, as_json)
     report.require()

@@ -20,15 +20,13 @@ from runtime.cli.console import (
     Bar,
     Command,
     batch_size_option,
-    device_option,
+    compute_options,
     emit,
     emit_json,
     json_option,
     model_option,
     note,
-    say_device,
-    tf32_option,
-    threads_option,
+    open_classifier,
 )
 from runtime.errors import ImageError, UsageError, quoted
 
@@ -56,9 +54,7 @@ BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\x
 @click.option("--jsonl", is_flag=True, help="Print one JSON object a line, as results come.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, as results come.")
 @batch_size_option
-@device_option
-@tf32_option
-@threads_option
+@compute_options
 @json_option
 def predict(
     sources: tuple[str, ...],
@@ -92,7 +88,6 @@ def predict(
 
         require_writable(Path(show))
     from runtime import prediction
-    from runtime.classifier import Classifier
 
     passed_over: Counter[str] = Counter()
     found = list(expand(sources, recursive=recursive, passed_over=passed_over))
@@ -100,8 +95,7 @@ def predict(
         from runtime.imaging.folder import passed_over_sentence
 
         note(passed_over_sentence(passed_over))
-    classifier = Classifier(model, device=device, threads=threads, tf32=tf32)
-    say_device(classifier)
+    classifier = open_classifier(model, device, threads, tf32)
     # What is below the threshold of its score, as a sentence has it.
     garments = classifier.metadata.input.preprocess == "garment"
     subject = "a garment" if garments else "what this model was trained on"
