@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import Any, Literal, Self, SupportsIndex, overload
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from runtime.errors import ImageError, ModelInvalid, UsageError
 from runtime.imaging.load import Source
-from runtime.imaging.preprocess import Fit, Invert
+from runtime.imaging.preprocess import Fit, Invert, Pixels
 from runtime.model.registry import find_entry
 from runtime.model.spec import (
     INPUT,
@@ -26,8 +25,8 @@ from runtime.model.spec import (
     input_specs,
     output_specs,
 )
-from runtime.pipeline import predictions, require_options
-from runtime.prediction import Prediction
+from runtime.pipeline import decoded_batches, preprocess, require_options
+from runtime.prediction import Prediction, ranked
 from runtime.session.session import ReopenableSession, Tuning
 
 
@@ -105,9 +104,7 @@ class Classifier:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -116,7 +113,7 @@ class Classifier:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the request and the file's checksum; whoever unpickles opens a session of its own."""
-        return _reopened, (type(self), *self._live.request())
+        return _reopened, (type(self), self.sha256, self._live.request())
 
     def info(self) -> dict[str, Any]:
         """Return everything known of the model: the file, its metadata, its place in the index, and its placement."""
@@ -263,19 +260,38 @@ class Classifier:
         except TypeError:
             found = type(sources).__name__
             raise UsageError(f"expected several pictures, found one {found}; use predict, or a list") from None
-        return predictions(
-            waiting,
-            lambda pixels: self._run([LOGITS, PROBABILITIES], pixels, size),
-            self.in_distribution,
-            self.labels,
-            self.input,
-            batch_size=size,
-            topk=topk,
-            invert=invert,
-            fit=fit,
-            return_errors=return_errors,
-            decoders=self._live.decoders,
-        )
+        return self._stream(waiting, size, topk, invert, fit, return_errors)
+
+    def _stream(
+        self, sources: Iterator[Source], size: int, topk: int, invert: Invert | None, fit: Fit | None, errors: bool
+    ) -> Iterator[Prediction | ImageError]:
+        """Yield one answer a source; with `errors` that of a picture that cannot be read, else raise it in its turn."""
+
+        def decode(source: Source) -> Pixels | ImageError:
+            try:
+                return preprocess(source, self.input, invert=invert, fit=fit)
+            except ImageError as error:
+                return error
+
+        batches = decoded_batches(sources, size, decode, self._live.decoders)
+        for batch in batches:
+            error = None if errors else next((answer for answer in batch if isinstance(answer, ImageError)), None)
+            if error is not None:
+                batch = batch[: batch.index(error)]
+            arrays = [answer.array for answer in batch if not isinstance(answer, ImageError)]
+            rows: Iterator[tuple[npt.NDArray[np.float32], bool | None]] = iter(())
+            if arrays:
+                pixels = self.input.from_levels(np.stack(arrays).reshape(-1, *self.input.shape))
+                logits, probabilities = self._run([LOGITS, PROBABILITIES], pixels, size)
+                rows = zip(probabilities, self.in_distribution(logits), strict=True)
+            for answer in batch:
+                if isinstance(answer, ImageError):
+                    yield answer
+                else:
+                    row, known = next(rows)
+                    yield ranked(self.labels, row, answer.inverted, topk, answer.warnings, known)
+            if error is not None:
+                batches.throw(error)  # which raises it again, once no thread reads a source any more
 
     def _run(self, outputs: list[str], pixels: Array, batch_size: int | None) -> list[npt.NDArray[np.float32]]:
         if batch_size is None:
@@ -311,16 +327,12 @@ def require_count(name: str, value: SupportsIndex) -> None:
         raise UsageError(f"{name} must be at least 1, not {number}")
 
 
-def _reopened(
-    kind: type[Classifier],
-    model: str | None,
-    device: str,
-    threads: int | None,
-    tf32: bool,
-    tuning: Tuning | None,
-    sha256: str,
-) -> Classifier:
+def _reopened(kind: type[Classifier], sha256: str, request: dict[str, Any]) -> Classifier:
     """Unpickle. Raises ModelInvalid where the same request finds another file, since answers would differ unseen."""
-    classifier = kind(model, device=device, threads=threads, tf32=tf32, tuning=tuning)
-    classifier._live.require(sha256)
+    classifier = kind(**request)
+    if classifier.sha256 != sha256:
+        raise ModelInvalid(
+            f"{classifier.path} is not the file this classifier was made from: its sha256 is {classifier.sha256}, "
+            f"but was {sha256}; make the classifier again"
+        )
     return classifier

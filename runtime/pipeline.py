@@ -6,17 +6,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
-from runtime.errors import ImageError, UsageError
+from runtime.errors import UsageError
 from runtime.imaging.load import Source
 from runtime.imaging.preprocess import Fit, Invert, Pixels, to_pixels
-from runtime.model.spec import Array, InputSpec
-from runtime.prediction import Prediction, ranked
+from runtime.model.spec import InputSpec
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -68,56 +64,6 @@ def require_options(spec: InputSpec, invert: str | None, fit: str | None) -> Non
             f"this model takes photos (resized to {spec.resize} pixels, cropped to {spec.width}x{spec.height}), for "
             f"which there is no {' and no '.join(given)}: leave {'it' if len(given) == 1 else 'them'} out"
         )
-
-
-def predictions(
-    sources: Iterator[Source],
-    outputs: Callable[[Array], Sequence[npt.NDArray[np.float32]]],
-    accepts: Callable[[npt.NDArray[np.float32]], Sequence[bool | None]],
-    labels: Sequence[str],
-    spec: InputSpec,
-    *,
-    batch_size: int,
-    topk: int,
-    invert: Invert | None,
-    fit: Fit | None,
-    return_errors: bool,
-    decoders: int,
-) -> Iterator[Prediction | ImageError]:
-    """Yield one answer a source; a picture that cannot be read yields its ImageError, or raises it after those before.
-
-    Args:
-        outputs: (N, C, H, W) as `spec` says -> logits and probabilities, float32 (N, K), for N of 1 to `batch_size`.
-        accepts: logits -> whether each picture is like those of the training.
-        labels: the K class names.
-        spec: the network's input.
-        decoders: threads that decode.
-    """
-
-    def decode(source: Source) -> Pixels | ImageError:
-        try:
-            return preprocess(source, spec, invert=invert, fit=fit)
-        except ImageError as error:
-            return error
-
-    batches = decoded_batches(sources, batch_size, decode, decoders)
-    for batch in batches:
-        error = None if return_errors else next((answer for answer in batch if isinstance(answer, ImageError)), None)
-        if error is not None:
-            batch = batch[: batch.index(error)]
-        arrays = [answer.array for answer in batch if not isinstance(answer, ImageError)]
-        rows: Iterator[tuple[npt.NDArray[np.float32], bool | None]] = iter(())
-        if arrays:
-            logits, probabilities = outputs(spec.from_levels(np.stack(arrays).reshape(-1, *spec.shape)))
-            rows = zip(probabilities, accepts(logits), strict=True)
-        for answer in batch:
-            if isinstance(answer, ImageError):
-                yield answer
-            else:
-                row, known = next(rows)
-                yield ranked(labels, row, answer.inverted, topk, answer.warnings, known)
-        if error is not None:
-            batches.throw(error)  # which raises it again, once no thread reads a source any more
 
 
 def decoded_batches(

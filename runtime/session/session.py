@@ -28,16 +28,14 @@ class Tuning:
     """Settings of one session; the defaults need no measuring.
 
     Attributes:
-        algorithms: how cuDNN chooses a convolution (onnxruntime's `cudnn_conv_algo_search`). Since onnxruntime 1.20
-            HEURISTIC asks cuDNN's heuristics in mode A, which NVIDIA recommends, EXHAUSTIVE, onnxruntime's own default,
-            in mode B, and DEFAULT takes the fallback, which others saw run 50 times slower
-            (github.com/microsoft/onnxruntime/issues/22705).
+        algorithms: how cuDNN chooses a convolution (onnxruntime's `cudnn_conv_algo_search`): HEURISTIC asks cuDNN in
+            mode A, which NVIDIA recommends, EXHAUSTIVE in mode B, and DEFAULT takes the fallback, which may be 50 times
+            slower (github.com/microsoft/onnxruntime/issues/22705).
         graphs: whether batches are captured as CUDA graphs and replayed, which saves a launch for every node.
         nhwc: whether onnxruntime lays activations out with the channels last (`prefer_nhwc`), as tensor cores read.
-        spin_us: microseconds for which an idle CPU thread spins for more work before it sleeps. 100 outlasts what lies
-            between the nodes of a run, so that none begins with waking a thread: on two idle cores `lenet` is then
-            1.3x as fast at 1 and at 64 as with 0, and as fast as with onnxruntime's default, which burns the cores
-            on after each run. Where processes contend for the cores, 0 is faster, and `threads=1` for each fastest.
+        spin_us: microseconds for which an idle CPU thread spins for more work before it sleeps. 100 is longer than the
+            pauses between the nodes of a run: on two idle cores `lenet` is 1.3x as fast as with 0. Where processes
+            contend for the cores, 0 is faster, and `threads=1` for each fastest.
     """
 
     algorithms: str = "HEURISTIC"
@@ -63,23 +61,14 @@ _DTYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float
 
 @dataclass(frozen=True)
 class OpenSession:
-    """A session and where it really runs.
+    """A session and where it really runs."""
 
-    Attributes:
-        session: the `onnxruntime.InferenceSession`.
-        device: where every compute node is.
-        placement: number of nodes by execution provider, as the session recorded them.
-        reason: why `auto` did not choose CUDA; None otherwise.
-        tuning: the settings it was opened with.
-        notice: why it was opened without CUDA graphs although they were wanted; None otherwise.
-    """
-
-    session: Any
-    device: Device
-    placement: dict[str, int]
-    reason: str | None
+    session: Any  # an `onnxruntime.InferenceSession`
+    device: Device  # where every compute node is
+    placement: dict[str, int]  # number of nodes by execution provider, as the session recorded them
+    reason: str | None  # why `auto` did not choose CUDA
     tuning: Tuning = UNBOUND
-    notice: str | None = None
+    notice: str | None = None  # why it was opened without CUDA graphs although they were wanted
 
 
 def open_session(
@@ -320,8 +309,7 @@ class ReopenableSession:
             self.bound.close()  # the stream of a session whose capture failed stays unusable
             self.notice = f"without CUDA graphs: {error.cause}"
             self.tuning = replace(self.tuning, graphs=False)
-            session = self._open_again(self._file.read(), self.tuning)
-            self.bound = BoundSession(session, self.device, spec, classes, graphs=False, what=what)
+            self.bound = BoundSession(self._open_again(), self.device, spec, classes, graphs=False, what=what)
 
     def close(self) -> None:
         """Let the session go, for good."""
@@ -329,18 +317,11 @@ class ReopenableSession:
         if self.bound is not None:
             self.bound.close()
 
-    def request(self) -> tuple[str | None, str, int | None, bool, Tuning | None, str]:
-        """Return what another process needs to open the same: model, device, threads, TF32, tuning, and the sha256."""
+    def request(self) -> dict[str, Any]:
+        """Return the arguments with which another process opens the same."""
         self._refuse_closed()
-        return self._model, self._asked, self._threads, self._tf32, self._asked_tuning, self.sha256
-
-    def require(self, sha256: str) -> None:
-        """Raise ModelInvalid unless the file's content has this checksum."""
-        if self.sha256 != sha256:
-            raise ModelInvalid(
-                f"{self.stored.path} is not the file this classifier was made from: its sha256 is {self.sha256}, "
-                f"but was {sha256}; make the classifier again"
-            )
+        request = {"model": self._model, "device": self._asked, "threads": self._threads}
+        return request | {"tf32": self._tf32, "tuning": self._asked_tuning}
 
     def reopened(self) -> Any:
         """Return the session, opened again if this process was forked from the one that opened it.
@@ -358,10 +339,11 @@ class ReopenableSession:
                         f"{self.stored.path} was opened on {self.device} before this process was forked, and CUDA does "
                         "not survive a fork: start processes with the 'spawn' method, or open the model in the child"
                     )
-                self.session = self._open_again(self._file.read(), self.tuning)
+                self.session = self._open_again()
             return self.session
 
-    def _open_again(self, content: bytes, tuning: Tuning) -> Any:
+    def _open_again(self) -> Any:
+        content = self._file.read()
         found = hashlib.sha256(content).hexdigest()
         if found != self.sha256:
             raise ModelInvalid(
@@ -373,8 +355,8 @@ class ReopenableSession:
             threads=self._threads,
             what=str(self.stored.path),
             tf32=self._tf32,
-            graphs=tuning.graphs,
-            tuning=tuning,
+            graphs=self.tuning.graphs,
+            tuning=self.tuning,
         ).session
 
     def _refuse_closed(self) -> None:
