@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,17 +94,14 @@ def decode_grey(source: Source, max_pixels: int | None = None) -> tuple[Image.Im
     return upright, name, (COLOUR_MAP,) if _is_colour_map(decoded) else ()
 
 
-def decode_on_white(
-    source: Source, mode: Literal["L", "RGB"], max_pixels: int | None = None
-) -> tuple[Image.Image, str]:
-    """Return the source as a Pillow picture of mode L or RGB, upright, and what messages call it.
+def decode_on_white(source: Source, mode: Literal["L", "RGB"], max_pixels: int | None = None) -> Image.Image:
+    """Return the source as a Pillow picture of mode L or RGB, upright.
 
     It has the pixels of `Image.open(source).convert(mode)`, but for three: what is transparent becomes white, levels of
     more than 8 bits are scaled to 8 and not cut off, and the picture is turned as its EXIF says. Takes and raises what
     `decode_grey` does.
     """
-    upright, name, _ = _decode(source, max_pixels, functools.partial(_on_white, mode=mode), draft=False)
-    return upright, name
+    return _decode(source, max_pixels, functools.partial(_on_white, mode=mode), draft=False)[0]
 
 
 def _decode(
@@ -175,38 +172,21 @@ def _file_bytes(path: str | os.PathLike[str], name: str) -> bytes:
         mode, size = status.st_mode, status.st_size
         # Asked before opening: opening a FIFO waits for its writer, and opening a device may start it.
         if stat.S_ISREG(mode):
-            return _read_all(path, size)
+            # Without a buffer, which a small file does not need and which takes as long as reading it.
+            with open(path, "rb", buffering=0) as file:
+                return file.read() if size <= MAX_FILE_BYTES else file.read(MAX_FILE_BYTES + 1)
     # ValueError: a name that no file can have, with a null byte or a lone half of a surrogate pair.
     except (OSError, ValueError) as error:
-        if text := _text_source(os.fsdecode(path).encode("utf-8", "replace")):
-            if text.data is not None:
-                return text.data
-            raise ImageError("not_an_image", f"{quoted(os.fsdecode(path), 60)} {text.advice}") from error
+        found = _text_source(os.fsdecode(path).encode("utf-8", "replace"))
+        if isinstance(found, bytes):
+            return found
+        if found:
+            raise ImageError("not_an_image", f"{quoted(os.fsdecode(path), 60)} {found}") from error
         if isinstance(error, FileNotFoundError | NotADirectoryError | ValueError):
             raise ImageError("missing", f"{name} does not exist; expected a picture file") from error
         raise ImageError("unreadable", f"{name} cannot be read: {error.strerror or error}") from error
     found = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
     raise ImageError("not_a_file", f"{name} is {found}; expected a regular file")
-
-
-def _read_all(path: str | os.PathLike[str], size: int) -> bytes:
-    """Return what is in a regular file of about that size, and a byte more than is allowed where there is more.
-
-    Python's own `open` takes as long again, for a buffer that a small file does not need.
-    """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
-    try:
-        # Asked for 256 MiB at once, Python sets them aside first. One byte more than the size shows whether it has
-        # grown since.
-        data = os.read(descriptor, min(size, MAX_FILE_BYTES) + 1)
-        while len(data) != size and len(data) <= MAX_FILE_BYTES:
-            more = os.read(descriptor, min(2**20, MAX_FILE_BYTES + 1 - len(data)))
-            if not more:
-                break
-            data += more
-        return data
-    finally:
-        os.close(descriptor)
 
 
 def _from_array(array: NDArray[Any], max_pixels: int) -> Image.Image:
@@ -234,10 +214,11 @@ def _decoded(data: bytes, name: str, max_pixels: int, draft: bool) -> Image.Imag
         raise ImageError("too_large", f"{name} holds more than {MAX_FILE_BYTES} bytes, the most that is allowed")
     kind = next((kind for kind, (offset, starts, _) in FORMATS.items() if data.startswith(starts, offset)), None)
     if kind is None:
-        if text := _text_source(data):
-            if text.data is not None:
-                return _decoded(text.data, name, max_pixels, draft)
-            raise ImageError("not_an_image", f"{name} {text.advice}")
+        found = _text_source(data)
+        if isinstance(found, bytes):
+            return _decoded(found, name, max_pixels, draft)
+        if found:
+            raise ImageError("not_an_image", f"{name} {found}")
         for word, (offset, starts, *_) in PLUGINS.items():
             if data.startswith(starts, offset):
                 return _decoded_by_plugin(word, data, name, max_pixels)
@@ -336,15 +317,12 @@ def _is_colour_map(picture: Image.Image) -> bool:
     return int(held.sum()) >= (2 if few else 3)
 
 
-class _TextSource(NamedTuple):
-    """Text where a picture was expected: the bytes of a `data:` URL, or what to do instead."""
+def _text_source(text: bytes) -> bytes | str | None:
+    """Recognise by its beginning what people give in place of a picture's path or content.
 
-    data: bytes | None
-    advice: str
-
-
-def _text_source(text: bytes) -> _TextSource | None:
-    """Recognise by its beginning what people give in place of a picture's path or content; None for anything else."""
+    Returns:
+        The bytes in a `data:` URL; of other text what it is and what to give instead; None for anything else.
+    """
     start = text[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith(b"data:"):
         import base64
@@ -354,27 +332,23 @@ def _text_source(text: bytes) -> _TextSource | None:
         try:
             if not comma or not head.lower().endswith(b";base64"):
                 raise ValueError
-            return _TextSource(base64.b64decode(unquote_to_bytes(content), validate=False), "")
+            return base64.b64decode(unquote_to_bytes(content), validate=False)
         except ValueError:
-            return _TextSource(None, "is a data: URL without base64; expected data:image/png;base64,...")
+            return "is a data: URL without base64; expected data:image/png;base64,..."
     if start.startswith((b"http:", b"https:", b"ftp:", b"s3:", b"gs:")):
-        return _TextSource(None, "is a URL; download it first, and give the file: curl -o picture.png URL")
+        return "is a URL; download it first, and give the file: curl -o picture.png URL"
     if start.startswith(b"file:"):
-        return _TextSource(None, "is a file: URL; give the path alone, without file://")
+        return "is a file: URL; give the path alone, without file://"
     if start.startswith((b"ivborw0kggo", b"/9j/", b"r0lgod", b"uklgr")):
-        return _TextSource(
-            None, "is base64; decode it first: base64 -d text > picture.png, or put data:;base64, before"
-        )
+        return "is base64; decode it first: base64 -d text > picture.png, or put data:;base64, before"
     if start.startswith((b"{", b"[{", b"[[")) and len(text) > 1:
-        return _TextSource(
-            None, "is JSON; expected the bytes of a picture file, as curl --data-binary @picture.png sends"
-        )
+        return "is JSON; expected the bytes of a picture file, as curl --data-binary @picture.png sends"
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
         found = "an SVG drawing" if b"<svg" in start else "a page of HTML"
-        return _TextSource(None, f"is {found}; expected a picture of pixels, such as PNG or JPEG")
+        return f"is {found}; expected a picture of pixels, such as PNG or JPEG"
     if b"png" in start[:6] and start[:1] in (b"\x89", b"\xef", b"\xc2"):
         advice = "send it as it is: curl --data-binary @picture.png, not -d; open(path, 'rb')"
-        return _TextSource(None, f"is a PNG that was changed on its way, as if it were text; {advice}")
+        return f"is a PNG that was changed on its way, as if it were text; {advice}"
     return None
 
 

@@ -25,12 +25,7 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 
 
 def to_levels(source: Source, spec: InputSpec, max_pixels: int | None = None) -> NDArray[np.uint8]:
-    """Turn any picture into levels for a network with this input.
-
-    Args:
-        source: as `runtime.imaging.preprocess.to_pixels` takes it.
-        spec: an input with the preprocess "photo".
-        max_pixels: how large the picture may be; by default `runtime.imaging.load.MAX_PIXELS`.
+    """Turn any picture, as `runtime.imaging.preprocess.to_pixels` takes it, into levels for an input of photos.
 
     Returns:
         uint8 (H, W) of one channel, or (C, H, W); the caller's own copy. `InputSpec.from_levels` makes floats of it.
@@ -38,7 +33,7 @@ def to_levels(source: Source, spec: InputSpec, max_pixels: int | None = None) ->
     Raises:
         ImageError: the picture cannot be read; its kinds are those of `to_pixels`.
     """
-    picture, _ = decode_on_white(source, "L" if spec.channels == 1 else "RGB", max_pixels)
+    picture = decode_on_white(source, "L" if spec.channels == 1 else "RGB", max_pixels)
     levels = np.asarray(_resized_centre(picture, spec))
     return levels.copy() if spec.channels == 1 else np.ascontiguousarray(levels.transpose(2, 0, 1))
 
