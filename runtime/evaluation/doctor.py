@@ -5,11 +5,11 @@ import importlib.metadata
 import os
 import platform
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from runtime.errors import DeviceUnavailable, FashionZooError, UsageError
 from runtime.evaluation.self_test import run_selftest
+from runtime.evaluation.timing import processor
 from runtime.model.registry import INDEX, Origin, find_model, folders, list_models, read_index
 from runtime.session.cuda import DRIVER, MANAGEMENT, Driver, Gpu, find_driver, list_gpus
 from runtime.session.device import (
@@ -21,6 +21,7 @@ from runtime.session.device import (
     explain_threads,
     installed_onnxruntimes,
     loads,
+    mapped_libraries,
     parse_device,
     preload,
 )
@@ -173,7 +174,7 @@ def _onnxruntime() -> tuple[dict[str, Any], list[Problem]]:
 def _devices(runtime: dict[str, Any], driver: Driver | None) -> tuple[list[dict[str, Any]], list[Problem]]:
     """The CPU, and every GPU that the driver shows, with whether anything known keeps it from being used."""
     works = runtime["onnxruntime"] is not None
-    devices: list[dict[str, Any]] = [{"device": "cpu", "usable": works, "name": _processor()}]
+    devices: list[dict[str, Any]] = [{"device": "cpu", "usable": works, "name": processor()}]
     problems = []
     gpus = list_gpus()
     for gpu in gpus:
@@ -205,8 +206,8 @@ def _libraries(runtime: dict[str, Any]) -> dict[str, str]:
     major = runtime["onnxruntime_cuda"].split(".")[0]
     names = [DRIVER, MANAGEMENT, *(template.format(cuda=major) for template in LINKED_LIBRARIES)]
     found = {name: loads(name) for name in names}
-    mapped = _mapped_files()
-    return {name: mapped.get(_stem(name), "found") if found[name] else "missing" for name in names}
+    mapped = mapped_libraries()
+    return {name: mapped.get(name.partition(".so")[0], "found") if found[name] else "missing" for name in names}
 
 
 def _models() -> tuple[list[dict[str, Any]], list[Problem]]:
@@ -230,29 +231,6 @@ def _models() -> tuple[list[dict[str, Any]], list[Problem]]:
         {"name": model.name, "path": str(model.path), "origin": model.origin, "default": model.name == default}
         for model in models
     ], problems
-
-
-def _mapped_files() -> dict[str, str]:
-    """The paths of the libraries in this process's memory, by name up to `.so`: links have other endings."""
-    mapped = {}
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/maps").read_text().splitlines():
-            path = line[line.find("/") :] if "/" in line else ""
-            if ".so" in path:
-                mapped[_stem(Path(path).name)] = path
-    return mapped
-
-
-def _stem(library: str) -> str:
-    return library.partition(".so")[0]
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _version(distribution: str) -> str | None:

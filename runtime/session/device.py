@@ -167,21 +167,24 @@ def loads(library: str) -> bool:
     itself only, which is not where `pip --target` puts them); the folder that cuDNN was loaded from.
     """
     folders = [folder for entry in sys.path if entry for folder in Path(entry).glob("nvidia/*/lib")]
-    for candidate in (library, *(str(folder / library) for folder in [*folders, *_cudnn_folder()])):
+    if cudnn := mapped_libraries().get("libcudnn"):
+        folders.append(Path(cudnn).parent)
+    for candidate in (library, *(str(folder / library) for folder in folders)):
         with contextlib.suppress(OSError):
             ctypes.CDLL(candidate)
             return True
     return False
 
 
-def _cudnn_folder() -> list[Path]:
-    """The folder of the libcudnn that this process has loaded, if there is one."""
+def mapped_libraries() -> dict[str, str]:
+    """Return the paths of the libraries in this process's memory, by name up to `.so`: links have other endings."""
+    mapped = {}
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/maps").read_text().splitlines():
-            path = Path(line.partition("/")[1] + line.partition("/")[2])
-            if path.name.startswith("libcudnn.so"):
-                return [path.parent]
-    return []
+            path = "/" + line.partition("/")[2]
+            if ".so" in path:
+                mapped[Path(path).name.partition(".so")[0]] = path
+    return mapped
 
 
 def available_cpus() -> int:
@@ -204,29 +207,18 @@ def _affinity() -> int:
 
 
 def cpu_quota(root: Path = CGROUP, own: Path = OWN_CGROUP) -> float | None:
-    """Return the CPUs that the control group may use (`docker --cpus`), or None where nothing limits it.
+    """Return the CPUs that the control group (version 2) may use (`docker --cpus`), or None where nothing limits it.
 
     A group is held to its parents' quotas too, so the smallest on the way up counts. Within a container, the path in
     `/proc/self/cgroup` may be the host's, and then only the mounted root is there to be read: it is the container's.
     """
-    quotas = []
-    for unified, path in _own_groups(own):
-        folders = _upwards(root if unified else root / "cpu", path)
-        quotas += [_quota_v2(folder) if unified else _quota_v1(folder) for folder in folders]
-    return min((quota for quota in quotas if quota), default=None)
-
-
-def _own_groups(own: Path) -> list[tuple[bool, str]]:
-    """This process's groups that may hold a CPU quota, and both roots: whether it is of version 2, and its path."""
     try:
         lines = own.read_text().splitlines()
     except (OSError, ValueError):
         lines = []
-    found = [tuple(line.split(":", 2)) for line in lines if line.count(":") >= 2]
-    own_groups = [
-        (not controllers, path) for _, controllers, path in found if "cpu" in (controllers or "cpu").split(",")
-    ]
-    return [*own_groups, (True, "/"), (False, "/")]
+    paths = [line.removeprefix("0::") for line in lines if line.startswith("0::")]
+    quotas = [_quota(folder) for path in [*paths, "/"] for folder in _upwards(root, path)]
+    return min((quota for quota in quotas if quota), default=None)
 
 
 def _upwards(root: Path, path: str) -> list[Path]:
@@ -237,17 +229,9 @@ def _upwards(root: Path, path: str) -> list[Path]:
     return [root.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
 
 
-def _quota_v2(folder: Path) -> float | None:
+def _quota(folder: Path) -> float | None:
     try:  # "<microseconds or max> <period>"
         limit, period = (folder / "cpu.max").read_text().split()
         return None if limit == "max" else int(limit) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):
-        return None
-
-
-def _quota_v1(folder: Path) -> float | None:
-    try:  # -1 means no limit
-        limit = int((folder / "cpu.cfs_quota_us").read_text())
-        return max(0, limit) / int((folder / "cpu.cfs_period_us").read_text())
     except (OSError, ValueError, ZeroDivisionError):
         return None

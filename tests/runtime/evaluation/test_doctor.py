@@ -211,7 +211,7 @@ def test_a_damaged_index_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="libraries are asked for by soname")
 def test_libraries_are_listed_by_file_name_as_found_or_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "loads", lambda library: library.startswith("libcu"))
-    monkeypatch.setattr(doctor, "_mapped_files", lambda: {"libcudart": "/opt/cuda/libcudart.so.13.0.48"})
+    monkeypatch.setattr(doctor, "mapped_libraries", lambda: {"libcudart": "/opt/cuda/libcudart.so.13.0.48"})
 
     libraries = diagnose()["libraries"]
 
@@ -223,7 +223,7 @@ def test_libraries_are_listed_by_file_name_as_found_or_missing(monkeypatch: pyte
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there is no /proc elsewhere")
 def test_a_loaded_library_is_found_in_this_process() -> None:
-    assert any(Path(path).is_file() for path in doctor._mapped_files().values())
+    assert any(Path(path).is_file() for path in doctor.mapped_libraries().values())
 
 
 def test_an_onnxruntime_for_the_cpu_alone_wants_no_libraries(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,10 +28,8 @@ def files(root: Path, contents: dict[str, str]) -> Path:
         # In a container the path may be the host's; what is mounted is the container's own group.
         ("0::/docker/0123\n", {"cpu.max": "300000 100000"}, 3.0),
         ("0::/../outside\n", {"cpu.max": "300000 100000"}, 3.0),
-        # Version 1.
-        ("4:cpu,cpuacct:/a/b\n", {"cpu/a/cpu.cfs_quota_us": "250000", "cpu/a/cpu.cfs_period_us": "100000"}, 2.5),
-        ("4:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
-        ("9:cpuset:/x\n", {"cpuset/x/cpu.cfs_quota_us": "1", "cpuset/x/cpu.cfs_period_us": "1"}, None),
+        # Version 1 beside it, whose files are others.
+        ("4:cpu,cpuacct:/a/b\n0::/a\n", {"a/cpu.max": "250000 100000"}, 2.5),
         # Damaged, empty, absent.
         ("nonsense\n::::\n", {"cpu.max": "many"}, None),
         ("0::/\n", {"cpu.max": "100000 0"}, None),
