@@ -60,9 +60,6 @@ class Prediction:
         }
 
 
-_FEW = 64  # classes up to which Python sorts as fast as numpy selects
-
-
 def ranked(
     labels: Sequence[str],
     probabilities: npt.NDArray[np.float32],
@@ -72,13 +69,8 @@ def ranked(
     in_distribution: bool | None = None,
 ) -> Prediction:
     """Return the `topk` most probable of K classes; labels: K names; probabilities: float32 (K,)."""
-    # Of a few, without numpy, which takes longer. Stable, so that a tie goes to the lower index, as with argmax.
-    places: Sequence[int] = range(len(probabilities))
-    if len(probabilities) > _FEW and topk < len(probabilities):
-        least = np.partition(probabilities, -topk)[-topk]
-        places = np.flatnonzero(probabilities >= least).tolist() or places  # there is none where it is NaN
+    order = np.argsort(-probabilities, kind="stable")[:topk].tolist()  # a tie goes to the lower index, as with argmax
     row = probabilities.tolist()
-    order = sorted(places, key=row.__getitem__, reverse=True)[:topk]
     return Prediction(tuple([Candidate(labels[i], i, row[i]) for i in order]), inverted, warnings, in_distribution)
 
 
