@@ -92,15 +92,11 @@ def shortened(text: str, limit: int = MAX_SHOWN) -> str:
 
 
 def quoted(value: object, limit: int = MAX_SHOWN) -> str:
-    """Return what `repr` makes of a value from outside, so shortened; no more than a part of a large one is visited."""
+    """Return `repr(value)`, shortened; large containers are not read whole."""
     if isinstance(value, str | bytes):
-        # Twice: an escape is longer than its character.
-        return shortened(repr(value if len(value) <= limit else _ends(value, limit)), limit + 2)
+        value = shortened(value, limit) if isinstance(value, str) else value[:limit]
+        return shortened(repr(value), limit + 2)  # again: an escape is longer than its character
     return shortened(_PARTLY.repr(value), limit)
-
-
-def _ends(value: str | bytes, limit: int) -> str | bytes:
-    return shortened(value, limit) if isinstance(value, str) else value[:limit]
 
 
 def brief(sentence: str) -> str:

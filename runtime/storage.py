@@ -1,9 +1,8 @@
 """The user's files: where they are (`$ZOO_HOME`), and atomic writes and locks on file systems of all kinds.
 
-Essential are the bytes, their way to the disk and the rename: where one of these fails, an error names the file, the
-older file is whole and nothing new is left. Everything else makes a good file system safer, and CIFS, Azure Files, FUSE
-and network drives lack some of it: syncing a folder, locks, and any `fsync` that answers "not supported". No step
-changes permissions: what is made here gets those that the folder and the umask give to any new file.
+Where writing, syncing the file or the rename fails, an error names the file, the older file is whole and nothing new is
+left. CIFS, Azure Files, FUSE and network drives lack syncing a folder, locks, or `fsync` altogether ("not supported"):
+then the work is done without. No step changes permissions: new files get those of the folder and the umask.
 """
 
 from __future__ import annotations
@@ -128,16 +127,13 @@ def new_folder_beside(path: Path) -> Path:
         OSError: there can be none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        folder = _name_beside(path)
-        try:
-            folder.mkdir()
-            return folder
-        except FileExistsError:
-            continue
-        except OSError as error:
-            error.filename = str(path)
-            raise
+    folder = _name_beside(path)
+    try:
+        folder.mkdir()
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    return folder
 
 
 @contextlib.contextmanager
@@ -191,19 +187,17 @@ def _open_beside(path: Path) -> tuple[int, Path]:
     """Open a new file that may take the name `path` later: in its folder, since no rename leaves a disk."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            temporary = _name_beside(path, ".part")
-            with contextlib.suppress(FileExistsError):
-                # Permissions are given with the file: a later chmod is refused on some file systems.
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-                return os.open(temporary, flags, 0o666), temporary
+        temporary = _name_beside(path, ".part")
+        # Permissions are given with the file: a later chmod is refused on some file systems.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        return os.open(temporary, flags, 0o666), temporary
     except OSError as error:
         error.filename = str(path)
         raise
 
 
 def _name_beside(path: Path, suffix: str = "") -> Path:
-    return path.with_name(f".{path.name}.{os.urandom(4).hex()}{suffix}")
+    return path.with_name(f".{path.name}.{os.urandom(8).hex()}{suffix}")
 
 
 def _takes_bytes_only(path: Path) -> bool:

@@ -52,7 +52,7 @@ def ensure(split: Split | None = None, progress: Progress | None = None, mirrors
     try:
         with locked(folder / ".lock"):
             # Another process may have fetched it while this one waited for the lock.
-            return find(split) or _fetch(files_of(split), folder, progress or _silent, mirrors)
+            return find(split) or _fetch(files_of(split), folder, progress or (lambda *_: None), mirrors)
     except OSError as error:
         raise DatasetError(f"Fashion-MNIST cannot be stored in {folder}: {error}; set $ZOO_HOME elsewhere") from error
 
@@ -162,7 +162,3 @@ def _lacking(wanted: Sequence[IdxFile], folder: Path) -> list[IdxFile]:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _silent(name: str, done: int, total: int | None) -> None:
-    """Draw nothing."""

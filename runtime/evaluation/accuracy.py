@@ -121,16 +121,7 @@ def measure_accuracy(
 
 
 def require_shape(classifier: Classifier, shape: tuple[int, ...], data: str) -> None:
-    """See that a model takes images of this shape.
-
-    Args:
-        classifier: the model.
-        shape: (C, H, W) of the data.
-        data: what messages call them.
-
-    Raises:
-        UsageError: it does not.
-    """
+    """Raise UsageError where a model takes other images than those of this (C, H, W), which messages call `data`."""
     if classifier.input.shape != shape:
         raise UsageError(
             f"the model {classifier.name!r} takes images {classifier.input.shape}, and those of {data} are {shape}; "

@@ -47,9 +47,7 @@ def measure_bench(
     """Return all figures, with the conditions they hold for; times in milliseconds.
 
     Args:
-        classifier: the model, open.
-        threads: what it was opened with, to open it again in fresh processes.
-        batch_sizes: images a run.
+        threads: what the classifier was opened with, to open it again in fresh processes.
         min_seconds, min_runs: a batch size is measured until both are reached.
         progress: told 1 after each cold start and each batch size.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from runtime.errors import UsageError
 from runtime.evaluation.accuracy import AccuracyReport
-from runtime.storage import write_bytes
+from runtime.storage import atomic_write
 
 CELL, GAP, TEXT = 56, 2, 15  # pixels
 MOST_CLASSES = 100  # of more, the picture would take a gigabyte
@@ -21,11 +20,8 @@ def draw_confusion(report: AccuracyReport) -> Image.Image:
     """Return the matrix, RGB: a row a true class, a column a predicted one; darker is a larger share of its row.
 
     What is right is blue, what is mistaken red; a mistake's shade is drawn four times as strong, so that 5 % is seen.
-
-    Raises:
-        UsageError: there are more than MOST_CLASSES classes.
+    There must be no more than MOST_CLASSES, see `require_drawable`.
     """
-    require_drawable(report.labels)
     font, large = ImageFont.load_default(TEXT), ImageFont.load_default(TEXT + 3)
     names = report.labels
     margin = int(max(font.getlength(name) for name in names)) + 20
@@ -73,6 +69,5 @@ def write_confusion(report: AccuracyReport, path: Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    content = io.BytesIO()
-    draw_confusion(report).save(content, format="PNG")
-    write_bytes(path, content.getvalue())
+    with atomic_write(path) as file:
+        draw_confusion(report).save(file, format="PNG")

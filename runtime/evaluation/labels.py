@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ def match_labels(names: Sequence[str], labels: Sequence[str]) -> list[int | None
     A name means the label that is spelled alike, else the only one that differs from it in case, spaces and punctuation
     alone: `t-shirt-top` means "T-shirt/top".
     """
-    spellings = [(spelled, _unique(map(spelled, labels))) for spelled in (str, _composed, _letters)]
+    spellings = [(spelled, _unique([spelled(label) for label in labels])) for spelled in (str, _composed, _letters)]
     return [
         next((places[spelled(name)] for spelled, places in spellings if spelled(name) in places), None)
         for name in names
@@ -33,8 +34,7 @@ def class_indices(names: Sequence[str], labels: Sequence[str], *, data: str, mod
     The model may have other classes beside these: then its answers are never right where it gives those.
 
     Args:
-        names: the classes of the data.
-        labels: the classes of the model.
+        names, labels: the classes of the data and of the model.
         data, model: what messages call the two.
 
     Raises:
@@ -56,12 +56,10 @@ def listed(names: Sequence[str]) -> str:
     return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"
 
 
-def _unique(keys: Iterable[str]) -> dict[str, int]:
+def _unique(keys: Sequence[str]) -> dict[str, int]:
     """Return the place of every key that occurs once and is not empty."""
-    places: dict[str, list[int]] = {}
-    for place, key in enumerate(keys):
-        places.setdefault(key, []).append(place)
-    return {key: found[0] for key, found in places.items() if key and len(found) == 1}
+    counts = Counter(keys)
+    return {key: place for place, key in enumerate(keys) if key and counts[key] == 1}
 
 
 def _composed(name: str) -> str:

@@ -146,7 +146,6 @@ def compare_outputs(
     """Compare a classifier's outputs by name, each float32 (N, K), with those of its network.
 
     Args:
-        classifier: what `found` comes from.
         found, expected: outputs by name; the logits are among them.
         tolerances: largest allowed difference by output, see `read_tolerances`.
         seconds: how long the classifier took.

@@ -7,7 +7,7 @@ Each file of `known_answers/` is a tiny ONNX graph with its inputs and the right
 import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,26 +32,18 @@ _Found = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class CaseResult:
-    """How one worked example came out.
+    """How one worked example came out."""
 
-    Attributes:
-        name: the file's name, which begins with the section of D2L.
-        max_abs_diff: the largest difference from the right answers; None where they cannot be compared.
-        tolerance: how large it may be here.
-        expected: the right answers by output; only for a wrong one, as is `found`.
-        error: why there is nothing to compare; None otherwise.
-    """
-
-    name: str
+    name: str  # of the file, which begins with the section of D2L
     title: str
     section: str
     passed: bool
     seconds: float
-    max_abs_diff: float | None = None
-    tolerance: float = 0.0
-    expected: dict[str, Any] | None = None
+    max_abs_diff: float | None = None  # the largest difference from the right answers, where they can be compared
+    tolerance: float = 0.0  # how large it may be here
+    expected: dict[str, Any] | None = None  # the right answers by output; only for a wrong one, as is `found`
     found: dict[str, Any] | None = None
-    error: str | None = None
+    error: str | None = None  # why there is nothing to compare
 
     def as_dict(self) -> dict[str, Any]:
         document = {
@@ -111,34 +103,32 @@ def run_selftest(device: str = "auto", folder: Path = FOLDER) -> SelfTestReport:
     first: OpenSession | None = None
     cases = []
     for path in paths:
-        case_started = time.perf_counter()
+        began = time.perf_counter()
         where, what = str(first.device) if first else device, f"known answer {path.stem}"
         try:
             opened = open_session(path.read_bytes(), where, threads=1, what=what)
             first = first or opened
-            result = _run(path.stem, opened, case_started)
-        except DeviceUnavailable as error:
-            if first is None:
+            result = _run(path.stem, opened)
+        except (DeviceUnavailable, ModelInvalid) as error:
+            if first is None and isinstance(error, DeviceUnavailable):
                 raise
-            result = _failed(path.stem, str(error), case_started)
-        except ModelInvalid as error:
-            result = _failed(path.stem, str(error), case_started)
-        cases.append(result)
+            result = _failed(path.stem, str(error))
+        cases.append(replace(result, seconds=time.perf_counter() - began))
     ran_on, reason = (str(first.device), first.reason) if first else (device, None)
     return SelfTestReport(ran_on, reason, tuple(cases), time.perf_counter() - started)
 
 
-def _run(name: str, opened: OpenSession, started: float) -> CaseResult:
+def _run(name: str, opened: OpenSession) -> CaseResult:
     fields = opened.session.get_modelmeta().custom_metadata_map
     if json.loads(fields.get("format", "null")) != FORMAT:
-        return _failed(name, f"{name}{SUFFIX} is no known answer of the format {FORMAT!r}", started)
+        return _failed(name, f"{name}{SUFFIX} is no known answer of the format {FORMAT!r}")
     case = {key: json.loads(value) for key, value in fields.items()}
     inputs = {name: np.array(values, np.float32) for name, values in case["inputs"].items()}
     expected = {name: np.array(values, np.float64) for name, values in case["expected"].items()}
     try:
         found: dict[str, _Found] = dict(zip(expected, opened.session.run(list(expected), inputs), strict=True))
     except Exception as error:  # onnxruntime's errors share no base class
-        return _failed(name, " ".join(str(error).split()), started, case["title"])
+        return _failed(name, " ".join(str(error).split()), case["title"])
     differences = [_difference(found[output], expected[output]) for output in expected]
     # A tolerance of the example's own is stated in its file, with the reason.
     tolerance = case["tolerance"] or _SLACK[opened.device.kind]
@@ -149,7 +139,7 @@ def _run(name: str, opened: OpenSession, started: float) -> CaseResult:
         case["title"],
         case["section"],
         passed,
-        time.perf_counter() - started,
+        0.0,
         worst if math.isfinite(worst) else None,
         tolerance,
         None if passed else case["expected"],
@@ -157,9 +147,8 @@ def _run(name: str, opened: OpenSession, started: float) -> CaseResult:
     )
 
 
-def _failed(name: str, error: str, started: float, title: str = "") -> CaseResult:
-    seconds = time.perf_counter() - started
-    return CaseResult(name, title or name, name.partition("-")[0], False, seconds, error=error)
+def _failed(name: str, error: str, title: str = "") -> CaseResult:
+    return CaseResult(name, title or name, name.partition("-")[0], False, 0.0, error=error)
 
 
 def _difference(found: _Found, expected: _Exact) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from PIL import Image
 from runtime.errors import ImageError
 from runtime.imaging.load import Source
 from runtime.imaging.preprocess import Pixels
-from runtime.storage import write_bytes
+from runtime.storage import atomic_write
 
 COLUMNS, GAP, PAPER = 16, 2, 128  # pictures a row, pixels between them, and their level
 MAX_PIXELS = 2**26  # of a sheet: 74,565 pictures of 28x28, or 1,313 of 224x224
@@ -25,16 +24,16 @@ def draw_sheet(pictures: Sequence[NDArray[np.uint8]]) -> Image.Image:
     """Return pictures of one size in reading order on a grey sheet, mode L or RGB; a single one without any.
 
     Args:
-        pictures: uint8 (H, W) or (3, H, W) each.
+        pictures: uint8 (H, W) or (3, H, W) each, at least one.
     """
     images = [Image.fromarray(picture if picture.ndim == 2 else picture.transpose(1, 2, 0)) for picture in pictures]
     if len(images) == 1:
         return images[0]
-    columns = min(COLUMNS, max(1, len(images)))
-    width, height = images[0].size if images else (0, 0)
+    columns = min(COLUMNS, len(images))
+    width, height = images[0].size
     rows = math.ceil(len(images) / columns)
     size = columns * (width + GAP) + GAP, rows * (height + GAP) + GAP
-    mode = images[0].mode if images else "L"
+    mode = images[0].mode
     sheet = Image.new(mode, size, PAPER if mode == "L" else (PAPER,) * 3)
     for index, image in enumerate(images):
         row, column = divmod(index, columns)
@@ -64,7 +63,6 @@ def write_sheet(pictures: Sequence[NDArray[np.uint8]], path: str) -> str:
     """
     if not pictures:
         return f"no picture could be read: {path} was not written"
-    content = io.BytesIO()
-    draw_sheet(pictures).save(content, format="PNG")
-    write_bytes(Path(path), content.getvalue())
+    with atomic_write(Path(path)) as file:
+        draw_sheet(pictures).save(file, format="PNG")
     return f"wrote what the network saw of {len(pictures)} picture(s) to {path}"

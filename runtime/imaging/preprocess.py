@@ -9,12 +9,11 @@ The one way in, in this order:
 3. **Grey**, by luma (ITU-R 601). Deep levels are scaled to 8 bits by the file's depth, not clipped.
 4. **Alpha.** Where a part of the picture is transparent, the alpha channel is the mask, whatever colour lies under it.
    A mask that is a rectangle, as of a window or of an evenly transparent picture, is laid on white, and is no mask.
-   The garment is exchanged light for dark where its border is lighter than its inside (a page shone through) or, where
-   these do not differ, where it is dark; then it stands on black, and steps 6 to 8 find nothing more to do.
+   A cut-out is inverted if its border is lighter than its inside, or, if both are alike, if it is dark. It then
+   stands on black, and steps 6 to 8 do nothing.
 5. **Turn** upright, as EXIF says.
-6. **Trim** bars, frames and margins: outer lines of one level (within `BAR`) up to a line of which 90 % has another,
-   and what has the level of an outermost line beside or round a rectangle, with ticks and captions in it. Up to six
-   times, and only where what is inside has a plain background, by step 10.
+6. **Trim** uniform outer lines (within `BAR` levels), and uniform margins around a rectangle, captions included. Up to
+   six times, and only where what is inside has a plain background, by step 10.
 7. **Survey**, on a copy of at most `SURVEY_SIDE` pixels. The background is a quadratic surface fitted to the outer 4 %
    by iteratively reweighted least squares with Cauchy weights, from the commonest level and with a scale that falls
    from 40 to 5 levels; one level, where that fits as much of the edge. Contrast is the difference, as a share of what
@@ -30,10 +29,7 @@ The one way in, in this order:
 10. **Warn** where the background is not plain (edge or corners stand out, or much stands out to both sides), where
    nothing stands out, where the contrast is low, and where the colours are those of a colour map.
 
-Measured by benchmarks/pictures.py, kind by kind: `lenet-modern`
-gets 94 % of 500 plain test images right, 92 to 94 % of them as photographs in uneven light, with bars, frames or white
-margins and as cut-outs, and 84 to 91 % with two frames, a grey margin or a vignette on a dark page. Of plain, enlarged
-and photographed ones on an even background, 1 % or fewer are warned about.
+How often the answer is right then, kind by kind: benchmarks/results/pictures.json.
 
 Steps 1 to 5 are in `runtime.imaging.load`, but for the mask; the others here. Every failure is an `ImageError` whose
 `kind` is one of: missing, not_a_file, unreadable, empty, not_an_image, truncated, corrupt, too_large, array, size (of
@@ -82,20 +78,12 @@ _NEGATIVE = bytes(range(255, -1, -1))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pixels:
-    """One picture as the network sees it, and what was done to get there.
+    """One picture as the network sees it, and what was done to get there."""
 
-    Attributes:
-        array: uint8 (28, 28), a light garment on black; the caller's own copy. Of a photo, see `runtime.imaging.photo`.
-        inverted: whether light and dark were exchanged.
-        fit: `exact` passed through, `whole` resized, `cropped` to the garment, `catalogue` cropped and sharpened;
-            `photo` where the network is no garment's.
-        warnings: why the answer may be wrong, a short sentence each; none for a garment on a plain background.
-    """
-
-    array: NDArray[np.uint8]
-    inverted: bool
-    fit: Fitted
-    warnings: tuple[str, ...] = ()
+    array: NDArray[np.uint8]  # (28, 28), a light garment on black; of a photo, see `runtime.imaging.photo`
+    inverted: bool  # whether light and dark were exchanged
+    fit: Fitted  # passed through, resized, cropped to the garment, cropped and sharpened; or a photo
+    warnings: tuple[str, ...] = ()  # why the answer may be wrong, a short sentence each
 
 
 def to_pixels(source: Source, *, invert: Invert = "auto", fit: Fit = "auto", max_pixels: int | None = None) -> Pixels:
@@ -165,37 +153,23 @@ def _is_framed(levels: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """What lies behind the garment.
+    """What lies behind the garment."""
 
-    Attributes:
-        surface: float64 (6,), its level by 1, x, y, x**2, x*y and y**2, where x and y are -1 to 1 over the picture.
-        noise: the standard deviation of levels around it.
-        share: the share of the picture's edge that lies on it.
-    """
-
-    surface: NDArray[np.float64]
-    noise: float
-    share: float
+    surface: NDArray[np.float64]  # (6,): its level by 1, x, y, x**2, x*y and y**2; x and y are -1 to 1 over the picture
+    noise: float  # the standard deviation of levels around it
+    share: float  # of the picture's edge that lies on it
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What is seen of a picture.
-
-    Attributes:
-        background: what lies behind the garment.
-        lighter: whether that is lighter than the garment.
-        strong: the garment's contrast: that which 10 % of what stands out exceeds; 0 where nothing does.
-        garment, others: bool (H, W), the pixels that do: the garment's, and those of small components.
-        plain: whether the background is plain.
-    """
+    """What is seen of a picture."""
 
     background: Background
-    lighter: bool
-    strong: float
-    garment: NDArray[np.bool_]
-    others: NDArray[np.bool_]
-    plain: bool
+    lighter: bool  # whether the background is lighter than the garment
+    strong: float  # the garment's contrast: that which 10 % of what stands out exceeds; 0 where nothing does
+    garment: NDArray[np.bool_]  # (H, W), the pixels that stand out
+    others: NDArray[np.bool_]  # (H, W), those that do and belong to small components
+    plain: bool  # whether the background is plain
 
 
 def _surveyed(levels: NDArray[np.float64], background: Background) -> Survey:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,28 +26,22 @@ MAX_CLASSES_IN_TABLE = 16  # K classes take K * K * (K + 3) / 2 numbers
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """The score of logits, and its threshold.
+    """The score of logits, and its threshold."""
 
-    Attributes:
-        threshold: the least score of a picture that is like those that the model was trained on.
-        kept: the share of held-out pictures that are above it.
-        energy_weight: w.
-        means: m, (K, K), row by class; None for the energy alone.
-        factors: A, (K, K, K), each upper triangular; None for the energy alone.
-    """
+    threshold: float  # the least score of a picture that is like those that the model was trained on
+    kept: float  # the share of held-out pictures that are above it
+    energy_weight: float = 1.0  # w
+    means: npt.NDArray[np.float64] | None = None  # m, (K, K), row by class; None for the energy alone
+    factors: npt.NDArray[np.float64] | None = None  # A, (K, K, K), each upper triangular; None likewise
 
-    threshold: float
-    kept: float
-    energy_weight: float = 1.0
-    means: npt.NDArray[np.float64] | None = None
-    factors: npt.NDArray[np.float64] | None = None
-
-    def __post_init__(self) -> None:
-        if self.means is not None and self.factors is not None:
-            classes = len(self.means)
-            matrix = self.factors.reshape(classes * classes, classes).T.copy()
-            offset = np.einsum("kij,kj->ki", self.factors, self.means).reshape(-1)
-            object.__setattr__(self, "_affine", (matrix, offset))
+    @cached_property
+    def _affine(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """A as a matrix (K, K * K), and A m (K * K,)."""
+        assert self.means is not None
+        assert self.factors is not None
+        classes = len(self.means)
+        matrix = self.factors.reshape(classes * classes, classes).T.copy()
+        return matrix, np.einsum("kij,kj->ki", self.factors, self.means).reshape(-1)
 
     def __call__(self, logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """logits: float (N, K) -> float64 (N,)."""
@@ -55,7 +50,7 @@ class Score:
         score = self.energy_weight * (top + np.log(np.exp(z - top[:, None]).sum(1)))
         if self.means is None:
             return np.asarray(score)
-        matrix, offset = self._affine  # type: ignore[attr-defined]
+        matrix, offset = self._affine
         residuals = (z @ matrix - offset).reshape(len(z), *self.means.shape)
         return np.asarray(score - np.sqrt(np.square(residuals).sum(2)).min(1))
 
@@ -104,19 +99,12 @@ class Score:
 
 @dataclass(frozen=True, eq=False)
 class Confidence:
-    """What a file declares of its confidence.
+    """What a file declares of its confidence."""
 
-    Attributes:
-        temperature: T.
-        score: None where the file has no threshold.
-        fitted_on: `{"split", "n"}`: the pictures that both were fitted on.
-        ece: `{"before", "after", "n", "bins"}`: the expected calibration error without and with T, on the test
-            pictures; None where it has not been measured.
-    """
-
-    temperature: float
-    score: Score | None = None
-    fitted_on: dict[str, Any] | None = None
+    temperature: float  # T
+    score: Score | None = None  # None where the file has no threshold
+    fitted_on: dict[str, Any] | None = None  # {"split", "n"}: the pictures that both were fitted on
+    # {"before", "after", "n", "bins"}: the expected calibration error on the test pictures, without and with T.
     ece: dict[str, Any] | None = None
 
     def as_dict(self, *, table: bool = True) -> dict[str, Any]:

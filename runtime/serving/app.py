@@ -23,7 +23,6 @@ from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-import runtime
 from runtime.errors import ImageError, UsageError, brief, quoted
 from runtime.imaging.preprocess import Pixels
 from runtime.model.spec import InputSpec
@@ -47,7 +46,7 @@ from runtime.serving.open_inference import (
 from runtime.serving.predict import PredictParams, read_params
 from runtime.strict_json import to_json
 
-PAGE = Path(runtime.__file__).parent / "serving" / "static"
+PAGE = Path(__file__).with_name("static")
 PAGE_HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -71,9 +70,6 @@ def create_app(models: Models, limits: Limits, metrics: Metrics, cors: Sequence[
     While `app.state.stopping` is true, each answer closes its connection.
 
     Args:
-        models: what it serves.
-        limits: how much it takes on.
-        metrics: where it counts.
         cors: the origins, such as `https://shop.example`, whose pages a browser lets read the answers; `*` for all.
     """
     handlers = _Handlers(models, limits, metrics)
@@ -87,8 +83,8 @@ def create_app(models: Models, limits: Limits, metrics: Metrics, cors: Sequence[
         Route("/v2/health/live", handlers.live),
         Route("/v2/health/ready", handlers.ready),
         Route("/v2/repository/index", handlers.index, methods=["POST"]),
+        Route("/v2/models/stats", handlers.all_statistics),
     ]
-    routes.append(Route("/v2/models/stats", handlers.all_statistics))
     for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         routes += [
             Route(f"{model}/infer", handlers.infer, methods=["POST"]),
@@ -177,7 +173,7 @@ class _Handlers:
             body = await read_body(request, limits, reservation)
             spec = model.classifier.input
             arguments = body, request.headers.get(HEADER_LENGTH), limits.max_queue, spec
-            # Beside binary tensors the JSON is short; that it is, its length says before the length is checked.
+            # With binary tensors the JSON is short: four digits of length are under 10,000 bytes.
             is_long = len(body) > LONG_BODY and (arguments[1] is None or len(arguments[1]) > 4)
             wanted = await run_in_threadpool(read_request, *arguments) if is_long else read_request(*arguments)
             reservation.add_images(len(wanted.pixels))

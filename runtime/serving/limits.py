@@ -20,29 +20,17 @@ _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of a server.
+    """The limits of a server."""
 
-    Attributes:
-        max_batch: images that are run together.
-        max_wait: seconds for which an image waits for others, where there are others.
-        max_queue: images that are accepted and not yet answered; over it, 503.
-        max_body: bytes of one body, also once it is decompressed; over it, 413.
-        max_pixels: pixels of one image; over it, 413.
-        max_connections: open connections; over it, the HTTP server answers 503.
-        read_seconds: how long a client may take to send a body; over it, 408.
-        keep_alive_seconds: how long a connection may stay open between two requests.
-        drain_seconds: how long accepted requests may take once the server has been told to stop.
-    """
-
-    max_batch: int = 64
-    max_wait: float = 0.002
-    max_queue: int = 512
-    max_body: int = 2**24
-    max_pixels: int = MAX_PIXELS
-    max_connections: int = 2048
-    read_seconds: float = 10.0
-    keep_alive_seconds: int = 75
-    drain_seconds: int = 3
+    max_batch: int = 64  # images that are run together
+    max_wait: float = 0.002  # seconds for which an image waits for others, where there are others
+    max_queue: int = 512  # images accepted and not yet answered; over it, 503
+    max_body: int = 2**24  # bytes of one body, also once it is decompressed; over it, 413
+    max_pixels: int = MAX_PIXELS  # of one image; over it, 413
+    max_connections: int = 2048  # open ones; over it, the HTTP server answers 503
+    read_seconds: float = 10.0  # that a client may take to send a body; over it, 408
+    keep_alive_seconds: int = 75  # for which a connection may stay open between two requests
+    drain_seconds: int = 3  # that accepted requests may take once the server has been told to stop
 
     @property
     def max_held(self) -> int:
@@ -50,18 +38,13 @@ class Limits:
         return max(2**28, 2 * self.max_body)
 
 
+@dataclass
 class Usage:
-    """What the requests under way hold in all. Belongs to the event loop's thread.
+    """What the requests under way hold in all. Belongs to the event loop's thread."""
 
-    Attributes:
-        images: accepted and not yet answered.
-        held: bytes of their bodies.
-    """
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.images = 0
-        self.held = 0
+    limits: Limits
+    images: int = 0  # accepted and not yet answered
+    held: int = 0  # bytes of their bodies
 
 
 class Reservation:

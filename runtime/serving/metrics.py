@@ -40,18 +40,11 @@ class Metrics:
         )
         self.queue = Gauge("fashion_zoo_queue_pictures", "Accepted and not yet answered.", registry=registry)
         self.connections = Gauge("fashion_zoo_connections", "Open connections.", registry=registry)
-        # Looking a label up costs more than counting.
-        self._answered: dict[tuple[str, int], Counter] = {}
-        self._timed: dict[str, Histogram] = {}
 
     def answered(self, endpoint: str, status: int, seconds: float) -> None:
         """Count an answer."""
-        counter = self._answered.get((endpoint, status))
-        if counter is None:
-            counter = self._answered[endpoint, status] = self._requests.labels(endpoint, str(status))
-            self._timed[endpoint] = self._seconds.labels(endpoint)
-        counter.inc()
-        self._timed[endpoint].observe(seconds)
+        self._requests.labels(endpoint, str(status)).inc()
+        self._seconds.labels(endpoint).observe(seconds)
 
     def batches(self, model: str) -> Callable[[int, int], None]:
         """Return what to tell of each batch of a model: its images, and the requests dropped since the last."""

@@ -141,11 +141,6 @@ class Models:
             raise HTTPException(404, f"the model {quoted(name)} is not served here; served are {served}")
         return self._models[name]
 
-    def warm_up(self) -> None:
-        """Warm every model, one after the other; takes seconds for a large one. Raises as `ServedModel.warm_up`."""
-        for model in self:
-            model.warm_up()
-
     def close(self) -> None:
         """Start nothing more; what is running is not waited for."""
         for model in self:

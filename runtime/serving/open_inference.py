@@ -104,14 +104,7 @@ def index_entry(model: ServedModel) -> dict[str, str]:
 
 
 def infer_response(request: InferRequest, outputs: Outputs, model: str, labels: Sequence[str]) -> Response:
-    """Return the response to a request.
-
-    Args:
-        request: what was asked.
-        outputs: logits and probabilities, each float32 (N, K).
-        model: its name.
-        labels: the K classes.
-    """
+    """Return the response to a request; outputs: logits and probabilities, each float32 (N, K)."""
     tensors = dict(zip((LOGITS, PROBABILITIES), outputs, strict=True))
     descriptions, buffers = [], []
     for want in request.outputs:

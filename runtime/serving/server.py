@@ -82,8 +82,6 @@ def serve_until_stopped(
 
     Args:
         bound: from `bind`; it is closed at the end.
-        classifiers: the models, open.
-        limits: how much to take on.
         cors: the origins of other servers' pages that may read the answers, see `create_app`.
         on_ready: called once requests are taken.
 
@@ -111,9 +109,9 @@ def serve_until_stopped(
     server = _Server(config, app, on_ready)
     metrics.connections.set_function(lambda: len(server.server_state.connections))
     try:
-        models.warm_up()
-        # What is here now stays: the collector need not go through it again and again. Nor through all requests under
-        # way at every 700 new objects, Python's default.
+        for model in models:
+            model.warm_up()
+        # Exclude what is here now from collection, and collect every COLLECT_AFTER new objects in place of 700.
         gc.collect()
         gc.freeze()
         gc.set_threshold(COLLECT_AFTER)
@@ -176,7 +174,7 @@ def allow_open_files(count: int) -> int:
 
 
 def end_process() -> None:
-    """Exit with 0 even where a thread still computes what nobody waits for; Python itself would wait for it."""
+    """Exit with 0 without waiting for threads that still compute."""
     for number in (signal.SIGTERM, signal.SIGINT):  # it has had its effect; now it would end in a traceback
         signal.signal(number, signal.SIG_IGN)
     until = time.monotonic() + LEAVE_SECONDS

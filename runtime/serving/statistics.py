@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import Any
 
 
+@dataclass
 class Duration:
     """How often something happened, and how long it took in all."""
 
-    def __init__(self) -> None:
-        self.count = self.nanoseconds = 0
+    count: int = 0
+    nanoseconds: int = 0
 
     def add(self, nanoseconds: int) -> None:
         self.count += 1

@@ -82,15 +82,9 @@ class BoundSession:
     It owns the session: the memory is freed by `close`, or when the object is collected, never during a capture.
 
     Args:
-        session: an onnxruntime session with the contract's input and outputs.
-        device: where it runs.
-        spec: its input.
-        classes: K.
-        graphs: whether the session was opened to capture graphs.
+        session: an onnxruntime session with the contract's input `spec` and outputs, for K = `classes`.
+        graphs: whether the session was opened to capture graphs; the attribute: whether batches are replayed as such.
         what: what the model is called in errors.
-
-    Attributes:
-        graphs: whether batches are replayed as graphs.
     """
 
     def __init__(self, session: Any, device: Device, spec: InputSpec, classes: int, *, graphs: bool, what: str) -> None:
