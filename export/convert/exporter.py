@@ -52,12 +52,9 @@ class _WithProbabilities(nn.Module):
         return logits, logits.softmax(1)
 
 
-def default_opset(network: nn.Module, metadata: dict[str, Any]) -> int:
-    """Return the opset that `build_graph` states where none is asked for. A file does not tell: its operators may be in
-    versions that an older opset has in another form."""
-    model = onnx.load_from_string(build_graph(network, metadata))
-    opset: int = model.opset_import[0].version
-    return opset
+def default_opset(storage: str) -> int:
+    """Return the opset that a file with this storage states where none is asked for."""
+    return max(OPSET, LOWEST_OPSET.get(storage, OPSETS.start))
 
 
 def build_graph(
@@ -113,7 +110,7 @@ def translate(
     Probabilities are softmax(logits / temperature), in float32 in every precision.
     """
     lowest = LOWEST_OPSET.get(precision.storage, OPSETS.start)
-    opset = max(OPSET, lowest) if opset is None else opset
+    opset = default_opset(precision.storage) if opset is None else opset
     if opset not in OPSETS:
         raise UsageError(
             f"the opset should be from {OPSETS.start} to {OPSETS.stop - 1}, as PyTorch's exporter writes, not {opset}; "

@@ -151,7 +151,7 @@ def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
     entry["quantization"] = exported.get("quantization")  # how fast it was where it was exported
     if too_large:
         del entry["file"]
-        usual = default_opset(trained.network, replace(describe(trained), precision=precision).metadata(None))
+        usual = default_opset(precision.storage)
         entry["rebuild"] = rebuild_command(trained, precision, None if entry["opset"] == usual else entry["opset"])
     else:
         files |= {MODEL_FILE: content, CHECKPOINT_FILE: (folder / CHECKPOINT_FILE).read_bytes()}
