@@ -11,7 +11,7 @@ import onnx
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorsData
 
 from export.analysis.initializers import digest, digests
-from export.convert.float16 import replace_nodes
+from export.convert.float16 import drop_unused, replace_nodes
 from export.convert.quantize import without_pairs
 from runtime.model import spec
 from runtime.session.session import open_session
@@ -81,6 +81,7 @@ def quantize_statically(model: onnx.ModelProto, ranges: Ranges, weights: Iterabl
     made: onnx.ModelProto = quantizer.model.model
     without_pairs(made.graph, {output.name for output in made.graph.output})  # answers are not rounded
     replace_nodes(made.graph, _in_order(made.graph))
+    drop_unused(made.graph)
     for field in ("producer_name", "producer_version"):
         made.ClearField(field)
     return made
@@ -105,10 +106,6 @@ def _in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
         for node in ready:
             known.update(node.output)
         ordered += ready
-        waiting = _without(waiting, ready)
+        done = set(map(id, ready))
+        waiting = [node for node in waiting if id(node) not in done]
     return ordered
-
-
-def _without(nodes: Iterable[onnx.NodeProto], gone: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    out = {id(node) for node in gone}
-    return [node for node in nodes if id(node) not in out]

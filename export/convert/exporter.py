@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from export.analysis.exported_program import NotTraceable, export_program
 from export.analysis.folding import fold_batch_norms
 from export.convert.calibrate import Pixels, quantize_statically, value_ranges
-from export.convert.float16 import compute_in_half, store_in_half
+from export.convert.float16 import compute_in_half, drop_unused, replace_nodes, store_in_half
 from export.convert.normalization import deployed
 from export.convert.preconditions import require_contract
 from export.convert.quantize import LOWEST_OPSET, store_in_integers
@@ -155,7 +155,7 @@ def translate(
     _name_nodes(model.graph)
     _name_weights(model.graph)
     _fix_resize_scales(model.graph)
-    _drop_unused(model.graph)
+    drop_unused(model.graph)
     _strip(model)
     if precision.dtype == "fp16":
         compute_in_half(model)
@@ -199,9 +199,7 @@ def _drop_barriers(graph: onnx.GraphProto) -> None:
     kept = [node for node in graph.node if node.output[0] not in passed]
     for node in kept:
         node.input[:] = [passed.get(name, name) for name in node.input]
-    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    replace_nodes(graph, kept)
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:
@@ -258,21 +256,6 @@ def _divide_by_temperature(graph: onnx.GraphProto, temperature: float) -> None:
     graph.value_info.append(onnx.helper.make_tensor_value_info(scaled, onnx.TensorProto.FLOAT, sizes))
     graph.node[position].input[:] = [scaled]
     graph.node.insert(position, onnx.helper.make_node("Div", [spec.LOGITS, constant], [scaled], name=f"{constant}/Div"))
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    """Remove nodes and initializers that nothing reads any more."""
-    wanted = {output.name for output in graph.output}
-    kept = []
-    for node in reversed(graph.node):
-        if wanted.intersection(node.output):
-            kept.append(node)
-            wanted.update(node.input)
-    del graph.node[:]
-    graph.node.extend(reversed(kept))
-    initializers = [tensor for tensor in graph.initializer if tensor.name in wanted]
-    del graph.initializer[:]
-    graph.initializer.extend(initializers)
 
 
 def _strip(model: onnx.ModelProto) -> None:

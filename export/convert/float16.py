@@ -4,7 +4,7 @@ The exporter's graph is float32 throughout, without subgraphs, so that no node n
 tensors change together, and the edges are cast.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -102,8 +102,22 @@ def _cast(source: str, target: str, kind: int) -> NodeProto:
     return onnx.helper.make_node("Cast", [source], [target], name=f"{target}/Cast", to=kind)
 
 
-def replace_nodes(graph: onnx.GraphProto, nodes: list[NodeProto]) -> None:
+def replace_nodes(graph: onnx.GraphProto, nodes: Iterable[NodeProto]) -> None:
     """Give a graph these nodes, some of which it may hold already."""
-    kept = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    kept = list(nodes)
     del graph.node[:]
     graph.node.extend(kept)
+
+
+def drop_unused(graph: onnx.GraphProto) -> None:
+    """Remove nodes and initializers that nothing reads."""
+    wanted = {output.name for output in graph.output}
+    kept: list[NodeProto] = []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            kept.append(node)
+            wanted.update(node.input)
+    replace_nodes(graph, reversed(kept))
+    tensors = [tensor for tensor in graph.initializer if tensor.name in wanted]
+    del graph.initializer[:]
+    graph.initializer.extend(tensors)

@@ -6,7 +6,6 @@ before it looks for that, and then multiplies the weights out at every call: so 
 its input and 0. Other engines multiply the weights out when they load.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import onnx.numpy_helper
 from onnx import NodeProto, TensorProto
 
 from export.analysis.initializers import digest
-from export.convert.float16 import replace_nodes
+from export.convert.float16 import drop_unused, replace_nodes
 from export.integers import Integers
 from runtime.errors import UsageError
 
@@ -138,7 +137,9 @@ def without_quantization(
     for node in kept:
         node.input[:] = [_behind(name, sources, outputs) for name in node.input]
         node.output[:] = [outputs.get(name, name) for name in node.output]
-    _drop_unread(graph, kept)
+    replace_nodes(graph, kept)
+    drop_unused(graph)
+    del graph.value_info[:]
     return twin
 
 
@@ -157,10 +158,6 @@ def without_pairs(graph: onnx.GraphProto, names: set[str]) -> None:
             node.output[:] = [name if value == rounded else value for value in node.output]
         replace_nodes(graph, nodes)
         made = {node.output[0]: node for node in graph.node if node.output}
-    read = {value for node in graph.node for value in node.input}
-    tensors = [TensorProto.FromString(t.SerializeToString()) for t in graph.initializer if t.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(tensors)
 
 
 def with_rounding_spelled_out(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -230,17 +227,3 @@ def dequantized(node: NodeProto, stored: dict[str, TensorProto]) -> npt.NDArray[
 
 def _array(tensor: TensorProto | None) -> npt.NDArray[Any]:
     return np.empty(0) if tensor is None else onnx.numpy_helper.to_array(tensor)
-
-
-def _drop_unread(graph: onnx.GraphProto, nodes: Iterable[NodeProto]) -> None:
-    wanted = {info.name for info in graph.output}
-    kept: list[NodeProto] = []
-    for node in reversed(list(nodes)):
-        if node.op_type != "QuantizeLinear" or wanted.intersection(node.output):
-            kept.append(node)
-            wanted.update(node.input)
-    tensors = [TensorProto.FromString(t.SerializeToString()) for t in graph.initializer if t.name in wanted]
-    replace_nodes(graph, kept[::-1])
-    del graph.initializer[:]
-    graph.initializer.extend(tensors)
-    del graph.value_info[:]
