@@ -15,7 +15,7 @@ trained weights, W' the rounded ones, N the network in float64, and M the multip
    N(W') within M times the error of PyTorch's float32 with W'. That is the tolerance of any float32 file: no wrong
    stride, epsilon or activation hides in the thousand times coarser rounding of float16.
 2. The file as it is must be N(W) within M times the error of PyTorch doing the same declared rounding: with W', for
-   `--dtype fp16` with every result rounded (`InHalf` of `export.analysis.references`), for integers with what they are
+   `--dtype fp16` with every result rounded (`in_half` of `export.analysis.references`), for integers with what they are
    multiplied by rounded as onnxruntime does (`QuantizedInputs` of `export.integers`), for `--dtype int8` with every
    activation rounded as the file says, in float32 arithmetic (`export.convert.quantize.with_rounding_spelled_out`). So
    what rounding costs is known on every kind of image, and a device that rounds worse is found.

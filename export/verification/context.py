@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_iter
 from export.analysis.cost import count_operations
 from export.analysis.exported_program import Trace, trace
 from export.analysis.folding import fold_batch_norms
-from export.analysis.references import InDouble, InHalf, Perturbed
+from export.analysis.references import InDouble, in_half, perturbed
 from export.analysis.sandbox import Examination, examine
 from export.analysis.weight_matching import Provenance, provenance
 from export.convert.float16 import read_as_float
@@ -301,16 +301,16 @@ class VerificationContext:
         words = "float32's own error"
         if self.rounded is self.network and self.plain is self.model:
             own = _behind(self.network_outputs, real, self._run(self.network, images[real:]))
-            return parity_rows(groups, graph, exact, own, words, self._run(Perturbed(self.network), images))
+            return parity_rows(groups, graph, exact, own, words, self._run(perturbed(self.network), images))
         plain, rounded = self.run_plain(images, OUTPUTS), self._run(self.double_rounded, images)
-        perturbed = self._run(Perturbed(self.rounded), images)
-        inner = parity_rows(groups, plain, rounded, self._run(self.rounded, images), words, perturbed)
+        inexact = self._run(perturbed(self.rounded), images)
+        inner = parity_rows(groups, plain, rounded, self._run(self.rounded, images), words, inexact)
         declared = self._run(self.as_declared, images)
         if self.precision.dtype == "int8":
             words = "the error of the same rounding in float32 arithmetic"
         else:
             words = f"PyTorch's own error in {self.precision}"
-        rows = parity_rows(groups, graph, exact, declared, words, perturbed)
+        rows = parity_rows(groups, graph, exact, declared, words, inexact)
         if not self.precision.in_integers:
             return rows | {READ_AS_FLOAT: inner}
         if self.precision.dtype != "int8":
@@ -338,7 +338,7 @@ class VerificationContext:
             return _Session(with_rounding_spelled_out(self.model))
         if self.precision.in_integers:
             return QuantizedInputs(self.rounded, self.precision.storage)
-        return InHalf(self.rounded) if self.precision.dtype == "fp16" else self.rounded
+        return in_half(self.rounded) if self.precision.dtype == "fp16" else self.rounded
 
 
 class _Session:

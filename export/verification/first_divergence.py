@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from export.analysis.layer_matching import in_order, values_of_modules
-from export.analysis.references import Perturbed
+from export.analysis.references import perturbed
 from export.verification.context import VerificationContext
 from export.verification.evidence import SUMS_SHARE, Floats, Pixels
 from runtime.model.spec import INPUT
@@ -45,7 +45,7 @@ def first_departure(context: VerificationContext, images: Pixels, noise_multiple
     """
     exact = _results(context.double_rounded.network, context.double_rounded, images)
     own = _results(context.rounded, context.rounded, images)
-    perturbed = _results(context.rounded, Perturbed(context.rounded), images)
+    inexact = _results(context.rounded, perturbed(context.rounded), images)
     ran = [(name, context.network.get_submodule(name)) for name in exact]
     values = values_of_modules(ran, context.network, context.plain.graph, context.provenance.places)
     merged = set(context.provenance.folded.values())  # a layer that a batch norm was folded into has no result
@@ -56,7 +56,7 @@ def first_departure(context: VerificationContext, images: Pixels, noise_multiple
     for position, name in told:
         reference, value = exact[name], found[values[name]]
         rounding = float(np.finfo(np.float32).eps) / 2 * float(np.abs(reference).max())
-        sums = SUMS_SHARE * float(np.abs(perturbed[name] - reference).max())
+        sums = SUMS_SHARE * float(np.abs(inexact[name] - reference).max())
         tolerance = noise_multiple * max(float(np.abs(own[name] - reference).max()), sums, rounding)
         same = value.size == reference.size  # an exporter may have merged a last reshape with the one behind it
         error = float(np.abs(value.reshape(reference.shape) - reference).max()) if same else float("inf")
