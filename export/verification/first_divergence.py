@@ -1,7 +1,6 @@
 """Find the first layer of the file whose result differs from the float64 network's."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import onnx
 import torch
 from torch import nn
 
-from export.analysis.layer_matching import in_order, values_of_modules
+from export.analysis.layer_matching import values_of_modules
 from export.analysis.references import perturbed
 from export.verification.context import VerificationContext
 from export.verification.evidence import SUMS_SHARE, Floats, Pixels
@@ -17,31 +16,11 @@ from runtime.model.spec import INPUT
 from runtime.session.session import open_session
 
 
-@dataclass(frozen=True)
-class Departure:
-    """The first layer that leaves its tolerance; `before` is the last layer that did not, None if it is the first."""
+def first_departure(context: VerificationContext, images: Pixels, noise_multiple: float) -> str | None:
+    """Name the first layer that leaves its tolerance, of those that could be matched in the file; None where none does.
 
-    module: str
-    node: str
-    error: float
-    tolerance: float
-    before: str | None
-    error_before: float
-
-    def __str__(self) -> str:
-        origin = (
-            f"its input, from {self.before}, is off by {self.error_before:.2g}" if self.before else "it is the first"
-        )
-        return (
-            f"the first to leave the network is node {self.node!r}, module {self.module!r}: off by {self.error:.3g}, "
-            f"allowed is {self.tolerance:.2g}; {origin}"
-        )
-
-
-def first_departure(context: VerificationContext, images: Pixels, noise_multiple: float) -> Departure | None:
-    """Compare every layer that could be matched in the file, read as float32, with the network's, on the same pictures.
-
-    The tolerance of a layer is derived as that of the outputs is: float32's own error at this layer.
+    The file is read as float32, and the network run on the same pictures. The tolerance of a layer is derived as that
+    of the outputs is: float32's own error at this layer.
     """
     exact = _results(context.double_rounded.network, context.double_rounded, images)
     own = _results(context.rounded, context.rounded, images)
@@ -49,7 +28,7 @@ def first_departure(context: VerificationContext, images: Pixels, noise_multiple
     ran = [(name, context.network.get_submodule(name)) for name in exact]
     values = values_of_modules(ran, context.network, context.plain.graph, context.provenance.places)
     merged = set(context.provenance.folded.values())  # a layer that a batch norm was folded into has no result
-    order = in_order(context.plain.graph)
+    order = {name: position for position, node in enumerate(context.plain.graph.node) for name in node.output}
     told = sorted((order[value], name) for name, value in values.items() if name not in merged and value in order)
     found = _values(context, images, [values[name] for _, name in told])
     before, error_before = None, 0.0
@@ -62,7 +41,11 @@ def first_departure(context: VerificationContext, images: Pixels, noise_multiple
         error = float(np.abs(value.reshape(reference.shape) - reference).max()) if same else float("inf")
         if not error <= tolerance:
             node = context.plain.graph.node[position]
-            return Departure(name, node.name or values[name], error, tolerance, before, error_before)
+            origin = f"its input, from {before}, is off by {error_before:.2g}" if before else "it is the first"
+            return (
+                f"the first to leave the network is node {node.name or values[name]!r}, module {name!r}: off by "
+                f"{error:.3g}, allowed is {tolerance:.2g}; {origin}"
+            )
         before, error_before = name, error
     return None
 
