@@ -15,6 +15,11 @@ def to_json(document: Any, *, indent: int | None = None) -> str:
         return json.dumps(_finite(document), indent=indent, allow_nan=False)
 
 
+def json_bytes(document: Any) -> bytes:
+    """Return a document as the content of a JSON file, indented, with every letter as it is."""
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items()}

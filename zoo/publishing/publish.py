@@ -1,7 +1,6 @@
 """Export a checkpoint to an artifact, and copy it into the repository: what `zoo export` and `publish` call."""
 
 import contextlib
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from export.verification.context import MAX_DROP
 from runtime.datasets import fashion_mnist
 from runtime.errors import FashionZooError, ModelNotFound, UsageError
 from runtime.model.registry import MODEL_FILE, find_model, read_index, repository_weights, user_weights
+from runtime.strict_json import json_bytes
 from zoo.data.dataset import VALIDATION_IMAGES
 from zoo.models import canonical_name
 from zoo.publishing.confidence import fit
@@ -145,7 +145,7 @@ def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
     report.require()
     trained = load_trained(name, folder / CHECKPOINT_FILE)
     content = stored.read()
-    files = {REPORT_FILE: (json.dumps(report.as_dict(), indent=2) + "\n").encode()}
+    files = {REPORT_FILE: json_bytes(report.as_dict())}
     # The checkpoint beside the file may be rounded itself; what that cost was measured against the trained one.
     entry = index_entry(trained.network, content, describe(trained), report) | {"rounding": rounding}
     entry["quantization"] = exported.get("quantization")  # how fast it was where it was exported
