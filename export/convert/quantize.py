@@ -84,21 +84,14 @@ def _read_untransposed(node: NodeProto, tensor: str, is_transposed: bool, name: 
 
 def _dequantize(graph: onnx.GraphProto, tensor: TensorProto, weight: Integers) -> NodeProto:
     """Replace a tensor by its integers (inputs, outputs) and scales; return the node that multiplies them out."""
-    name, values = tensor.name, np.ascontiguousarray(weight.values.T)
-    tensor.CopyFrom(packed(values, name) if weight.bits == 4 else onnx.numpy_helper.from_array(values, name))
+    name, kind = tensor.name, TensorProto.INT4 if weight.bits == 4 else TensorProto.INT8
+    values = np.ascontiguousarray(weight.values.T).astype(onnx.helper.tensor_dtype_to_np_dtype(kind))
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, name))
     scales = np.ascontiguousarray(weight.scales.T)
     graph.initializer.append(onnx.numpy_helper.from_array(scales, f"{name}_scale"))
     form: dict[str, Any] = {"axis": 0, "block_size": weight.block} if weight.block else {"axis": 1}
     inputs, output = [name, f"{name}_scale"], f"{name}_fp32"
     return onnx.helper.make_node("DequantizeLinear", inputs, [output], name=f"{output}/DequantizeLinear", **form)
-
-
-def packed(values: npt.NDArray[np.int8], name: str) -> TensorProto:
-    """Return int4 values as ONNX packs them: two in a byte, the first in the low half."""
-    flat = values.reshape(-1).view(np.uint8) & 0xF
-    pairs = np.append(flat, np.zeros(flat.size % 2, np.uint8)).reshape(-1, 2)
-    content = (pairs[:, 0] | (pairs[:, 1] << 4)).tobytes()
-    return TensorProto(name=name, dims=values.shape, data_type=TensorProto.INT4, raw_data=content)
 
 
 def without_quantization(
