@@ -30,7 +30,7 @@ Shape = tuple[int | str, ...]  # a str is an expression in `batch`
 _DERIVED = 1 << 26  # numbers that are computed from parameters alone and kept to be compared
 _EXAMPLE = 5  # images; any number above 1 stands for all
 _NUMBER_OF_IMAGES = re.compile(r"L\['\w+'\]\.size\(\)\[0\]")  # as PyTorch writes it
-_NOISY = ("torch.fx.experimental.symbolic_shapes", "torch.export", "torch._export", "torch._dynamo")
+_NOISY = ("torch.fx.experimental.symbolic_shapes", "torch.export", "torch._export", "torch._dynamo", "torch.onnx")
 
 
 class NotTraceable(Exception):
@@ -124,7 +124,7 @@ def export_program(network: nn.Module, input: InputSpec = FASHION_MNIST) -> Expo
     first: Exception | None = None
     for strict in (False, True):  # the second reads the code, where the first takes len(images) for a plain number
         try:
-            with _quiet(), torch.no_grad():
+            with quiet(), torch.no_grad():
                 return torch.export.export(network, (images,), dynamic_shapes=batch, strict=strict)
         except Exception as error:  # PyTorch's own errors share no base class
             first = first or error
@@ -324,7 +324,7 @@ def _expression(one: int | str, other: int | str, sizes: tuple[int, int]) -> int
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence what PyTorch prints on the way: its refusal is an exception, and is reported."""
     loggers = [logging.getLogger(name) for name in _NOISY]
     levels = [logger.level for logger in loggers]

@@ -5,8 +5,6 @@ and names that say which layer a node came from.
 """
 
 import ast
-import logging
-import warnings
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ import onnx.numpy_helper
 import torch
 from torch import Tensor, nn
 
-from export.analysis.exported_program import NotTraceable, export_program
+from export.analysis.exported_program import NotTraceable, export_program, quiet
 from export.analysis.folding import fold_batch_norms
 from export.convert.calibrate import Pixels, quantize_statically, value_ranges
 from export.convert.float16 import compute_in_half, drop_unused, replace_nodes, store_in_half
@@ -125,12 +123,8 @@ def translate(
     wrapped = _WithProbabilities(precision.rounded(twin)).eval()
     if precision.rounds and precision.dtype != "int8":
         _keep_batch_norms(wrapped)
-    exporter_log = logging.getLogger("torch.onnx")
-    level = exporter_log.level
-    exporter_log.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecations inside the exporter, which no caller can act on
+        with quiet():
             program = torch.onnx.export(
                 export_program(wrapped, input),
                 dynamic_shapes=({0: spec.BATCH},),
@@ -147,8 +141,6 @@ def translate(
         raise NotTranslatable(
             f"PyTorch's exporter cannot translate {type(network).__name__}: {' '.join(str(cause).split())[:300]}"
         ) from error
-    finally:
-        exporter_log.setLevel(level)
     assert program is not None
     model: onnx.ModelProto = program.model_proto
     _drop_barriers(model.graph)
