@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from export.analysis.exported_program import Shape, merged
-from export.analysis.sandbox_child import BATCHES
 
 _PROGRAM = Path(__file__).with_name("sandbox_child.py")
 _BASE_MEMORY = 900 << 20
@@ -74,7 +73,7 @@ def _ask(content: bytes, memory: int, seconds: int) -> tuple[bytes, int | None]:
 
 def read_answer(answer: dict[str, Any]) -> Examination:
     """Understand what `examination_child.examine` returns."""
-    shapes = {name: merged(tuple(one), tuple(other), BATCHES) for name, (_, one, other) in answer["values"].items()}
+    shapes = {name: merged(tuple(one), tuple(other)) for name, (_, one, other) in answer["values"].items()}
     types = {name: kind for name, (kind, _, _) in answer["values"].items()}
     return Examination(answer["refusal"], answer["problem"], shapes, types)
 
