@@ -96,12 +96,22 @@ def export(
                 "--dtype int8 is for networks of the zoo, whose training images calibrate it; for your own, call "
                 'export.export_network(..., dtype="int8", calibration=images), or give --storage int8'
             )
-        network, name = found
+        from export import Description, export_network
         from runtime.model.registry import read_index, user_weights
 
+        given, name = found
         folder = output or user_weights()
         with Bar(f"exporting {name}", total=None):
-            network.export(name, folder, dtype=dtype, storage=storage or dtype, opset=opset, max_drop=max_drop)
+            export_network(
+                given.network,
+                folder,
+                Description(name=name, labels=given.labels),
+                **given.pictures,
+                dtype=dtype,
+                storage=storage or dtype,
+                opset=opset,
+                max_drop=max_drop,
+            )
         _tell(read_index(folder)[name], folder / name, as_json)
         return
     assert model is not None

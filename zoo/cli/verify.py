@@ -74,9 +74,12 @@ def verify(
     if (found := own_network(model, images, **own)) is not None:
         if onnx_file is None or checkpoint is not None:
             raise click.UsageError("--module needs --onnx, the file to prove, and takes --weights, not --checkpoint")
-        content = read_model_file(onnx_file)
+        from export.verification.runner import verify as verify_network
+
+        given, content = found[0], read_model_file(onnx_file)
+        expected = {"labels": list(given.labels)}
         with Bar(f"verifying {onnx_file}", total=None):
-            report = found[0].verify(content, **options)
+            report = verify_network(given.network, content, **given.pictures, expected=expected, **options)
         document = report.as_dict() | {"file": str(onnx_file)}
     else:
         assert model is not None
