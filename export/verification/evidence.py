@@ -31,10 +31,8 @@ REAL_IMAGES = 256
 RANDOM_IMAGES = 64
 FLOPS = 4e11  # of all pictures of parity in one pass: a minute of float64 on two cores
 LEAST_IMAGES = 8  # of a kind, however costly the network; of the ascended ones a quarter
-ASCENT_STEPS, ASCENT_STEP = (
-    6,
-    40 / 255,
-)  # a step is a part of the range: from any picture, every pixel can reach black or white
+# A step is a part of the range: from any picture, every pixel can reach black or white.
+ASCENT_STEPS, ASCENT_STEP = 6, 40 / 255
 ASCENT_CLASSES = 16  # at most; of a thousand, the first
 REAL, RANDOM, OUTPUTS = "real images", "random pixels", (spec.LOGITS, spec.PROBABILITIES)
 

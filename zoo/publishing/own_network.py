@@ -17,12 +17,7 @@ from runtime.evaluation.image_folder import labelled_pictures
 from runtime.imaging.photo import to_levels
 from runtime.model.spec import InputSpec
 
-_WRAPPED = (
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "net",
-)  # under which people save a state_dict beside other things
+_WRAPPED = ("state_dict", "model_state_dict", "model", "net")  # keys of a state_dict that is saved with other things
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ class NotPublishable(FashionZooError):
     """There is nothing to publish, or nowhere to publish to."""
 
 
-# What a repository that everybody clones may carry; the forges warn at 50 MB a file.
 CHOOSING = 1_000  # validation images that decide which layers stay in float32
+# What a repository that everybody clones may carry; the forges warn at 50 MB a file.
 MAX_FILE, MAX_WEIGHTS = 50_000_000, 140_000_000
 
 
