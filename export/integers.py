@@ -25,8 +25,8 @@ SCALE_BITS = 16  # and 7 of the integer: 23 of float32's 24
 DENSE: tuple[type[nn.Module], ...] = (nn.Linear,)
 MULTIPLYING: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d)  # what computes in int8
 _SMALLEST = 2.0**-100  # a scale; smaller weights are zero
-# onnxruntime multiplies these weights by int8 numbers (accuracy level 4 of MatMulNBits): one scale for each block of
-# inputs, or where the weights have no blocks, for so many.
+# onnxruntime multiplies these weights by int8 numbers (accuracy level 4 of MatMulNBits): one scale per block, or per
+# KERNEL_BLOCK inputs if the weight has no blocks.
 KERNEL_BLOCK = 32
 
 

@@ -19,7 +19,7 @@ _BASE_MEMORY = 900 << 20
 _MEMORY_PER_BYTE = 8  # the file, parsed, serialised and parsed again by each of the three
 _BASE_SECONDS = 10  # of processor time; a file of 6 MB takes two
 _BYTES_PER_SECOND = 10 << 20
-_PATIENCE = 30  # seconds of the clock for one of processor time: the limit is the second, for a busy machine the first
+_PATIENCE = 30  # wall-clock seconds allowed per CPU second, for busy machines
 
 
 @dataclass(frozen=True)

@@ -223,4 +223,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    os._exit(main())  # all is said; the libraries' own farewell may wait for a thread that is gone
+    os._exit(main())  # skip finalisation: library teardown can hang

@@ -28,7 +28,7 @@ OPERATORS = (
 _OPTIONS = {
     "WeightSymmetric": True,
     "ActivationSymmetric": False,
-    # A Relu stays, though the range of its result says the same: read as float32, the file is the whole network.
+    # Keep Relu nodes, so that the file read as float32 is the whole network.
     "QDQKeepRemovableActivations": True,
 }
 

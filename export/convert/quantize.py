@@ -1,9 +1,9 @@
 """Keep the weights of linear layers as integers; read a quantised graph as float32.
 
 onnxruntime computes with such weights directly if it finds a DequantizeLinear in front of a MatMul, or of a Gemm that
-does not transpose: so matrices are written as (inputs, outputs). A Gemm and the Relu behind it it makes one node of
-before it looks for that, and then multiplies the weights out at every call: so this Relu is written as the larger of
-its input and 0. Other engines multiply the weights out when they load.
+does not transpose: so matrices are written as (inputs, outputs). It fuses Gemm and Relu before it looks for this
+pattern, and then dequantises at every call: so that Relu is written as Max(x, 0). Other engines multiply the weights
+out when they load.
 """
 
 from typing import Any

@@ -275,8 +275,8 @@ class VerificationContext:
         """How far the file may be from the network that it computes, by output.
 
         A file that computes in float32 from rounded weights is held to those: what the rounding cost does not count.
-        Where values are rounded to integers on their way, one that lies between two may go to either: a few do, and
-        together they stay well below the error of all. Dynamic quantisation moves all of them with the batch.
+        With integers, a value near a rounding boundary may round either way; few do, so a quarter of the noise floor is
+        allowed. Dynamic quantisation moves all values with the batch.
         """
         if AS_QUANTIZED in self.parity:
             return {name: self.parity[AS_QUANTIZED][name]["noise_floor"] / 4 for name in OUTPUTS}

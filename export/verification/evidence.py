@@ -1,9 +1,9 @@
 """What parity is measured on and how: the pictures, the errors against float64, and the tolerance that follows.
 
 The reference is the network in float64. Two float32 errors against it, on the same inputs, make the noise floor: that
-of PyTorch, and that of the network with every sum as inexact as adding its n terms one after the other makes it, which
-is some sqrt(n) roundings (`perturbed` of `export.analysis.references`). The first alone would bind every kernel to the
-order in which PyTorch adds. The graph's error may be at most `NOISE_MULTIPLE` times the floor.
+of PyTorch, and that of the network with a random error of sqrt(n) roundings in each sum of n terms (`perturbed` of
+`export.analysis.references`). The first alone would bind every kernel to the order in which PyTorch adds. The graph's
+error may be at most `NOISE_MULTIPLE` times the floor.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Check: any number of images gives what each of them gives alone. Exporters freeze the batch without saying so.
 
-Structured and extreme pictures are mixed with real ones. These are alike: all have a black pixel, say, so what they
-share does not show among them. All are run together, in another order, and in batches of other sizes.
+Structured and extreme pictures are mixed with real ones. Real images alone would hide an operation across the batch:
+all have a black pixel, for example. All are run together, in another order, and in batches of other sizes.
 """
 
 import numpy as np
