@@ -63,23 +63,9 @@ def build_graph(
     input: InputSpec = FASHION_MNIST,
     calibration: Pixels | None = None,
 ) -> bytes:
-    """Return the file of a network; the same network, metadata and library versions give the same bytes.
+    """Return the unverified file of a network, in the precision that the metadata declare; see `translate`.
 
-    Args:
-        network: as it was trained, images -> logits: float32 (N, K), in any mode; it is left as it was. With a mean in
-            `input` its images are normalised float32 (N, C, H, W), else as the file's.
-        metadata: the description that goes inside, see `Description.metadata`; it says in which precision.
-        opset: what the file states; by default the exporter's own.
-        input: of the file; its normalisation goes into the graph.
-        calibration: for a file that computes in int8, images that its activations are typical of.
-
-    Returns:
-        A serialised ModelProto. It has not been verified.
-
-    Raises:
-        UsageError: the network does not keep the contract, a weight is beyond the range of the precision asked for,
-            or the exporter does not write this opset.
-        NotTranslatable: PyTorch's exporter cannot follow its code.
+    The same network, metadata and library versions give the same bytes.
     """
     declared = metadata.get(spec.CONFIDENCE) or {}
     temperature = declared.get("temperature", 1.0)
@@ -103,9 +89,21 @@ def translate(
     calibration: Pixels | None = None,
     temperature: float = 1.0,
 ) -> onnx.ModelProto:
-    """Translate a network, in this precision and without a description; arguments and errors are `build_graph`'s.
+    """Translate a network, in this precision and without a description.
 
-    Probabilities are softmax(logits / temperature), in float32 in every precision.
+    Args:
+        network: as it was trained, images -> logits: float32 (N, K), in any mode; it is left as it was. With a mean in
+            `input` its images are normalised float32 (N, C, H, W), else as the file's.
+        precision: what the file computes in and keeps its weights in.
+        opset: what the file states; by default the exporter's own.
+        input: of the file; its normalisation goes into the graph.
+        calibration: for a file that computes in int8, images that its activations are typical of.
+        temperature: probabilities are softmax(logits / temperature), in float32 in every precision.
+
+    Raises:
+        UsageError: the network does not keep the contract, a weight is beyond the range of the precision asked for,
+            or the exporter does not write this opset.
+        NotTranslatable: PyTorch's exporter cannot follow its code.
     """
     lowest = LOWEST_OPSET.get(precision.storage, OPSETS.start)
     opset = default_opset(precision.storage) if opset is None else opset
