@@ -11,7 +11,7 @@ import onnx
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorsData
 
 from export.analysis.initializers import digest, digests
-from export.convert.float16 import drop_unused, replace_nodes
+from export.convert.graph import drop_unused, replace_nodes, with_outputs
 from export.convert.quantize import without_pairs
 from runtime.model import spec
 from runtime.session.session import open_session
@@ -40,10 +40,8 @@ def sha256_of_images(images: Pixels) -> str:
 def value_ranges(model: onnx.ModelProto, images: Pixels) -> Ranges:
     """Return the smallest and largest number that each float value of a graph takes on these images."""
     names = list(dict.fromkeys(name for node in model.graph.node for name in node.output if name))
-    opened = copy.deepcopy(model)
-    known = {output.name for output in opened.graph.output}
-    opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
-    session = open_session(opened.SerializeToString(), "cpu", what="the graph to be calibrated").session
+    opened = with_outputs(model, names).SerializeToString()
+    session = open_session(opened, "cpu", what="the graph to be calibrated").session
     ranges: Ranges = {}
     for start in range(0, len(images), CHUNK):
         for name, value in zip(names, session.run(names, {spec.INPUT: images[start : start + CHUNK]}), strict=True):

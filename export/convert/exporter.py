@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from export.analysis.exported_program import NotTraceable, export_program, quiet
 from export.analysis.folding import fold_batch_norms
 from export.convert.calibrate import Pixels, quantize_statically, value_ranges
-from export.convert.float16 import compute_in_half, drop_unused, replace_nodes, store_in_half
+from export.convert.float16 import compute_in_half, store_in_half
+from export.convert.graph import drop_unused, replace_nodes
 from export.convert.normalization import deployed
 from export.convert.preconditions import require_contract
 from export.convert.quantize import LOWEST_OPSET, store_in_integers

@@ -6,6 +6,7 @@ pattern, and then dequantises at every call: so that Relu is written as Max(x, 0
 out when they load.
 """
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import onnx.numpy_helper
 from onnx import NodeProto, TensorProto
 
 from export.analysis.initializers import digest
-from export.convert.float16 import drop_unused, replace_nodes
+from export.convert.graph import drop_unused, replace_nodes
 from export.integers import Integers
 from runtime.errors import UsageError
 
@@ -107,8 +108,7 @@ def without_quantization(
         exact: the numbers, float32, that the result of a DequantizeLinear stands for, by its name.
     """
     exact = exact or {}
-    twin = onnx.ModelProto()
-    twin.CopyFrom(model)
+    twin = copy.deepcopy(model)
     graph = twin.graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
     sources: dict[str, str] = {}  # the value behind the rounding -> the value in front of it
@@ -156,8 +156,7 @@ def without_pairs(graph: onnx.GraphProto, names: set[str]) -> None:
 def with_rounding_spelled_out(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a statically quantised graph in float32 arithmetic: weights multiplied out, each QuantizeLinear written as
     the Div, Round, Clip and Mul that ONNX defines it to be. No kernel for integers takes part in it."""
-    twin = onnx.ModelProto()
-    twin.CopyFrom(model)
+    twin = copy.deepcopy(model)
     graph = twin.graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
     nodes: list[NodeProto] = []

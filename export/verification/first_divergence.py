@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from torch import nn
 
 from export.analysis.layer_matching import values_of_modules
 from export.analysis.references import perturbed
+from export.convert.graph import with_outputs
 from export.verification.context import VerificationContext
 from export.verification.evidence import SUMS_SHARE, Floats, Pixels
 from runtime.model.spec import INPUT
@@ -73,10 +73,7 @@ def _results(network: nn.Module, call: Callable[..., Any], images: Pixels) -> di
 
 def _values(context: VerificationContext, images: Pixels, names: list[str]) -> dict[str, Floats]:
     """Run the file with these inner values as outputs too."""
-    model = onnx.ModelProto()
-    model.CopyFrom(context.plain)
-    known = {output.name for output in model.graph.output}
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in known)
-    session = open_session(model.SerializeToString(), context.device, what="the file").session
     wanted = list(dict.fromkeys(names))
+    content = with_outputs(context.plain, wanted).SerializeToString()
+    session = open_session(content, context.device, what="the file").session
     return dict(zip(wanted, session.run(wanted, {INPUT: images}), strict=True)) if wanted else {}
