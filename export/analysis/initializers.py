@@ -108,8 +108,8 @@ def size_of(array: Array) -> str:
 
 
 def read_by(stored: Stored) -> str:
-    return f", read by node {called(stored.readers[0])}" if stored.readers else ""
+    return f", read by node {called(stored.readers[0])!r}" if stored.readers else ""
 
 
 def called(node: onnx.NodeProto) -> str:
-    return repr(node.name or f"{node.op_type} -> {node.output[0]}")
+    return node.name or f"{node.op_type} -> {node.output[0]}"
