@@ -15,7 +15,6 @@ from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
@@ -23,9 +22,8 @@ from torch.utils._pytree import tree_iter
 
 from export.analysis.sandbox_child import BATCHES
 from runtime.model import spec
-from runtime.model.spec import FASHION_MNIST, InputSpec
+from runtime.model.spec import FASHION_MNIST, Array, InputSpec
 
-Array = npt.NDArray[Any]
 Shape = tuple[int | str, ...]  # a str is an expression in `batch`
 _DERIVED = 1 << 26  # numbers that are computed from parameters alone and kept to be compared
 _EXAMPLE = 5  # images; any number above 1 stands for all

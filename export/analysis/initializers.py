@@ -4,15 +4,13 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx.helper
 import onnx.numpy_helper
 
-Array = npt.NDArray[Any]
+from runtime.model.spec import Array
 
 
 @dataclass
