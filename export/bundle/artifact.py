@@ -31,12 +31,12 @@ from export.verification.runner import verify
 from export.verification.speed import measure_speed, require_faster
 from runtime.errors import DeviceUnavailable, FashionZooError, UsageError
 from runtime.evaluation.calibration import BINS, calibration_error, softmax
+from runtime.evaluation.parity import REPORT
 from runtime.model.registry import INDEX, MODEL_FILE, read_index
 from runtime.model.spec import CONFIDENCE, FASHION_MNIST, InputSpec, input_specs, output_specs, parse_metadata
 from runtime.storage import locked, new_folder_beside, sync_folder, write_bytes, write_synced
 from runtime.strict_json import json_bytes
 
-REPORT_FILE = "verification.json"
 SECONDS_FOR_ANOTHER = 10  # that writes to the same folder: it has proved its file and needs less
 
 
@@ -142,7 +142,7 @@ def export_network(
             require_faster(speeds)
         measured = {"speed": [speed.as_dict() for speed in speeds]} | (chosen.as_dict() if chosen else {})
         report = dataclasses.replace(report, conditions=report.conditions | {"quantization": measured})
-    files = {MODEL_FILE: content, REPORT_FILE: json_bytes(report.as_dict())} | golden_tensors(context)
+    files = {MODEL_FILE: content, REPORT: json_bytes(report.as_dict())} | golden_tensors(context)
     if weights_file is not None:
         files[CHECKPOINT_FILE] = weights_file
     write_artifact(weights, index_entry(network, content, description, report), files)

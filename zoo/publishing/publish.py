@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle.artifact import REPORT_FILE, export_network, index_entry, write_artifact
-from export.bundle.test_data import FOLDER
+from export.bundle.artifact import export_network, index_entry, write_artifact
 from export.convert.exporter import default_opset
 from export.description import CHECKPOINT_FILE
 from export.precision import Precision
@@ -17,6 +16,8 @@ from export.verification.accuracy_change import AccuracyChange
 from export.verification.context import MAX_DROP
 from runtime.datasets import fashion_mnist
 from runtime.errors import FashionZooError, ModelNotFound, UsageError
+from runtime.evaluation.golden import FOLDER
+from runtime.evaluation.parity import REPORT
 from runtime.model.registry import MODEL_FILE, find_model, read_index, repository_weights, user_weights
 from runtime.strict_json import json_bytes
 from zoo.data.dataset import VALIDATION_IMAGES
@@ -145,7 +146,7 @@ def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
     report.require()
     trained = load_trained(name, folder / CHECKPOINT_FILE)
     content = stored.read()
-    files = {REPORT_FILE: json_bytes(report.as_dict())}
+    files = {REPORT: json_bytes(report.as_dict())}
     # The checkpoint beside the file may be rounded itself; what that cost was measured against the trained one.
     entry = index_entry(trained.network, content, describe(trained), report) | {"rounding": rounding}
     entry["quantization"] = exported.get("quantization")  # how fast it was where it was exported
