@@ -214,7 +214,7 @@ def index_entry(network: nn.Module, content: bytes, description: Description, re
         "trained_on": description.trained_on,
         "checkpoint": description.checkpoint,
         "license": description.license,
-        "rounding": _accuracy_change(report).as_dict() if Precision.of(metadata.fields).rounds else None,
+        "rounding": dataclasses.asdict(_accuracy_change(report)) if Precision.of(metadata.fields).rounds else None,
         "verified": {"date": report.conditions["date"], "checks": [check.name for check in report.checks]},
     }
 

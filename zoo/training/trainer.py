@@ -7,8 +7,7 @@ called after every batch.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -41,9 +40,6 @@ class EpochMetrics:
     val_accuracy: float | None
     seconds: float
     images_per_second: float
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 OnBatch = Callable[[int, RunningMetrics], None]
