@@ -153,6 +153,15 @@ class VerificationContext:
             raise CheckFailed(self.examination.unsafe, fatal=True)
         return onnx.load_from_string(self.content)
 
+    @evidence("structure")
+    def of_images(self) -> set[str]:
+        """The names of the values that depend on pixels, not on the sizes of images alone."""
+        found = {spec.INPUT}
+        for node in self.model.graph.node:
+            if node.op_type not in ("Shape", "Size") and found.intersection(node.input):
+                found.update(node.output)
+        return found
+
     @evidence("signature")
     def metadata(self) -> spec.Metadata:
         props = {prop.key: prop.value for prop in self.model.metadata_props}
