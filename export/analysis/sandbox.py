@@ -83,6 +83,6 @@ def _death(code: int | None, seconds: int, memory: int) -> str:
         return f"was not done after {seconds * _PATIENCE} s"
     if code in (-signal.SIGXCPU, -signal.SIGKILL):
         return f"took more than {seconds} s of processor time, or all memory"
-    if code == 0 or code > 0:
+    if code >= 0:
         return f"needs more than {memory >> 20:,} MiB of memory" if code == 3 else f"ended with exit code {code}"
     return f"crashed with {signal.Signals(-code).name}"
