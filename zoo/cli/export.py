@@ -9,9 +9,9 @@ import click
 from runtime.cli.console import Bar, Command, emit, emit_json, json_option, note
 from zoo.cli.options import (
     DTYPE,
-    MAX_DROP,
     STORAGE,
     checkpoint_option,
+    max_drop_option,
     model_argument,
     own_network,
     own_network_options,
@@ -39,13 +39,7 @@ from zoo.cli.options import (
     help="What it keeps kernels and matrices in: fp16 halves the file, and computes in fp32; int8 and int4 are for the "
     "matrices of linear layers, the rest is fp16.",
 )
-@click.option(
-    "--max-drop",
-    type=MAX_DROP,
-    default=0.002,
-    show_default=True,
-    help="With integers: how much accuracy they may cost, as a share of the images.",
-)
+@max_drop_option("With integers: how much accuracy they may cost, as a share of the images.")
 @click.option(
     "--for",
     "purpose",
