@@ -86,6 +86,7 @@ def evidence(check: str) -> Callable[[Callable[[Any], T]], "functools.cached_pro
     return decorate
 
 
+@dataclass(eq=False, repr=False)
 class VerificationContext:
     """A network and the file that claims to be it.
 
@@ -104,30 +105,20 @@ class VerificationContext:
         network: a copy that takes the file's images, see `export.convert.normalization`.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        content: bytes,
-        images: Pixels,
-        labels: npt.NDArray[Any],
-        expected: dict[str, Any],
-        device: str = "cpu",
-        engine: str = ONNXRUNTIME,
-        input: InputSpec = FASHION_MNIST,
-        calibration: Pixels | None = None,
-        max_drop: float = MAX_DROP,
-    ) -> None:
-        self.network = deployed(network, input)
-        self.input = input
-        self.content = content
-        self.images = images
-        self.labels = labels
-        self.expected = expected
-        self.device = device
-        self.engine = engine
-        self.calibration = calibration
-        self.max_drop = max_drop
-        self.seconds: dict[str, float] = defaultdict(float)  # by check
+    network: nn.Module
+    content: bytes
+    images: Pixels
+    labels: npt.NDArray[Any]
+    expected: dict[str, Any]
+    device: str = "cpu"
+    engine: str = ONNXRUNTIME
+    input: InputSpec = FASHION_MNIST
+    calibration: Pixels | None = None
+    max_drop: float = MAX_DROP
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float), init=False)  # by check
+
+    def __post_init__(self) -> None:
+        self.network = deployed(self.network, self.input)
         self._within = 0.0
 
     @contextmanager
