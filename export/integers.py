@@ -25,8 +25,8 @@ SCALE_BITS = 16  # and 7 of the integer: 23 of float32's 24
 DENSE: tuple[type[nn.Module], ...] = (nn.Linear,)
 MULTIPLYING: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d)  # what computes in int8
 _SMALLEST = 2.0**-100  # a scale; smaller weights are zero
-# onnxruntime multiplies these weights by int8 numbers (accuracy level 4 of MatMulNBits): one scale for each block of
-# inputs, or where the weights have no blocks, for so many.
+# onnxruntime multiplies these weights by int8 numbers (accuracy level 4 of MatMulNBits): one scale per block, or per
+# KERNEL_BLOCK inputs if the weight has no blocks.
 KERNEL_BLOCK = 32
 
 
@@ -71,32 +71,29 @@ def _short(scales: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return np.where(scales > 0, np.maximum(short, _SMALLEST), 1).astype(np.float32)
 
 
-def layers_with_weights(network: nn.Module, kinds: tuple[type[nn.Module], ...]) -> list[str]:
-    """Return the names of the weights of layers of these kinds, but for those that another kind of layer reads too."""
-    names = {id(parameter): name for name, parameter in network.named_parameters()}
-    found: dict[int, bool] = {}
-    for module in network.modules():
-        for parameter in module.parameters(recurse=False):
-            fits = isinstance(module, kinds) and parameter is module.weight
-            found[id(parameter)] = found.get(id(parameter), True) and fits
-    return [name for key, name in names.items() if found[key]]
-
-
-def integers_of(network: nn.Module, storage: str, kinds: tuple[type[nn.Module], ...] = DENSE) -> dict[str, Integers]:
-    """Return the weights of a network's layers of these kinds in integers, by name.
+def integers_of(network: nn.Module, storage: str, kinds: tuple[type[nn.Module], ...]) -> dict[str, Integers]:
+    """Return the weights of a network's layers of these kinds in integers, by name, but for those that another kind of
+    layer reads too.
 
     Raises:
         UsageError: a weight is not finite.
     """
-    parameters = dict(network.named_parameters())
-    return {name: _checked(name, parameters[name], storage) for name in layers_with_weights(network, kinds)}
-
-
-def _checked(name: str, parameter: Tensor, storage: str) -> Integers:
-    weight = parameter.detach().cpu().float().numpy()
-    if not np.isfinite(weight).all():
-        raise UsageError(f"{name} holds numbers that are not finite, which no integer stands for: export it as fp32")
-    return quantize(weight, storage)
+    fits: dict[int, bool] = {}
+    for module in network.modules():
+        for parameter in module.parameters(recurse=False):
+            is_weight = isinstance(module, kinds) and parameter is module.weight
+            fits[id(parameter)] = fits.get(id(parameter), True) and is_weight
+    found = {}
+    for name, parameter in network.named_parameters():
+        if not fits[id(parameter)]:
+            continue
+        weight = parameter.detach().cpu().float().numpy()
+        if not np.isfinite(weight).all():
+            raise UsageError(
+                f"{name} holds numbers that are not finite, which no integer stands for: export it as fp32"
+            )
+        found[name] = quantize(weight, storage)
+    return found
 
 
 class QuantizedInputs:

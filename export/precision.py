@@ -7,21 +7,11 @@ and matrices were rounded. `--storage int8` and `int4` keep the matrices of line
 computes in float16 too, all numbers rounded. `--dtype int8` computes in integers: batch norms are folded, weights have
 the scales of `export.integers`, activations those that follow from calibration images (`export.convert.calibrate`).
 
-A rounded file is not the network itself: it declares its rounding, and the checks round in the same way. Let W be the
-trained weights, W' the rounded ones, N the network in float64, and M the multiple of the check of parity.
-
-1. The file, read as float32 (`read_as_float` of `export.convert.float16`, `without_quantization` of
-   `export.convert.quantize`: its weights as they were rounded, the numbers of the network's code as they are), must be
-   N(W') within M times the error of PyTorch's float32 with W'. That is the tolerance of any float32 file: no wrong
-   stride, epsilon or activation hides in the thousand times coarser rounding of float16.
-2. The file as it is must be N(W) within M times the error of PyTorch doing the same declared rounding: with W', for
-   `--dtype fp16` with every result rounded (`InHalf` of `export.analysis.references`), for integers with what they are
-   multiplied by rounded as onnxruntime does (`QuantizedInputs` of `export.integers`), for `--dtype int8` with every
-   activation rounded as the file says, in float32 arithmetic (`export.convert.quantize.with_rounding_spelled_out`). So
-   what rounding costs is known on every kind of image, and a device that rounds worse is found.
-3. A decision may only differ where the two logits of the network are closer than twice the second tolerance, as it is
-   on real pictures.
-4. Every stored number must be the rounding of its parameter, recomputed and compared bit by bit.
+A rounded file is not the network itself: it declares its rounding, and the checks round in the same way, see
+docs/how-to/precision.md. Let N be the network in float64 with the trained weights, and M the multiple of the check of
+parity. The file must be N within M times the error of PyTorch doing the declared rounding, and, read as float32, N with
+the rounded weights as exactly as any float32 file. A decision may differ only where two logits of the network are
+closer than twice the first of these tolerances on real pictures.
 """
 
 import copy

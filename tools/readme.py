@@ -11,7 +11,7 @@ from typing import Any
 from runtime.model.registry import read_index, read_rebuildable
 from runtime.storage import write_bytes
 from zoo.models import list_models
-from zoo.models.summary import size_of
+from zoo.models.summary import summarize
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- results: made by `python -m tools.readme` -->", "<!-- end of results -->"
@@ -38,7 +38,8 @@ def results_table(root: Path = ROOT) -> str:
             accuracy = f"{entry['accuracy']['top1']:.4f}"
             parameters, flops = entry["parameters"], entry["flops"]
         elif over_seeds:
-            parameters, flops = size_of(name)
+            summary = summarize(name)
+            parameters, flops = summary.parameters, summary.flops
         else:
             continue
         d2l = f"{D2L[name]:.3f}" if name in D2L else ""

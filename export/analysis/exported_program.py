@@ -10,12 +10,11 @@ import logging
 import operator
 import re
 import warnings
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
@@ -23,14 +22,13 @@ from torch.utils._pytree import tree_iter
 
 from export.analysis.sandbox_child import BATCHES
 from runtime.model import spec
-from runtime.model.spec import FASHION_MNIST, InputSpec
+from runtime.model.spec import FASHION_MNIST, Array, InputSpec
 
-Array = npt.NDArray[Any]
 Shape = tuple[int | str, ...]  # a str is an expression in `batch`
 _DERIVED = 1 << 26  # numbers that are computed from parameters alone and kept to be compared
 _EXAMPLE = 5  # images; any number above 1 stands for all
 _NUMBER_OF_IMAGES = re.compile(r"L\['\w+'\]\.size\(\)\[0\]")  # as PyTorch writes it
-_NOISY = ("torch.fx.experimental.symbolic_shapes", "torch.export", "torch._export", "torch._dynamo")
+_NOISY = ("torch.fx.experimental.symbolic_shapes", "torch.export", "torch._export", "torch._dynamo", "torch.onnx")
 
 
 class NotTraceable(Exception):
@@ -124,7 +122,7 @@ def export_program(network: nn.Module, input: InputSpec = FASHION_MNIST) -> Expo
     first: Exception | None = None
     for strict in (False, True):  # the second reads the code, where the first takes len(images) for a plain number
         try:
-            with _quiet(), torch.no_grad():
+            with quiet(), torch.no_grad():
                 return torch.export.export(network, (images,), dynamic_shapes=batch, strict=strict)
         except Exception as error:  # PyTorch's own errors share no base class
             first = first or error
@@ -136,8 +134,11 @@ def trace(network: nn.Module, input: InputSpec = FASHION_MNIST) -> Trace:
     try:
         program = export_program(network, input)
     except NotTraceable as error:
-        return Trace(problem=str(error), tensors={name: _array(t) for name, t in _named(network) if _is_float(t)})
-    found = Trace(_calls(network, program), constants=[_array(value) for value in _lifted(program)])
+        return Trace(
+            problem=str(error), tensors={name: _array(t) for name, t in _named(network) if t.is_floating_point()}
+        )
+    lifted = program.graph_signature.inputs_to_lifted_tensor_constants.values()
+    found = Trace(_calls(network, program), constants=[_array(program.constants[name]) for name in lifted])
     inputs = program.graph_signature.inputs_to_parameters | program.graph_signature.inputs_to_buffers
     names = {node.name: inputs[node.name] for node in program.graph.nodes if node.name in inputs}
     by_name = dict(_named(network))
@@ -145,7 +146,7 @@ def trace(network: nn.Module, input: InputSpec = FASHION_MNIST) -> Trace:
     for name, tensor in by_name.items():
         if tensor.data_ptr() not in read:
             found.unread.append(name)
-        elif _is_float(tensor):
+        elif tensor.is_floating_point():
             found.tensors[name] = _array(tensor)
         else:  # integers may be an index as well as numbers, so the file need not hold them
             found.constants.append(_array(tensor))
@@ -169,7 +170,7 @@ def _derived(program: ExportedProgram, names: dict[str, str], tensors: dict[str,
 
     def note(node: torch.fx.Node, value: Any, read: frozenset[str]) -> None:
         nonlocal room
-        if isinstance(value, Tensor) and _is_float(value) and read and value.numel() <= room:
+        if isinstance(value, Tensor) and value.is_floating_point() and read and value.numel() <= room:
             room -= value.numel()
             steps[node] |= {len(found)}
             found.append((node, value, read))
@@ -179,7 +180,7 @@ def _derived(program: ExportedProgram, names: dict[str, str], tensors: dict[str,
             known[node] = tensors[names[node.name]] if node.name in names else program.constants[lifted[node.name]]
             origins[node], steps[node] = frozenset(filter(None, [names.get(node.name)])), frozenset()
             continue
-        if not _is_constant(node, known):
+        if node.op != "call_function" or any(each not in known for each in node.all_input_nodes):
             continue
         try:
             arguments = torch.fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
@@ -198,10 +199,6 @@ def _derived(program: ExportedProgram, names: dict[str, str], tensors: dict[str,
         Derived(_array(value), read, steps[node], any(user not in known for user in node.users))
         for node, value, read in found
     ]
-
-
-def _is_constant(node: torch.fx.Node, known: Container[torch.fx.Node]) -> bool:
-    return node.op == "call_function" and all(each in known for each in node.all_input_nodes)
 
 
 def _norms(program: ExportedProgram, names: dict[str, str]) -> list[Norm]:
@@ -233,10 +230,10 @@ def _calls(network: nn.Module, program: ExportedProgram) -> tuple[Call, ...]:
     """
     modules = dict(network.named_modules(remove_duplicate=False))
     stored = {*program.graph_signature.inputs_to_parameters, *program.graph_signature.inputs_to_buffers}
-    symbol = next(str(node.meta["val"].shape[0]) for node in program.graph.nodes if node.name in _images(program))
+    moving = set(program.graph_signature.user_inputs)  # names of what depends on the images
+    symbol = next(str(node.meta["val"].shape[0]) for node in program.graph.nodes if node.name in moving)
     calls: list[Call] = []
     last = None
-    moving = set(_images(program))  # names of what depends on the images
     for node in program.graph.nodes:
         if any(each.name in moving for each in node.all_input_nodes):
             moving.add(node.name)
@@ -259,22 +256,9 @@ def _calls(network: nn.Module, program: ExportedProgram) -> tuple[Call, ...]:
     return tuple(calls)
 
 
-def _images(program: ExportedProgram) -> tuple[str, ...]:
-    return tuple(program.graph_signature.user_inputs)
-
-
-def _lifted(program: ExportedProgram) -> Iterator[Tensor]:
-    for name in program.graph_signature.inputs_to_lifted_tensor_constants.values():
-        yield program.constants[name]
-
-
 def _named(network: nn.Module) -> list[tuple[str, Tensor]]:
     named = [*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)]
     return [(name, tensor.detach()) for name, tensor in named]
-
-
-def _is_float(tensor: Tensor) -> bool:
-    return tensor.is_floating_point()
 
 
 def _array(tensor: Tensor) -> Array:
@@ -295,7 +279,7 @@ def _in_batch(size: Any, symbol: str) -> int | str:
     numbers = [size.node.expr.subs(dict.fromkeys(free, count)) for count in BATCHES]
     if [str(each) for each in free] != [symbol] or not all(number.is_Integer for number in numbers):
         return str(size).replace(symbol, spec.BATCH)
-    return _expression(int(numbers[0]), int(numbers[1]), BATCHES)
+    return _expression(int(numbers[0]), int(numbers[1]))
 
 
 def _reason(message: str) -> str:
@@ -307,24 +291,24 @@ def _reason(message: str) -> str:
     return f"PyTorch cannot follow the code: {' '.join(message.split())[:300]}"
 
 
-def merged(one: Shape, other: Shape, sizes: tuple[int, int]) -> Shape:
-    """Return one shape for two, measured with so many images: what grows with the batch becomes an expression in it."""
+def merged(one: Shape, other: Shape) -> Shape:
+    """Return one shape for those of `BATCHES` images: what grows with the batch becomes an expression in it."""
     if len(one) != len(other):
         return ("?",)
-    return tuple(_expression(a, b, sizes) for a, b in zip(one, other, strict=True))
+    return tuple(_expression(a, b) for a, b in zip(one, other, strict=True))
 
 
-def _expression(one: int | str, other: int | str, sizes: tuple[int, int]) -> int | str:
+def _expression(one: int | str, other: int | str) -> int | str:
     if one == other:
         return one
-    factor = int(one) // sizes[0]
-    if (one, other) != (factor * sizes[0], factor * sizes[1]):
+    factor = int(one) // BATCHES[0]
+    if (one, other) != tuple(factor * count for count in BATCHES):
         return "?"
     return spec.BATCH if factor == 1 else f"{factor}*{spec.BATCH}"
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence what PyTorch prints on the way: its refusal is an exception, and is reported."""
     loggers = [logging.getLogger(name) for name in _NOISY]
     levels = [logger.level for logger in loggers]

@@ -4,15 +4,13 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx.helper
 import onnx.numpy_helper
 
-Array = npt.NDArray[Any]
+from runtime.model.spec import Array
 
 
 @dataclass
@@ -108,8 +106,8 @@ def size_of(array: Array) -> str:
 
 
 def read_by(stored: Stored) -> str:
-    return f", read by node {called(stored.readers[0])}" if stored.readers else ""
+    return f", read by node {called(stored.readers[0])!r}" if stored.readers else ""
 
 
 def called(node: onnx.NodeProto) -> str:
-    return repr(node.name or f"{node.op_type} -> {node.output[0]}")
+    return node.name or f"{node.op_type} -> {node.output[0]}"

@@ -1,7 +1,6 @@
 """Match values of the file with modules: by the weights a node reads, by exporters' names, else by execution order."""
 
 import ast
-from collections import defaultdict
 from itertools import pairwise
 
 import onnx
@@ -82,12 +81,3 @@ def _scopes(node: onnx.NodeProto) -> list[str]:
     steps = node.name.rpartition("/")[0].strip("/").split("/")
     kept = [step for step, after in pairwise([*steps, ""]) if not after.startswith(f"{step}.")]
     return [".".join(kept)] if any(kept) else []
-
-
-def in_order(graph: onnx.GraphProto) -> dict[str, int]:
-    """Return the position of every value in the order of computation."""
-    order: dict[str, int] = defaultdict(int)
-    for position, node in enumerate(graph.node):
-        for name in node.output:
-            order[name] = position
-    return order

@@ -30,30 +30,7 @@ class _EverythingInDouble(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _doubled(value: Any) -> Any:
-    return value.double() if isinstance(value, Tensor) and value.dtype == torch.float32 else value
-
-
-class _EverythingRounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Rounds every float32 result to the nearest float16: what an operation writes is rounded, its sums are not.
-
-    This is the float16 of tensor cores, and of onnxruntime on a CPU: products are added in float32 and stored in
-    float16. Computing in float32 gives the same on any machine, and at the speed of float32.
-    """
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        if not function._schema.is_mutable:
-            return tree_map(_rounded, result)
-        for value in tree_iter(result):
-            if isinstance(value, Tensor) and value.dtype == torch.float32:
-                value.copy_(_rounded(value))
-        return result
-
-
-def _rounded(value: Any) -> Any:
-    return value.half().float() if isinstance(value, Tensor) and value.dtype == torch.float32 else value
+    return value.double() if _is_float32(value) else value
 
 
 class InDouble:
@@ -68,19 +45,75 @@ class InDouble:
         return logits
 
 
-class InHalf:
-    """Calls a deployed network as float16 would compute it: the file's images -> logits: float32 (N, K).
+class _EveryResult(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Changes every float32 result, in place where the operation writes into its argument.
+
+    Args:
+        change: a result and how many terms the operation adds to each of its numbers, see `_terms` -> another result.
+    """
+
+    def __init__(self, change: Callable[[Tensor, float], Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._change = change
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        terms = _terms(function, args, result)
+        if not function._schema.is_mutable:
+            return tree_map(lambda value: self._change(value, terms) if _is_float32(value) else value, result)
+        for value in filter(_is_float32, tree_iter(result)):
+            value.copy_(self._change(value, terms))
+        return result
+
+
+def in_half(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Call a deployed network as float16 would compute it: the file's images -> logits: float32 (N, K).
+
+    Every float32 result is rounded to the nearest float16: what an operation writes is rounded, its sums are not. This
+    is the float16 of tensor cores, and of onnxruntime on a CPU: products are added in float32 and stored in float16.
+    Computing in float32 gives the same on any machine, and at the speed of float32.
 
     The weights are taken as they are; those of a float16 file have been rounded, see `Precision.rounded`.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
+    def rounded(value: Tensor, terms: float = 0) -> Tensor:
+        return value.half().float()
 
-    def __call__(self, images: Tensor) -> Tensor:
-        with _EverythingRounded():  # type: ignore[no-untyped-call]
-            logits: Tensor = self.network(_rounded(images))
+    def call(images: Tensor) -> Tensor:
+        with _EveryResult(rounded):
+            logits: Tensor = network(rounded(images) if _is_float32(images) else images)
         return logits
+
+    return call
+
+
+def perturbed(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Call a deployed network in float32, each sum as inexact as any kernel's: images -> logits: float32 (N, K).
+
+    Every float32 result is moved at random by the error of a sum of its n terms in any order: u sqrt(n) times its size.
+    Rounding errors of n additions grow as sqrt(n) where they are independent (Higham and Mary, A new approach to
+    probabilistic rounding error analysis, 2019). The size is that of the number itself and of the others beside it,
+    since a result that is small by cancellation has partial sums that are not. Where all results are whole numbers,
+    they stay: the code may ask which of them are 0, as for the masks of shifted windows (Swin).
+    """
+
+    def call(images: Tensor) -> Tensor:
+        random = torch.Generator().manual_seed(0)
+
+        def moved(value: Tensor, terms: float) -> Tensor:
+            if terms == 0 or torch.equal(value, value.round()):  # a mask or a count is exact in any order
+                return value
+            size = torch.sqrt(value * value + torch.mean(value * value))
+            noise = torch.rand(value.shape, generator=random).sub_(0.5).mul_(math.sqrt(12 * terms) * _UNIT)
+            return value + size * noise
+
+        with _EveryResult(moved):
+            logits: Tensor = network(images)
+        return logits
+
+    return call
 
 
 # Operators that compute nothing: they move, choose or compare numbers.
@@ -94,39 +127,6 @@ _EXACT = {
 }  # fmt: skip
 _UNIT = 2.0**-24  # half a unit in the last place of float32
 _POINTWISE = 4  # roundings of one operation on single numbers: engines approximate exp, tanh and erf by polynomials
-
-
-class _EverySumPerturbed(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Moves every float32 result at random by the error of a sum of its n terms in any order: u sqrt(n) times its size.
-
-    Rounding errors of n additions grow as sqrt(n) where they are independent (Higham and Mary, A new approach to
-    probabilistic rounding error analysis, 2019). The size is that of the number itself and of the others beside it,
-    since a result that is small by cancellation has partial sums that are not. Where all results are whole numbers,
-    they stay: the code may ask which of them are 0, as for the masks of shifted windows (Swin).
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._random = torch.Generator().manual_seed(0)
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        if (terms := _terms(function, args, result)) == 0:
-            return result
-        in_place = function._schema.is_mutable
-        for value in tree_iter(result) if in_place else ():
-            if _is_float32(value):
-                value.copy_(self._moved(value, terms))
-        return result if in_place else tree_map(lambda v: self._moved(v, terms) if _is_float32(v) else v, result)
-
-    def _moved(self, value: Tensor, terms: float) -> Tensor:
-        if torch.equal(value, value.round()):  # a mask or a count: exact in any order, and compared with zero
-            return value
-        size = torch.sqrt(value * value + torch.mean(value * value))
-        noise = torch.rand(value.shape, generator=self._random).sub_(0.5).mul_(math.sqrt(12 * terms) * _UNIT)
-        return value + size * noise
 
 
 def _is_float32(value: Any) -> bool:
@@ -162,15 +162,3 @@ def _terms(function: Any, args: Any, result: Any) -> float:
     if "softmax" in name:
         return float(max(first.shape[1:], default=1) + _POINTWISE)
     return float(max(1.0, first.numel() / made.numel()) * _POINTWISE)
-
-
-class Perturbed:
-    """Calls a deployed network in float32, each sum as inexact as any kernel's: images -> logits: float32 (N, K)."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-
-    def __call__(self, images: Tensor) -> Tensor:
-        with _EverySumPerturbed():
-            logits: Tensor = self.network(images)
-        return logits

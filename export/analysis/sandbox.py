@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from export.analysis.exported_program import Shape, merged
-from export.analysis.sandbox_child import BATCHES
 
 _PROGRAM = Path(__file__).with_name("sandbox_child.py")
 _BASE_MEMORY = 900 << 20
 _MEMORY_PER_BYTE = 8  # the file, parsed, serialised and parsed again by each of the three
 _BASE_SECONDS = 10  # of processor time; a file of 6 MB takes two
 _BYTES_PER_SECOND = 10 << 20
-_PATIENCE = 30  # seconds of the clock for one of processor time: the limit is the second, for a busy machine the first
+_PATIENCE = 30  # wall-clock seconds allowed per CPU second, for busy machines
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def _ask(content: bytes, memory: int, seconds: int) -> tuple[bytes, int | None]:
 
 def read_answer(answer: dict[str, Any]) -> Examination:
     """Understand what `examination_child.examine` returns."""
-    shapes = {name: merged(tuple(one), tuple(other), BATCHES) for name, (_, one, other) in answer["values"].items()}
+    shapes = {name: merged(tuple(one), tuple(other)) for name, (_, one, other) in answer["values"].items()}
     types = {name: kind for name, (kind, _, _) in answer["values"].items()}
     return Examination(answer["refusal"], answer["problem"], shapes, types)
 
@@ -84,6 +83,6 @@ def _death(code: int | None, seconds: int, memory: int) -> str:
         return f"was not done after {seconds * _PATIENCE} s"
     if code in (-signal.SIGXCPU, -signal.SIGKILL):
         return f"took more than {seconds} s of processor time, or all memory"
-    if code == 0 or code > 0:
+    if code >= 0:
         return f"needs more than {memory >> 20:,} MiB of memory" if code == 3 else f"ended with exit code {code}"
     return f"crashed with {signal.Signals(-code).name}"

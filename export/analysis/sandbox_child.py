@@ -2,6 +2,7 @@
 stdout a line for each stage and one JSON document. It imports nothing of this project."""
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -62,9 +63,7 @@ def examine(content: bytes, tell: Any = lambda stage: None) -> dict[str, Any]:
     light = _without_weights(model)
     values, larger = (_values(light, batch) for batch in BATCHES)
     for name, (_, shape) in values.items():
-        size = 1
-        for dim in shape[1:]:
-            size *= dim
+        size = math.prod(shape[1:])
         if size > MAX_ACTIVATION:
             return {"refusal": f"{name!r} would hold {size:,} numbers for one image", "problem": problem, "values": {}}
     tell("onnxruntime")
@@ -150,10 +149,7 @@ def _without_weights(model: Any) -> Any:
     for part in ("node", "input", "output"):
         getattr(graph, part).extend(getattr(model.graph, part))
     for tensor in model.graph.initializer:
-        size = 1
-        for dim in tensor.dims:
-            size *= dim
-        if size >= LARGE:
+        if math.prod(tensor.dims) >= LARGE:
             graph.initializer.add(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
         else:
             graph.initializer.add().CopyFrom(tensor)
@@ -223,4 +219,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    os._exit(main())  # all is said; the libraries' own farewell may wait for a thread that is gone
+    os._exit(main())  # skip finalisation: library teardown can hang

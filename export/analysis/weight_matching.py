@@ -13,7 +13,6 @@ from torch import nn
 
 from export.analysis.exported_program import Norm, Trace
 from export.analysis.initializers import (
-    Array,
     Stored,
     difference,
     digest,
@@ -26,6 +25,7 @@ from export.analysis.initializers import (
     without_bias,
 )
 from export.precision import Precision
+from runtime.model.spec import Array
 
 _COMPUTED = "computed from "
 _DERIVED_ROUNDING = 64 * float(np.finfo(np.float32).eps)  # of numbers that two libraries computed from parameters

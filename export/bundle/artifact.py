@@ -3,13 +3,11 @@
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
@@ -33,11 +31,12 @@ from export.verification.runner import verify
 from export.verification.speed import measure_speed, require_faster
 from runtime.errors import DeviceUnavailable, FashionZooError, UsageError
 from runtime.evaluation.calibration import BINS, calibration_error, softmax
+from runtime.evaluation.parity import REPORT
 from runtime.model.registry import INDEX, MODEL_FILE, read_index
 from runtime.model.spec import CONFIDENCE, FASHION_MNIST, InputSpec, input_specs, output_specs, parse_metadata
 from runtime.storage import locked, new_folder_beside, sync_folder, write_bytes, write_synced
+from runtime.strict_json import json_bytes
 
-REPORT_FILE = "verification.json"
 SECONDS_FOR_ANOTHER = 10  # that writes to the same folder: it has proved its file and needs less
 
 
@@ -143,7 +142,7 @@ def export_network(
             require_faster(speeds)
         measured = {"speed": [speed.as_dict() for speed in speeds]} | (chosen.as_dict() if chosen else {})
         report = dataclasses.replace(report, conditions=report.conditions | {"quantization": measured})
-    files = {MODEL_FILE: content, REPORT_FILE: _json(report.as_dict())} | golden_tensors(context)
+    files = {MODEL_FILE: content, REPORT: json_bytes(report.as_dict())} | golden_tensors(context)
     if weights_file is not None:
         files[CHECKPOINT_FILE] = weights_file
     write_artifact(weights, index_entry(network, content, description, report), files)
@@ -215,7 +214,7 @@ def index_entry(network: nn.Module, content: bytes, description: Description, re
         "trained_on": description.trained_on,
         "checkpoint": description.checkpoint,
         "license": description.license,
-        "rounding": _accuracy_change(report).as_dict() if Precision.of(metadata.fields).rounds else None,
+        "rounding": dataclasses.asdict(_accuracy_change(report)) if Precision.of(metadata.fields).rounds else None,
         "verified": {"date": report.conditions["date"], "checks": [check.name for check in report.checks]},
     }
 
@@ -294,13 +293,3 @@ def _remove(path: Path) -> None:
         path.unlink()
     else:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _json(document: Any) -> bytes:
-    return (json.dumps(document, indent=2, ensure_ascii=False, default=_plain) + "\n").encode()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} is not JSON")

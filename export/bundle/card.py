@@ -5,7 +5,7 @@ from typing import Any
 from export.precision import FULL, Precision
 from export.verification.accuracy_change import AccuracyChange
 from runtime.model.registry import MODEL_FILE
-from runtime.model.spec import FASHION_MNIST, InputSpec
+from runtime.model.spec import InputSpec
 
 FASHION_MNIST_DATA = "Fashion-MNIST"
 LISTED = 20  # labels
@@ -16,7 +16,7 @@ def model_card(entry: dict[str, Any]) -> str:
     """Return the card of an index entry as Markdown."""
     name, file = entry["name"], entry.get("file", MODEL_FILE).rpartition("/")[2]
     labels = entry["labels"]
-    spec = InputSpec.from_dict(entry["input"]) if "input" in entry else FASHION_MNIST
+    spec = InputSpec.from_dict(entry["input"])
     lines = [
         f"# {name}",
         "",
@@ -46,7 +46,7 @@ def model_card(entry: dict[str, Any]) -> str:
         rows["license"] = entry["license"]
     if Precision.of(entry) != FULL:
         rows["precision"] = _precision(entry)
-    if entry.get("confidence"):
+    if entry["confidence"]:
         rows["confidence"] = _confidence(entry["confidence"])
     lines += [f"| {label} | {value} |" for label, value in rows.items()]
     lines += [
@@ -72,13 +72,13 @@ def model_card(entry: dict[str, Any]) -> str:
 
 
 def _limits(entry: dict[str, Any]) -> list[str]:
-    """Say what it was trained on, where that is known; entries without an input are older, and of Fashion-MNIST."""
-    dataset = entry["dataset"] if "input" in entry else FASHION_MNIST_DATA
+    """Say what it was trained on, where that is known."""
+    dataset = entry["dataset"]
     if dataset is None:
         return []
     if dataset != FASHION_MNIST_DATA:
         return ["## Limits", "", f"Trained on {dataset}. Of any other picture it also names one of its classes.", ""]
-    score = (entry.get("confidence") or {}).get("score")
+    score = (entry["confidence"] or {}).get("score")
     doubt = "though the score tells many such pictures apart" if score else "and confidently"
     return [
         "## Limits",

@@ -13,6 +13,7 @@ import onnx
 import onnx.helper
 import onnx.numpy_helper
 
+from export.analysis.initializers import called
 from export.analysis.sandbox import examine
 from export.bundle.layer_diff import layer_differences
 from runtime.errors import ModelInvalid
@@ -112,7 +113,7 @@ def _form(model: onnx.ModelProto) -> dict[str, Any]:
 
 
 def _nodes(one: onnx.GraphProto, other: onnx.GraphProto) -> list[str]:
-    before, after = ({_called(node): node for node in graph.node} for graph in (one, other))
+    before, after = ({called(node): node for node in graph.node} for graph in (one, other))
     found = []
     for name in dict.fromkeys([*before, *after]):
         if name not in after or name not in before:
@@ -120,10 +121,6 @@ def _nodes(one: onnx.GraphProto, other: onnx.GraphProto) -> list[str]:
             continue
         found += [f"{name}: {line}" for line in _values(_parts(before[name]), _parts(after[name]))]
     return found
-
-
-def _called(node: onnx.NodeProto) -> str:
-    return node.name or f"{node.op_type} -> {node.output[0]}"
 
 
 def _parts(node: onnx.NodeProto) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """`index.json`: one entry a model, from which the README's table and the runtime's checksums come."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from runtime.model.registry import INDEX_SCHEMA, read_index, read_rebuildable
+from runtime.strict_json import json_bytes
 
 
 def index_with(weights: Path, entry: dict[str, Any]) -> bytes:
@@ -24,4 +24,4 @@ def index_with(weights: Path, entry: dict[str, Any]) -> bytes:
     for section, entries in sections.items():
         if entries or section == "models":
             document[section] = [entries[name] for name in sorted(entries)]
-    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+    return json_bytes(document)

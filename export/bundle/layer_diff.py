@@ -7,6 +7,7 @@ import numpy.typing as npt
 import onnx
 import onnx.numpy_helper
 
+from export.convert.graph import with_outputs
 from export.convert.quantize import dequantized
 from runtime.model import spec
 from runtime.session.session import open_session
@@ -74,11 +75,7 @@ def _values(one: onnx.ModelProto, other: onnx.ModelProto, images: npt.NDArray[An
 
 
 def _run(model: onnx.ModelProto, names: list[str], images: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-    twin = onnx.ModelProto()
-    twin.CopyFrom(model)
-    known = {output.name for output in twin.graph.output}
-    twin.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
-    session = open_session(twin.SerializeToString(), "cpu", what="the file").session
+    session = open_session(with_outputs(model, names).SerializeToString(), "cpu", what="the file").session
     found: list[npt.NDArray[Any]] = session.run(names, {spec.INPUT: images}) if names else []
     return found
 

@@ -11,7 +11,7 @@ import onnx
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorsData
 
 from export.analysis.initializers import digest, digests
-from export.convert.float16 import replace_nodes
+from export.convert.graph import drop_unused, replace_nodes, with_outputs
 from export.convert.quantize import without_pairs
 from runtime.model import spec
 from runtime.session.session import open_session
@@ -28,7 +28,7 @@ OPERATORS = (
 _OPTIONS = {
     "WeightSymmetric": True,
     "ActivationSymmetric": False,
-    # A Relu stays, though the range of its result says the same: read as float32, the file is the whole network.
+    # Keep Relu nodes, so that the file read as float32 is the whole network.
     "QDQKeepRemovableActivations": True,
 }
 
@@ -40,10 +40,8 @@ def sha256_of_images(images: Pixels) -> str:
 def value_ranges(model: onnx.ModelProto, images: Pixels) -> Ranges:
     """Return the smallest and largest number that each float value of a graph takes on these images."""
     names = list(dict.fromkeys(name for node in model.graph.node for name in node.output if name))
-    opened = copy.deepcopy(model)
-    known = {output.name for output in opened.graph.output}
-    opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
-    session = open_session(opened.SerializeToString(), "cpu", what="the graph to be calibrated").session
+    opened = with_outputs(model, names).SerializeToString()
+    session = open_session(opened, "cpu", what="the graph to be calibrated").session
     ranges: Ranges = {}
     for start in range(0, len(images), CHUNK):
         for name, value in zip(names, session.run(names, {spec.INPUT: images[start : start + CHUNK]}), strict=True):
@@ -81,6 +79,7 @@ def quantize_statically(model: onnx.ModelProto, ranges: Ranges, weights: Iterabl
     made: onnx.ModelProto = quantizer.model.model
     without_pairs(made.graph, {output.name for output in made.graph.output})  # answers are not rounded
     replace_nodes(made.graph, _in_order(made.graph))
+    drop_unused(made.graph)
     for field in ("producer_name", "producer_version"):
         made.ClearField(field)
     return made
@@ -105,10 +104,6 @@ def _in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
         for node in ready:
             known.update(node.output)
         ordered += ready
-        waiting = _without(waiting, ready)
+        done = set(map(id, ready))
+        waiting = [node for node in waiting if id(node) not in done]
     return ordered
-
-
-def _without(nodes: Iterable[onnx.NodeProto], gone: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    out = {id(node) for node in gone}
-    return [node for node in nodes if id(node) not in out]

@@ -5,8 +5,6 @@ and names that say which layer a node came from.
 """
 
 import ast
-import logging
-import warnings
 from typing import Any
 
 import numpy as np
@@ -16,10 +14,11 @@ import onnx.numpy_helper
 import torch
 from torch import Tensor, nn
 
-from export.analysis.exported_program import NotTraceable, export_program
+from export.analysis.exported_program import NotTraceable, export_program, quiet
 from export.analysis.folding import fold_batch_norms
 from export.convert.calibrate import Pixels, quantize_statically, value_ranges
 from export.convert.float16 import compute_in_half, store_in_half
+from export.convert.graph import drop_unused, replace_nodes
 from export.convert.normalization import deployed
 from export.convert.preconditions import require_contract
 from export.convert.quantize import LOWEST_OPSET, store_in_integers
@@ -52,12 +51,9 @@ class _WithProbabilities(nn.Module):
         return logits, logits.softmax(1)
 
 
-def default_opset(network: nn.Module, metadata: dict[str, Any]) -> int:
-    """Return the opset that `build_graph` states where none is asked for. A file does not tell: its operators may be in
-    versions that an older opset has in another form."""
-    model = onnx.load_from_string(build_graph(network, metadata))
-    opset: int = model.opset_import[0].version
-    return opset
+def default_opset(storage: str) -> int:
+    """Return the opset that a file with this storage states where none is asked for."""
+    return max(OPSET, LOWEST_OPSET.get(storage, OPSETS.start))
 
 
 def build_graph(
@@ -68,23 +64,9 @@ def build_graph(
     input: InputSpec = FASHION_MNIST,
     calibration: Pixels | None = None,
 ) -> bytes:
-    """Return the file of a network; the same network, metadata and library versions give the same bytes.
+    """Return the unverified file of a network, in the precision that the metadata declare; see `translate`.
 
-    Args:
-        network: as it was trained, images -> logits: float32 (N, K), in any mode; it is left as it was. With a mean in
-            `input` its images are normalised float32 (N, C, H, W), else as the file's.
-        metadata: the description that goes inside, see `Description.metadata`; it says in which precision.
-        opset: what the file states; by default the exporter's own.
-        input: of the file; its normalisation goes into the graph.
-        calibration: for a file that computes in int8, images that its activations are typical of.
-
-    Returns:
-        A serialised ModelProto. It has not been verified.
-
-    Raises:
-        UsageError: the network does not keep the contract, a weight is beyond the range of the precision asked for,
-            or the exporter does not write this opset.
-        NotTranslatable: PyTorch's exporter cannot follow its code.
+    The same network, metadata and library versions give the same bytes.
     """
     declared = metadata.get(spec.CONFIDENCE) or {}
     temperature = declared.get("temperature", 1.0)
@@ -108,12 +90,24 @@ def translate(
     calibration: Pixels | None = None,
     temperature: float = 1.0,
 ) -> onnx.ModelProto:
-    """Translate a network, in this precision and without a description; arguments and errors are `build_graph`'s.
+    """Translate a network, in this precision and without a description.
 
-    Probabilities are softmax(logits / temperature), in float32 in every precision.
+    Args:
+        network: as it was trained, images -> logits: float32 (N, K), in any mode; it is left as it was. With a mean in
+            `input` its images are normalised float32 (N, C, H, W), else as the file's.
+        precision: what the file computes in and keeps its weights in.
+        opset: what the file states; by default the exporter's own.
+        input: of the file; its normalisation goes into the graph.
+        calibration: for a file that computes in int8, images that its activations are typical of.
+        temperature: probabilities are softmax(logits / temperature), in float32 in every precision.
+
+    Raises:
+        UsageError: the network does not keep the contract, a weight is beyond the range of the precision asked for,
+            or the exporter does not write this opset.
+        NotTranslatable: PyTorch's exporter cannot follow its code.
     """
     lowest = LOWEST_OPSET.get(precision.storage, OPSETS.start)
-    opset = max(OPSET, lowest) if opset is None else opset
+    opset = default_opset(precision.storage) if opset is None else opset
     if opset not in OPSETS:
         raise UsageError(
             f"the opset should be from {OPSETS.start} to {OPSETS.stop - 1}, as PyTorch's exporter writes, not {opset}; "
@@ -128,12 +122,8 @@ def translate(
     wrapped = _WithProbabilities(precision.rounded(twin)).eval()
     if precision.rounds and precision.dtype != "int8":
         _keep_batch_norms(wrapped)
-    exporter_log = logging.getLogger("torch.onnx")
-    level = exporter_log.level
-    exporter_log.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecations inside the exporter, which no caller can act on
+        with quiet():
             program = torch.onnx.export(
                 export_program(wrapped, input),
                 dynamic_shapes=({0: spec.BATCH},),
@@ -150,15 +140,13 @@ def translate(
         raise NotTranslatable(
             f"PyTorch's exporter cannot translate {type(network).__name__}: {' '.join(str(cause).split())[:300]}"
         ) from error
-    finally:
-        exporter_log.setLevel(level)
     assert program is not None
     model: onnx.ModelProto = program.model_proto
     _drop_barriers(model.graph)
     _name_nodes(model.graph)
     _name_weights(model.graph)
     _fix_resize_scales(model.graph)
-    _drop_unused(model.graph)
+    drop_unused(model.graph)
     _strip(model)
     if precision.dtype == "fp16":
         compute_in_half(model)
@@ -202,9 +190,7 @@ def _drop_barriers(graph: onnx.GraphProto) -> None:
     kept = [node for node in graph.node if node.output[0] not in passed]
     for node in kept:
         node.input[:] = [passed.get(name, name) for name in node.input]
-    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    replace_nodes(graph, kept)
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:
@@ -261,21 +247,6 @@ def _divide_by_temperature(graph: onnx.GraphProto, temperature: float) -> None:
     graph.value_info.append(onnx.helper.make_tensor_value_info(scaled, onnx.TensorProto.FLOAT, sizes))
     graph.node[position].input[:] = [scaled]
     graph.node.insert(position, onnx.helper.make_node("Div", [spec.LOGITS, constant], [scaled], name=f"{constant}/Div"))
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    """Remove nodes and initializers that nothing reads any more."""
-    wanted = {output.name for output in graph.output}
-    kept = []
-    for node in reversed(graph.node):
-        if wanted.intersection(node.output):
-            kept.append(node)
-            wanted.update(node.input)
-    del graph.node[:]
-    graph.node.extend(reversed(kept))
-    initializers = [tensor for tensor in graph.initializer if tensor.name in wanted]
-    del graph.initializer[:]
-    graph.initializer.extend(initializers)
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -4,6 +4,7 @@ The exporter's graph is float32 throughout, without subgraphs, so that no node n
 tensors change together, and the edges are cast.
 """
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ import onnx
 import onnx.helper
 import onnx.numpy_helper
 from onnx import NodeProto, TensorProto
+
+from export.convert.graph import replace_nodes
 
 
 def compute_in_half(model: onnx.ModelProto) -> None:
@@ -63,8 +66,7 @@ def read_as_float(model: onnx.ModelProto, exact: dict[str, npt.NDArray[Any]]) ->
         model: the graph.
         exact: the numbers, float32, that tensors held before they were rounded, by the tensor's name.
     """
-    twin = onnx.ModelProto()
-    twin.CopyFrom(model)
+    twin = copy.deepcopy(model)
     for name, tensor in _tensors(twin.graph):
         if tensor.data_type == TensorProto.FLOAT16:
             numbers = exact.get(name, onnx.numpy_helper.to_array(tensor)).astype(np.float32)
@@ -100,10 +102,3 @@ def _retype_casts(graph: onnx.GraphProto, before: int, after: int) -> None:
 
 def _cast(source: str, target: str, kind: int) -> NodeProto:
     return onnx.helper.make_node("Cast", [source], [target], name=f"{target}/Cast", to=kind)
-
-
-def replace_nodes(graph: onnx.GraphProto, nodes: list[NodeProto]) -> None:
-    """Give a graph these nodes, some of which it may hold already."""
-    kept = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del graph.node[:]
-    graph.node.extend(kept)

@@ -57,12 +57,6 @@ def require_network(network: Any) -> None:
             raise UsageError(f"{name} is quantised: give the float32 network that it was made from")
         if tensor.layout != torch.strided:
             raise UsageError(f"{name} is sparse: call .to_dense() on it first")
-    require_float32(network)
-
-
-def require_float32(network: nn.Module) -> None:
-    """Raise UsageError where a parameter or buffer is of another float type: to round is the export's part."""
-    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
         if (tensor.is_floating_point() or tensor.is_complex()) and tensor.dtype != torch.float32:
             kind = str(tensor.dtype).removeprefix("torch.")
             raise UsageError(f"{name} is {kind}, and a network is exported from float32: call .float() on it first")

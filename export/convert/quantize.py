@@ -1,12 +1,12 @@
 """Keep the weights of linear layers as integers; read a quantised graph as float32.
 
 onnxruntime computes with such weights directly if it finds a DequantizeLinear in front of a MatMul, or of a Gemm that
-does not transpose: so matrices are written as (inputs, outputs). A Gemm and the Relu behind it it makes one node of
-before it looks for that, and then multiplies the weights out at every call: so this Relu is written as the larger of
-its input and 0. Other engines multiply the weights out when they load.
+does not transpose: so matrices are written as (inputs, outputs). It fuses Gemm and Relu before it looks for this
+pattern, and then dequantises at every call: so that Relu is written as Max(x, 0). Other engines multiply the weights
+out when they load.
 """
 
-from collections.abc import Iterable
+import copy
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import onnx.numpy_helper
 from onnx import NodeProto, TensorProto
 
 from export.analysis.initializers import digest
-from export.convert.float16 import replace_nodes
+from export.convert.graph import drop_unused, replace_nodes
 from export.integers import Integers
 from runtime.errors import UsageError
 
@@ -85,21 +85,14 @@ def _read_untransposed(node: NodeProto, tensor: str, is_transposed: bool, name: 
 
 def _dequantize(graph: onnx.GraphProto, tensor: TensorProto, weight: Integers) -> NodeProto:
     """Replace a tensor by its integers (inputs, outputs) and scales; return the node that multiplies them out."""
-    name, values = tensor.name, np.ascontiguousarray(weight.values.T)
-    tensor.CopyFrom(packed(values, name) if weight.bits == 4 else onnx.numpy_helper.from_array(values, name))
+    name, kind = tensor.name, TensorProto.INT4 if weight.bits == 4 else TensorProto.INT8
+    values = np.ascontiguousarray(weight.values.T).astype(onnx.helper.tensor_dtype_to_np_dtype(kind))
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, name))
     scales = np.ascontiguousarray(weight.scales.T)
     graph.initializer.append(onnx.numpy_helper.from_array(scales, f"{name}_scale"))
     form: dict[str, Any] = {"axis": 0, "block_size": weight.block} if weight.block else {"axis": 1}
     inputs, output = [name, f"{name}_scale"], f"{name}_fp32"
     return onnx.helper.make_node("DequantizeLinear", inputs, [output], name=f"{output}/DequantizeLinear", **form)
-
-
-def packed(values: npt.NDArray[np.int8], name: str) -> TensorProto:
-    """Return int4 values as ONNX packs them: two in a byte, the first in the low half."""
-    flat = values.reshape(-1).view(np.uint8) & 0xF
-    pairs = np.append(flat, np.zeros(flat.size % 2, np.uint8)).reshape(-1, 2)
-    content = (pairs[:, 0] | (pairs[:, 1] << 4)).tobytes()
-    return TensorProto(name=name, dims=values.shape, data_type=TensorProto.INT4, raw_data=content)
 
 
 def without_quantization(
@@ -115,8 +108,7 @@ def without_quantization(
         exact: the numbers, float32, that the result of a DequantizeLinear stands for, by its name.
     """
     exact = exact or {}
-    twin = onnx.ModelProto()
-    twin.CopyFrom(model)
+    twin = copy.deepcopy(model)
     graph = twin.graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
     sources: dict[str, str] = {}  # the value behind the rounding -> the value in front of it
@@ -138,7 +130,9 @@ def without_quantization(
     for node in kept:
         node.input[:] = [_behind(name, sources, outputs) for name in node.input]
         node.output[:] = [outputs.get(name, name) for name in node.output]
-    _drop_unread(graph, kept)
+    replace_nodes(graph, kept)
+    drop_unused(graph)
+    del graph.value_info[:]
     return twin
 
 
@@ -157,17 +151,12 @@ def without_pairs(graph: onnx.GraphProto, names: set[str]) -> None:
             node.output[:] = [name if value == rounded else value for value in node.output]
         replace_nodes(graph, nodes)
         made = {node.output[0]: node for node in graph.node if node.output}
-    read = {value for node in graph.node for value in node.input}
-    tensors = [TensorProto.FromString(t.SerializeToString()) for t in graph.initializer if t.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(tensors)
 
 
 def with_rounding_spelled_out(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a statically quantised graph in float32 arithmetic: weights multiplied out, each QuantizeLinear written as
     the Div, Round, Clip and Mul that ONNX defines it to be. No kernel for integers takes part in it."""
-    twin = onnx.ModelProto()
-    twin.CopyFrom(model)
+    twin = copy.deepcopy(model)
     graph = twin.graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
     nodes: list[NodeProto] = []
@@ -230,17 +219,3 @@ def dequantized(node: NodeProto, stored: dict[str, TensorProto]) -> npt.NDArray[
 
 def _array(tensor: TensorProto | None) -> npt.NDArray[Any]:
     return np.empty(0) if tensor is None else onnx.numpy_helper.to_array(tensor)
-
-
-def _drop_unread(graph: onnx.GraphProto, nodes: Iterable[NodeProto]) -> None:
-    wanted = {info.name for info in graph.output}
-    kept: list[NodeProto] = []
-    for node in reversed(list(nodes)):
-        if node.op_type != "QuantizeLinear" or wanted.intersection(node.output):
-            kept.append(node)
-            wanted.update(node.input)
-    tensors = [TensorProto.FromString(t.SerializeToString()) for t in graph.initializer if t.name in wanted]
-    replace_nodes(graph, kept[::-1])
-    del graph.initializer[:]
-    graph.initializer.extend(tensors)
-    del graph.value_info[:]

@@ -13,18 +13,22 @@ last in the checkout that this package was imported from. It is never fetched.
 """
 
 import base64
+import contextlib
 import hashlib
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import runtime
 from export.deploy import LayoutRefused
-from export.deploy.folder import replace_folder, require_replaceable
 from export.metadata import metadata_of
 from runtime.errors import ModelNotFound
 from runtime.evaluation import golden, parity
 from runtime.model.registry import MODEL_FILE, StoredModel, repository_weights
+from runtime.storage import new_folder_beside, sync_folder, write_synced
+from runtime.strict_json import json_bytes
 
 ONNXRUNTIME_WEB = "1.30.0"  # package.json pins the same, and a test compares them
 _PACKAGE = Path("node_modules") / "onnxruntime-web"
@@ -37,6 +41,7 @@ _BROWSER = Path(__file__).parent / "browser"
 DESCRIPTION = "model.json"
 KEY = "onnxruntime_web"  # what no other model.json has
 GOLDEN = "golden.json"
+FILES = "files"  # of the description: every file of the folder
 
 
 def write_web(stored: StoredModel, folder: Path, start: Path | None = None) -> Path:
@@ -66,15 +71,15 @@ def write_web(stored: StoredModel, folder: Path, start: Path | None = None) -> P
     files |= {name: (engine / source).read_bytes() for name, source in _ONNXRUNTIME.items()}
     files[MODEL_FILE] = content
     if answers is not None:
-        files[GOLDEN] = _json(answers)
-    replace_folder(folder, files, description, name=DESCRIPTION, key=KEY)
+        files[GOLDEN] = json_bytes(answers)
+    replace_folder(folder, files, description)
     return folder
 
 
 def require_web(folder: Path, start: Path | None = None) -> Path:
     """Return the folder of onnxruntime-web, if `folder` may be written; raises what `write_web` does."""
     engine = find_onnxruntime_web(start or Path.cwd())
-    require_replaceable(folder.absolute(), description=DESCRIPTION, key=KEY)
+    _require_replaceable(folder.absolute())
     return engine
 
 
@@ -141,5 +146,86 @@ def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-def _json(document: Any) -> bytes:
-    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+def replace_folder(folder: Path, files: dict[str, bytes], description: dict[str, Any]) -> None:
+    """Write a folder under another name and swap it in; an interruption leaves the old one.
+
+    Args:
+        folder: its place; see `_require_replaceable` for what may be there.
+        files: contents by relative path.
+        description: what `model.json` says; the list of files is added here.
+
+    Raises:
+        LayoutRefused: something else is there.
+        OSError: nothing can be written; what was there is as it was.
+    """
+    folder = folder.absolute()
+    files = files | {DESCRIPTION: json_bytes(description | {FILES: sorted([*files, DESCRIPTION])})}
+    _require_replaceable(folder)
+    work = new_folder_beside(folder)
+    try:
+        new, old = work / "new", work / "old"
+        new.mkdir()
+        for path, content in files.items():
+            write_synced(new / path, content)
+        _require_replaceable(folder)  # again: writing takes time
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                folder.rename(old)
+            new.rename(folder)
+        except BaseException:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            raise
+        sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _require_replaceable(folder: Path) -> None:
+    """Refuse a `folder` that is not absent, nor empty, nor just as `replace_folder` wrote it.
+
+    Only a folder whose every file is listed in its description may be replaced: what anybody added to it, a `.git` or a
+    `CNAME`, would be lost.
+
+    Raises:
+        LayoutRefused: something else is there.
+        OSError: what is there cannot be read.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise LayoutRefused(f"{folder} is not a folder of its own; name another with -o")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    listed = _listed(folder / DESCRIPTION)
+    foreign = next((entry for entry in _entries(folder) if entry not in listed), None)
+    if foreign is not None:
+        raise LayoutRefused(
+            f"{folder} holds other files, which would be lost, {foreign} among them; name a new or empty folder with -o"
+        )
+
+
+def _listed(path: Path) -> set[str]:
+    """Return the paths that a description lists; none where it is not one of ours."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return set()
+    files = found.get(FILES) if isinstance(found, dict) and KEY in found else None
+    return {name for name in files if isinstance(name, str)} if isinstance(files, list) else set()
+
+
+def _entries(folder: Path) -> list[str]:
+    """Return everything below a folder that is no folder, and every empty folder, by relative path; follows no link.
+
+    Raises:
+        OSError: a folder cannot be read, so that nobody knows what it holds.
+    """
+
+    def unreadable(error: OSError) -> None:
+        raise error
+
+    found = []
+    for parent, folders, files in os.walk(folder, onerror=unreadable):
+        links = [name for name in folders if (Path(parent) / name).is_symlink()]
+        leaves = [*files, *links] or ([] if folders else [""])
+        found += [(Path(parent) / name).relative_to(folder).as_posix() for name in leaves]
+    return sorted(found)

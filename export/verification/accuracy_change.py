@@ -1,8 +1,7 @@
 """Whether rounding changed a network's accuracy: McNemar's test on the same images, before and after."""
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 SIGNIFICANCE = 0.05
 
@@ -31,9 +30,6 @@ class AccuracyChange:
     def is_loss(self) -> bool:
         """Whether more was lost than chance explains."""
         return self.lost > self.gained and self.p_value < SIGNIFICANCE
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
     def __str__(self) -> str:
         flips = f"{self.flips} of {self.n:,} decisions differ from the float32 network's"

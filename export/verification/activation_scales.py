@@ -105,8 +105,8 @@ def _uint8(low: float, high: float) -> tuple[float, float]:
 
 
 def _sources(value: str, plain: onnx.GraphProto) -> Iterator[str]:
-    """Yield the values whose range may be that of this one: its own; behind a Relu, as what is cut off needs no steps;
-    in front of what moves numbers without changing them."""
+    """Yield the values whose range may be that of this one: its own; the output of the Relu that reads it; the input of
+    reshapes and pools before it."""
     readers = [node for node in plain.node if value in node.input]
     yield value
     if len(readers) == 1 and readers[0].op_type in _CUTS:

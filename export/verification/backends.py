@@ -7,7 +7,7 @@ slow, so give it few pictures.
 import importlib
 import importlib.metadata
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,29 +34,12 @@ class Engine(Protocol):
         ...
 
 
-class Reference:
-    """onnx.reference, from the package onnx."""
-
-    package = "onnx"
-
-    def __init__(self, content: bytes) -> None:
-        self._evaluator = onnx.reference.ReferenceEvaluator(onnx.load_from_string(content))
-
-    def run(self, outputs: Sequence[str], feeds: Feeds) -> list[Floats]:
-        found: list[Floats] = self._evaluator.run(list(outputs), feeds)  # type: ignore[assignment]
-        return found
-
-
 class OpenVINO:
     """Intel's engine, in float32 throughout: by itself it may choose bfloat16 on a processor that has it."""
 
-    package = "openvino"
-
     def __init__(self, content: bytes) -> None:
-        core = _imported(self.package).Core()
-        with tempfile.TemporaryDirectory() as folder:
-            (file := Path(folder) / "model.onnx").write_bytes(content)
-            self._compiled = core.compile_model(core.read_model(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        core = _imported("openvino").Core()
+        self._compiled = core.compile_model(core.read_model(content, b""), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(self, outputs: Sequence[str], feeds: Feeds) -> list[Floats]:
         found = self._compiled(feeds)
@@ -66,12 +49,10 @@ class OpenVINO:
 class Tract:
     """Sonos' engine, written in Rust."""
 
-    package = "tract"
-
     def __init__(self, content: bytes) -> None:
         with tempfile.TemporaryDirectory() as folder:
             (file := Path(folder) / "model.onnx").write_bytes(content)
-            model = _imported(self.package).onnx().load(str(file)).into_model()
+            model = _imported("tract").onnx().load(str(file)).into_model()
         # It may rename an output; their order it keeps.
         self._names = [output.name for output in onnx.load_from_string(content).graph.output]
         self._runnable = model.into_runnable()
@@ -81,10 +62,14 @@ class Tract:
         return [found[name].to_numpy() for name in outputs]
 
 
-_ENGINES: dict[str, type[Reference] | type[OpenVINO] | type[Tract]] = {
-    "reference": Reference,
-    "openvino": OpenVINO,
-    "tract": Tract,
+def _reference(content: bytes) -> Any:
+    return onnx.reference.ReferenceEvaluator(onnx.load_from_string(content))
+
+
+_ENGINES: dict[str, tuple[str, Callable[[bytes], Engine]]] = {  # the package, and what opens a file
+    "reference": ("onnx", _reference),
+    "openvino": ("openvino", OpenVINO),
+    "tract": ("tract", Tract),
 }
 OTHERS = tuple(_ENGINES)
 
@@ -97,14 +82,14 @@ def open_engine(name: str, content: bytes) -> Engine:
         EngineMissing: its package is not installed.
     """
     version_of(name)
-    return _ENGINES[name](content)
+    return _ENGINES[name][1](content)
 
 
 def version_of(name: str) -> dict[str, str]:
     """Return the package of an engine and its version, as a report states it; raises as `open_engine` does."""
     if name not in _ENGINES:
         raise UsageError(f"there is no engine {name!r} here; there are onnxruntime, {', '.join(OTHERS)}")
-    package = _ENGINES[name].package
+    package, _ = _ENGINES[name]
     _imported(package)
     return {package: importlib.metadata.version(package)}
 

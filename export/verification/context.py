@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_iter
 from export.analysis.cost import count_operations
 from export.analysis.exported_program import Trace, trace
 from export.analysis.folding import fold_batch_norms
-from export.analysis.references import InDouble, InHalf, Perturbed
+from export.analysis.references import InDouble, in_half, perturbed
 from export.analysis.sandbox import Examination, examine
 from export.analysis.weight_matching import Provenance, provenance
 from export.convert.float16 import read_as_float
@@ -86,6 +86,7 @@ def evidence(check: str) -> Callable[[Callable[[Any], T]], "functools.cached_pro
     return decorate
 
 
+@dataclass(eq=False, repr=False)
 class VerificationContext:
     """A network and the file that claims to be it.
 
@@ -104,30 +105,20 @@ class VerificationContext:
         network: a copy that takes the file's images, see `export.convert.normalization`.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        content: bytes,
-        images: Pixels,
-        labels: npt.NDArray[Any],
-        expected: dict[str, Any],
-        device: str = "cpu",
-        engine: str = ONNXRUNTIME,
-        input: InputSpec = FASHION_MNIST,
-        calibration: Pixels | None = None,
-        max_drop: float = MAX_DROP,
-    ) -> None:
-        self.network = deployed(network, input)
-        self.input = input
-        self.content = content
-        self.images = images
-        self.labels = labels
-        self.expected = expected
-        self.device = device
-        self.engine = engine
-        self.calibration = calibration
-        self.max_drop = max_drop
-        self.seconds: dict[str, float] = defaultdict(float)  # by check
+    network: nn.Module
+    content: bytes
+    images: Pixels
+    labels: npt.NDArray[Any]
+    expected: dict[str, Any]
+    device: str = "cpu"
+    engine: str = ONNXRUNTIME
+    input: InputSpec = FASHION_MNIST
+    calibration: Pixels | None = None
+    max_drop: float = MAX_DROP
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float), init=False)  # by check
+
+    def __post_init__(self) -> None:
+        self.network = deployed(self.network, self.input)
         self._within = 0.0
 
     @contextmanager
@@ -152,6 +143,15 @@ class VerificationContext:
         if self.examination.unsafe:
             raise CheckFailed(self.examination.unsafe, fatal=True)
         return onnx.load_from_string(self.content)
+
+    @evidence("structure")
+    def of_images(self) -> set[str]:
+        """The names of the values that depend on pixels, not on the sizes of images alone."""
+        found = {spec.INPUT}
+        for node in self.model.graph.node:
+            if node.op_type not in ("Shape", "Size") and found.intersection(node.input):
+                found.update(node.output)
+        return found
 
     @evidence("signature")
     def metadata(self) -> spec.Metadata:
@@ -275,8 +275,8 @@ class VerificationContext:
         """How far the file may be from the network that it computes, by output.
 
         A file that computes in float32 from rounded weights is held to those: what the rounding cost does not count.
-        Where values are rounded to integers on their way, one that lies between two may go to either: a few do, and
-        together they stay well below the error of all. Dynamic quantisation moves all of them with the batch.
+        With integers, a value near a rounding boundary may round either way; few do, so a quarter of the noise floor is
+        allowed. Dynamic quantisation moves all values with the batch.
         """
         if AS_QUANTIZED in self.parity:
             return {name: self.parity[AS_QUANTIZED][name]["noise_floor"] / 4 for name in OUTPUTS}
@@ -301,16 +301,16 @@ class VerificationContext:
         words = "float32's own error"
         if self.rounded is self.network and self.plain is self.model:
             own = _behind(self.network_outputs, real, self._run(self.network, images[real:]))
-            return parity_rows(groups, graph, exact, own, words, self._run(Perturbed(self.network), images))
+            return parity_rows(groups, graph, exact, own, words, self._run(perturbed(self.network), images))
         plain, rounded = self.run_plain(images, OUTPUTS), self._run(self.double_rounded, images)
-        perturbed = self._run(Perturbed(self.rounded), images)
-        inner = parity_rows(groups, plain, rounded, self._run(self.rounded, images), words, perturbed)
+        inexact = self._run(perturbed(self.rounded), images)
+        inner = parity_rows(groups, plain, rounded, self._run(self.rounded, images), words, inexact)
         declared = self._run(self.as_declared, images)
         if self.precision.dtype == "int8":
             words = "the error of the same rounding in float32 arithmetic"
         else:
             words = f"PyTorch's own error in {self.precision}"
-        rows = parity_rows(groups, graph, exact, declared, words, perturbed)
+        rows = parity_rows(groups, graph, exact, declared, words, inexact)
         if not self.precision.in_integers:
             return rows | {READ_AS_FLOAT: inner}
         if self.precision.dtype != "int8":
@@ -338,7 +338,7 @@ class VerificationContext:
             return _Session(with_rounding_spelled_out(self.model))
         if self.precision.in_integers:
             return QuantizedInputs(self.rounded, self.precision.storage)
-        return InHalf(self.rounded) if self.precision.dtype == "fp16" else self.rounded
+        return in_half(self.rounded) if self.precision.dtype == "fp16" else self.rounded
 
 
 class _Session:

@@ -1,9 +1,9 @@
 """What parity is measured on and how: the pictures, the errors against float64, and the tolerance that follows.
 
 The reference is the network in float64. Two float32 errors against it, on the same inputs, make the noise floor: that
-of PyTorch, and that of the network with every sum as inexact as adding its n terms one after the other makes it, which
-is some sqrt(n) roundings (`Perturbed` of `export.analysis.references`). The first alone would bind every kernel to the
-order in which PyTorch adds. The graph's error may be at most `NOISE_MULTIPLE` times the floor.
+of PyTorch, and that of the network with a random error of sqrt(n) roundings in each sum of n terms (`perturbed` of
+`export.analysis.references`). The first alone would bind every kernel to the order in which PyTorch adds. The graph's
+error may be at most `NOISE_MULTIPLE` times the floor.
 """
 
 from collections.abc import Sequence
@@ -31,10 +31,8 @@ REAL_IMAGES = 256
 RANDOM_IMAGES = 64
 FLOPS = 4e11  # of all pictures of parity in one pass: a minute of float64 on two cores
 LEAST_IMAGES = 8  # of a kind, however costly the network; of the ascended ones a quarter
-ASCENT_STEPS, ASCENT_STEP = (
-    6,
-    40 / 255,
-)  # a step is a part of the range: from any picture, every pixel can reach black or white
+# A step is a part of the range: from any picture, every pixel can reach black or white.
+ASCENT_STEPS, ASCENT_STEP = 6, 40 / 255
 ASCENT_CLASSES = 16  # at most; of a thousand, the first
 REAL, RANDOM, OUTPUTS = "real images", "random pixels", (spec.LOGITS, spec.PROBABILITIES)
 

@@ -2,17 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx.helper
 import onnx.numpy_helper
 
 from export.integers import Integers
-
-Array = npt.NDArray[Any]
+from runtime.model.spec import Array
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,7 @@ knows what it computes, or whose shape cannot be inferred, is compared by its ef
 from typing import Any
 
 from export.verification.context import VerificationContext
-from runtime.model.spec import INPUT
 
-_OF_SIZES = {"Shape", "Size"}  # their results do not depend on the pixels
 _CONTINUOUS = {
     "Abs", "Add", "And", "Attention", "AveragePool", "BatchNormalization", "Cast", "CastLike", "Celu", "Clip",
     "Concat", "Constant", "ConstantOfShape", "Conv", "ConvTranspose", "Cos", "CumSum", "DepthToSpace",
@@ -35,11 +33,10 @@ _JUMPING = {
 def not_proved(context: VerificationContext) -> tuple[dict[str, Any], ...]:
     """Return `{operator, node, reason}` of each such operator that computes from pixels, in the file's order."""
     found: list[dict[str, Any]] = []
-    of_images, shapes = {INPUT}, context.examination.shapes
+    shapes = context.examination.shapes
     for node in context.model.graph.node:
-        if node.op_type in _OF_SIZES or not of_images.intersection(node.input):
+        if not context.of_images.intersection(node.output):
             continue
-        of_images.update(node.output)
         if node.op_type in _JUMPING:
             reason = "its result jumps, so that agreement on some pictures says little of others"
         elif node.op_type not in _CONTINUOUS:

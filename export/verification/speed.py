@@ -1,7 +1,7 @@
 """How fast a quantised file is on this machine against the same graph in float32, both run in turn."""
 
-import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import onnx
 
 from export.convert.quantize import without_quantization
 from runtime.errors import FashionZooError
+from runtime.evaluation.timing import timed
 from runtime.model import spec
 from runtime.session.session import open_session
 
@@ -63,9 +64,10 @@ def measure_speed(content: bytes, images: npt.NDArray[Any], device: str = "cpu")
     found = []
     for batch in BATCHES:
         feed = {spec.INPUT: np.resize(images, (batch, *images.shape[1:]))}
-        for session in sessions:
-            session.run(None, feed)
-        rounds = np.array([[_milliseconds(session, feed) for session in sessions] for _ in range(ROUNDS)])
+        runs = [partial(session.run, None, feed) for session in sessions]
+        for run in runs:
+            run()
+        rounds = np.array([[np.mean(timed(run, SECONDS, 1)) / 1e6 for run in runs] for _ in range(ROUNDS)])
         before, after = np.median(rounds, axis=0)
         slower = int((rounds[:, 1] > rounds[:, 0]).sum())
         found.append(Speed(batch, float(before), float(after), slower, ROUNDS))
@@ -81,12 +83,3 @@ def require_faster(speeds: list[Speed]) -> None:
                 f"{speed.float32_ms:.3g} for a batch of {speed.batch}; export it as fp32, or ask for size alone with "
                 "--for size"
             )
-
-
-def _milliseconds(session: Any, feed: dict[str, Any]) -> float:
-    """Return the time of one run, the mean of as many as fit."""
-    started, count = time.perf_counter(), 0
-    while count == 0 or time.perf_counter() - started < SECONDS:
-        session.run(None, feed)
-        count += 1
-    return 1e3 * (time.perf_counter() - started) / count

@@ -17,7 +17,7 @@ from support.command_line import ROOT, call
 from support.mirror import Mirror
 
 from export.bundle.artifact import write_artifact
-from export.deploy.folder import replace_folder
+from export.deploy import web
 from export.deploy.triton import write_triton
 from runtime.cli import fetch
 from runtime.datasets import fashion_mnist
@@ -195,7 +195,7 @@ def test_each_kind_of_write_is_done_where_a_file_system_offers_less(
         for content in (b"first", b"second"):
             write_artifact(repository, read_index(ROOT / "weights")["lenet"], {"model.onnx": content})
         write_triton(find_model("lenet"), tmp_path / "triton")
-        replace_folder(tmp_path / "site", {"a/b": b"content"}, {"key": 1}, name="site.json", key="key")
+        web.replace_folder(tmp_path / "site", {"a/b": b"content"}, {web.KEY: 1})
 
     assert (tmp_path / "seen.png").read_bytes().startswith(b"\x89PNG")
     assert len(list((empty_home / "runs" / "lenet").glob("before-*/checkpoint.safetensors"))) == 1

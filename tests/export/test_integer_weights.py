@@ -17,7 +17,6 @@ from torch import nn
 
 from export import Description, verify
 from export.convert.exporter import build_graph
-from export.convert.quantize import packed
 from export.integers import quantize
 from export.precision import Precision
 from export.verification.backends import open_engine
@@ -244,12 +243,6 @@ def test_dynamic_quantization_fails_the_batch_check(
     report = verify(trained.network, model.SerializeToString(deterministic=True), **pictures)
 
     assert {"batch"} <= set(failed(report)), [(each.name, each.detail) for each in report.checks]
-
-
-def test_the_packing_is_onnxs_own(rng: np.random.Generator) -> None:
-    for count in (4, 7):
-        values = rng.integers(-7, 8, (3, count)).astype(np.int8)
-        np.testing.assert_array_equal(nph.to_array(packed(values, "t")).astype(np.int8), values)
 
 
 @pytest.mark.slow

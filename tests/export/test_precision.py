@@ -16,7 +16,7 @@ from support.mutants import make_network
 from torch import nn
 
 from export import Description, export_network, verify
-from export.analysis.references import InHalf
+from export.analysis.references import in_half
 from export.convert.exporter import build_graph
 from export.precision import Precision, precision_in
 from export.verification.accuracy_change import AccuracyChange
@@ -113,7 +113,7 @@ def test_the_reference_in_float16_rounds_every_result_and_changes_no_weight(pict
         module.register_forward_hook(lambda module, inputs, output: seen.append(output))
     images = torch.from_numpy(pictures["images"][:4])
     with torch.inference_mode():
-        logits, exact = InHalf(network)(images), network(images)
+        logits, exact = in_half(network)(images), network(images)
 
     assert all(torch.equal(value, value.half().float()) for value in seen[: len(seen) // 2])
     assert 0 < float((logits - exact).abs().max()) < 0.01

@@ -94,28 +94,16 @@ def _torch_network(request: Request) -> tuple[Any, Any]:
     return network, device
 
 
-def open_torch(request: Request) -> Run:
+def open_torch(request: Request, *, compiled: bool = False) -> Run:
     import torch
 
     network, device = _torch_network(request)
+    if compiled:  # for each batch size, which is faster
+        network = torch.compile(network, mode="max-autotune" if device.type == "cuda" else None, dynamic=False)
 
     def run(pixels: Pixels) -> Any:
         with torch.inference_mode():
             return network(torch.from_numpy(pixels).to(device)).float().cpu().numpy()
-
-    return run
-
-
-def open_torch_compile(request: Request) -> Run:
-    import torch
-
-    network, device = _torch_network(request)
-    mode = "max-autotune" if device.type == "cuda" else None
-    compiled: Any = torch.compile(network, mode=mode, dynamic=False)  # for each batch size, which is faster
-
-    def run(pixels: Pixels) -> Any:
-        with torch.inference_mode():
-            return compiled(torch.from_numpy(pixels).to(device)).float().cpu().numpy()
 
     return run
 
@@ -163,10 +151,6 @@ def open_torch_graph(request: Request, *, bare: bool = False) -> Run:
     return run
 
 
-def open_torch_graph_bare(request: Request) -> Run:
-    return open_torch_graph(request, bare=True)
-
-
 BACKENDS: dict[str, tuple[str, str, Callable[[Request], Run]]] = {  # name: module, distribution, how it is opened
     "runtime": ("onnxruntime", "fashion-zoo", open_runtime),
     "runtime-no-graph": ("onnxruntime", "fashion-zoo", partial(open_runtime, graphs=False)),
@@ -175,8 +159,8 @@ BACKENDS: dict[str, tuple[str, str, Callable[[Request], Run]]] = {  # name: modu
     "runtime-sleeping": ("onnxruntime", "fashion-zoo", partial(open_runtime, spin_us=0)),
     "onnxruntime": ("onnxruntime", "onnxruntime", open_onnxruntime),
     "torch": ("torch", "torch", open_torch),
-    "torch-compile": ("torch", "torch", open_torch_compile),
+    "torch-compile": ("torch", "torch", partial(open_torch, compiled=True)),
     "torch-graph": ("torch", "torch", open_torch_graph),
-    "torch-graph-bare": ("torch", "torch", open_torch_graph_bare),
+    "torch-graph-bare": ("torch", "torch", partial(open_torch_graph, bare=True)),
     "openvino": ("openvino", "openvino", open_openvino),
 }

@@ -37,6 +37,8 @@ def main() -> None:
 
 
 def _serve(began: float, answer: Callable[..., None]) -> None:
+    import resource
+
     from runtime.evaluation.timing import WARM_UP_RUNS, timed
     from runtime.model.spec import FASHION_MNIST
     from runtime.session.cuda import memory_used
@@ -78,15 +80,9 @@ def _serve(began: float, answer: Callable[..., None]) -> None:
         held += used()
         answer(
             nanoseconds=nanoseconds,
-            resident_mib=_peak_resident_mib(),
+            resident_mib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
             device_mib=None if gpu is None else round(held / 2**20, 1),
         )
-
-
-def _peak_resident_mib() -> float:
-    import resource
-
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
 def _version(distribution: str) -> str | None:

@@ -32,7 +32,7 @@ def diff_command(first: Path, second: Path, as_json: bool) -> None:
     content = first.read_bytes()
     try:
         input = metadata_of(content, str(first)).input
-    except ModelInvalid:  # of what it lacks the comparison tells
+    except ModelInvalid:  # the diff shows what is missing
         input = FASHION_MNIST
     if input.preprocess == "garment":
         fetch_with_bar()

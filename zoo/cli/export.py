@@ -9,9 +9,9 @@ import click
 from runtime.cli.console import Bar, Command, emit, emit_json, json_option, note
 from zoo.cli.options import (
     DTYPE,
-    MAX_DROP,
     STORAGE,
     checkpoint_option,
+    max_drop_option,
     model_argument,
     own_network,
     own_network_options,
@@ -39,13 +39,7 @@ from zoo.cli.options import (
     help="What it keeps kernels and matrices in: fp16 halves the file, and computes in fp32; int8 and int4 are for the "
     "matrices of linear layers, the rest is fp16.",
 )
-@click.option(
-    "--max-drop",
-    type=MAX_DROP,
-    default=0.002,
-    show_default=True,
-    help="With integers: how much accuracy they may cost, as a share of the images.",
-)
+@max_drop_option("With integers: how much accuracy they may cost, as a share of the images.")
 @click.option(
     "--for",
     "purpose",
@@ -96,12 +90,22 @@ def export(
                 "--dtype int8 is for networks of the zoo, whose training images calibrate it; for your own, call "
                 'export.export_network(..., dtype="int8", calibration=images), or give --storage int8'
             )
-        network, name = found
+        from export import Description, export_network
         from runtime.model.registry import read_index, user_weights
 
+        given, name = found
         folder = output or user_weights()
         with Bar(f"exporting {name}", total=None):
-            network.export(name, folder, dtype=dtype, storage=storage or dtype, opset=opset, max_drop=max_drop)
+            export_network(
+                given.network,
+                folder,
+                Description(name=name, labels=given.labels),
+                **given.pictures,
+                dtype=dtype,
+                storage=storage or dtype,
+                opset=opset,
+                max_drop=max_drop,
+            )
         _tell(read_index(folder)[name], folder / name, as_json)
         return
     assert model is not None

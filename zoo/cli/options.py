@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 CHECKPOINT = click.Path(path_type=Path)
 DTYPE = click.Choice(["fp32", "fp16", "int8"])
 STORAGE = click.Choice(["fp32", "fp16", "int8", "int4"])
-MAX_DROP = click.FloatRange(0, 1)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -35,6 +34,10 @@ def checkpoint_option(command: F) -> F:
         type=CHECKPOINT,
         help="The weights, or the folder of their run; else those of your run, your export or the published model.",
     )(command)
+
+
+def max_drop_option(help: str) -> Callable[[F], F]:
+    return click.option("--max-drop", type=click.FloatRange(0, 1), default=0.002, show_default=True, help=help)
 
 
 def model_argument(command: F, *, required: bool = True) -> F:

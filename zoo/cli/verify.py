@@ -10,8 +10,8 @@ from runtime.cli.console import Bar, Command, emit, emit_json, emit_table, json_
 from zoo.cli.options import (
     CHECKPOINT,
     DTYPE,
-    MAX_DROP,
     device_option,
+    max_drop_option,
     model_argument,
     own_network,
     own_network_options,
@@ -33,13 +33,7 @@ from zoo.cli.options import (
     show_default=True,
     help="What runs the file; the others on the CPU. The reference is slow: give it few --images.",
 )
-@click.option(
-    "--max-drop",
-    type=MAX_DROP,
-    default=0.002,
-    show_default=True,
-    help="Of a file with integers: how much accuracy they may cost, as a share of the images.",
-)
+@max_drop_option("Of a file with integers: how much accuracy they may cost, as a share of the images.")
 @click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Also write the report as JSON.")
 @device_option
 @json_option
@@ -74,9 +68,12 @@ def verify(
     if (found := own_network(model, images, **own)) is not None:
         if onnx_file is None or checkpoint is not None:
             raise click.UsageError("--module needs --onnx, the file to prove, and takes --weights, not --checkpoint")
-        content = read_model_file(onnx_file)
+        from export.verification.runner import verify as verify_network
+
+        given, content = found[0], read_model_file(onnx_file)
+        expected = {"labels": list(given.labels)}
         with Bar(f"verifying {onnx_file}", total=None):
-            report = found[0].verify(content, **options)
+            report = verify_network(given.network, content, **given.pictures, expected=expected, **options)
         document = report.as_dict() | {"file": str(onnx_file)}
     else:
         assert model is not None

@@ -46,9 +46,9 @@ def load_split(split: str, device: torch.device | None = None) -> LabelledImages
     images, labels = fashion_mnist.load("test" if split == "test" else "train")
     data = LabelledImages(torch.from_numpy(images), torch.from_numpy(labels).long())
     if split == "fit":
-        data = data[slice(None, -VALIDATION_IMAGES)]
+        data = data[:-VALIDATION_IMAGES]
     elif split == "validation":
-        data = data[slice(-VALIDATION_IMAGES, None)]
+        data = data[-VALIDATION_IMAGES:]
     return data.to(device) if device else data
 
 

@@ -15,7 +15,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from export.bundle.artifact import count_flops
 from export.verification.checks.shapes import closed_formula
 from runtime.errors import FashionZooError
 from runtime.model.spec import FASHION_MNIST
@@ -198,11 +197,3 @@ def _side(value: object) -> int:
         (value,) = set(value)
     assert isinstance(value, int)
     return value
-
-
-def size_of(name: str) -> tuple[int, int]:
-    """Return the number of parameters of a network, and the floating-point operations of one image."""
-    with torch.device("meta"):
-        network = create_model(name)
-        flops = count_flops(network)
-    return sum(parameter.numel() for parameter in network.parameters()), flops

@@ -5,7 +5,7 @@ from typing import Any
 from runtime.model.registry import folders, read_index, read_rebuildable, repository_weights, user_weights
 from runtime.storage import known_home
 from zoo.models import ARCHITECTURES
-from zoo.models.summary import size_of
+from zoo.models.summary import summarize
 
 
 def catalogue() -> list[dict[str, Any]]:
@@ -17,15 +17,12 @@ def catalogue() -> list[dict[str, Any]]:
     rows = []
     for name, architecture in ARCHITECTURES.items():
         entry = own.get(name) or published.get(name) or rebuildable.get(name)
-        if entry:
-            parameters, flops = entry["parameters"], entry["flops"]
-        else:
-            parameters, flops = size_of(name)
+        figures = entry or summarize(name).as_dict()
         rows.append(
             {
                 "name": name,
-                "parameters": parameters,
-                "flops": flops,
+                "parameters": figures["parameters"],
+                "flops": figures["flops"],
                 "input_size": architecture.input_size,
                 "recipe": entry["recipe"]["name"] if entry else None,
                 "accuracy": entry["accuracy"]["top1"] if entry else None,

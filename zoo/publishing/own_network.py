@@ -12,18 +12,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from export import Description, Report, export_network, verify
 from runtime.errors import ImageError, UsageError
 from runtime.evaluation.image_folder import labelled_pictures
 from runtime.imaging.photo import to_levels
 from runtime.model.spec import InputSpec
 
-_WRAPPED = (
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "net",
-)  # under which people save a state_dict beside other things
+_WRAPPED = ("state_dict", "model_state_dict", "model", "net")  # keys of a state_dict that is saved with other things
 
 
 @dataclass(frozen=True)
@@ -43,30 +37,10 @@ class OwnNetwork:
     targets: npt.NDArray[np.int64]
     unreadable: tuple[ImageError, ...] = ()
 
-    def export(self, name: str, weights: Path, **form: Any) -> Report:
-        """Write `weights/NAME`; arguments and errors are those of `export.export_network`."""
-        return export_network(
-            self.network,
-            weights,
-            Description(name=name, labels=self.labels),
-            input=self.input,
-            images=self.images,
-            labels=self.targets,
-            **form,
-        )
-
-    def verify(self, content: bytes, **options: Any) -> Report:
-        """Prove a file; arguments and errors are those of `export.verify`."""
-        expected = {"labels": list(self.labels)}
-        return verify(
-            self.network,
-            content,
-            input=self.input,
-            images=self.images,
-            labels=self.targets,
-            expected=expected,
-            **options,
-        )
+    @property
+    def pictures(self) -> dict[str, Any]:
+        """What `export.export_network` and `export.verify` are given of it beside the network."""
+        return {"input": self.input, "images": self.images, "labels": self.targets}
 
 
 def load_own(

@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from export.verification.context import run_network
 from runtime.classifier import Classifier
 from runtime.errors import ModelNotFound
 from runtime.evaluation.parity import ParityReport, compare_outputs, read_tolerances
@@ -37,9 +37,7 @@ def measure_live_parity(classifier: Classifier, images: npt.NDArray[np.uint8]) -
     tolerances = read_tolerances(folder, classifier.sha256, tf32=classifier.tf32)
     network = create_model(classifier.name)
     checkpoint.load(path, model=classifier.name).load_into(network)
-    with torch.inference_mode():
-        batches = [torch.from_numpy(images[start : start + BATCH_SIZE]) for start in range(0, len(images), BATCH_SIZE)]
-        expected = torch.cat([network.eval()(batch) for batch in batches]).numpy()
+    expected, _ = run_network(network.eval(), images, BATCH_SIZE)
     started = time.perf_counter()
     found = {LOGITS: classifier.logits(images)}
     seconds = time.perf_counter() - started

@@ -1,7 +1,6 @@
 """Export a checkpoint to an artifact, and copy it into the repository: what `zoo export` and `publish` call."""
 
 import contextlib
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle.artifact import REPORT_FILE, export_network, index_entry, write_artifact
-from export.bundle.test_data import FOLDER
+from export.bundle.artifact import export_network, index_entry, write_artifact
 from export.convert.exporter import default_opset
 from export.description import CHECKPOINT_FILE
 from export.precision import Precision
@@ -18,7 +16,10 @@ from export.verification.accuracy_change import AccuracyChange
 from export.verification.context import MAX_DROP
 from runtime.datasets import fashion_mnist
 from runtime.errors import FashionZooError, ModelNotFound, UsageError
+from runtime.evaluation.golden import FOLDER
+from runtime.evaluation.parity import REPORT
 from runtime.model.registry import MODEL_FILE, find_model, read_index, repository_weights, user_weights
+from runtime.strict_json import json_bytes
 from zoo.data.dataset import VALIDATION_IMAGES
 from zoo.models import canonical_name
 from zoo.publishing.confidence import fit
@@ -33,8 +34,8 @@ class NotPublishable(FashionZooError):
     """There is nothing to publish, or nowhere to publish to."""
 
 
-# What a repository that everybody clones may carry; the forges warn at 50 MB a file.
 CHOOSING = 1_000  # validation images that decide which layers stay in float32
+# What a repository that everybody clones may carry; the forges warn at 50 MB a file.
 MAX_FILE, MAX_WEIGHTS = 50_000_000, 140_000_000
 
 
@@ -145,13 +146,13 @@ def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
     report.require()
     trained = load_trained(name, folder / CHECKPOINT_FILE)
     content = stored.read()
-    files = {REPORT_FILE: (json.dumps(report.as_dict(), indent=2) + "\n").encode()}
+    files = {REPORT: json_bytes(report.as_dict())}
     # The checkpoint beside the file may be rounded itself; what that cost was measured against the trained one.
     entry = index_entry(trained.network, content, describe(trained), report) | {"rounding": rounding}
     entry["quantization"] = exported.get("quantization")  # how fast it was where it was exported
     if too_large:
         del entry["file"]
-        usual = default_opset(trained.network, replace(describe(trained), precision=precision).metadata(None))
+        usual = default_opset(precision.storage)
         entry["rebuild"] = rebuild_command(trained, precision, None if entry["opset"] == usual else entry["opset"])
     else:
         files |= {MODEL_FILE: content, CHECKPOINT_FILE: (folder / CHECKPOINT_FILE).read_bytes()}

@@ -33,7 +33,7 @@ class Pair:
 
     @property
     def source(self) -> str:
-        """The sentence for whoever is to know which file is verified."""
+        """Name the file and where it comes from."""
         origin = {"path": "given", "user": "your export"}.get(self.stored.origin, "published")
         return f"file of {self.trained.name}: {self.stored.path} ({origin})"
 
@@ -85,7 +85,7 @@ def verify_stored(
         device=device,
         dtype=dtype,
         engine=engine,
-        # The file may be damaged: it is not parsed to see whether it needs them.
+        # Do not parse a possibly damaged file: search for `int8`.
         calibration=calibration_images() if b"int8" in pair.content else None,
         max_drop=max_drop,
     )

@@ -11,7 +11,7 @@ $ZOO_HOME/runs/<model>/
 
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -161,7 +161,7 @@ def train(
         drawn_at = time.monotonic()
         while trainer.epoch < recipe.epochs:
             metrics = trainer.run_epoch(listener.batch if listener else None)
-            history.append(metrics.as_dict())
+            history.append(asdict(metrics))
             finished = trainer.epoch == recipe.epochs
             header = {"model": model} | settings.as_dict() | {"epoch": trainer.epoch, "history": history}
             header |= {"val_accuracy": metrics.val_accuracy, "test_accuracy": None}

@@ -8,7 +8,7 @@ import torch
 
 from runtime.errors import UsageError
 from zoo.distributed import launched
-from zoo.models.summary import size_of
+from zoo.models.summary import summarize
 from zoo.recipes import Recipe, recipe_for
 from zoo.runs import checkpoint
 from zoo.training.accumulation import Precision
@@ -74,7 +74,7 @@ def default_precision(model: str, device: torch.device | None) -> Precision:
     """Return bf16 on CUDA, and for large networks on a CPU that computes in bfloat16; else fp32."""
     if device is None:
         return "fp32"
-    if device.type == "cuda" or (computes_bf16() and size_of(model)[1] >= 2 * LARGE):
+    if device.type == "cuda" or (computes_bf16() and summarize(model).flops >= 2 * LARGE):
         return "bf16"
     return "fp32"
 

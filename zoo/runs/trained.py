@@ -41,8 +41,8 @@ def load_trained(model: str, path: Path | None = None) -> Trained:
     Args:
         model: a name of `list_models()`.
         path: a checkpoint, or the folder of a run. By default that of the user's run in `$ZOO_HOME/runs`, else that of
-            the user's export, else the published one. A half-size export has a rounded checkpoint: instead of that, the
-            one that it was rounded from, if it still exists.
+            the user's export, else the published one. A rounded checkpoint is replaced by the one it was rounded from,
+            if that exists.
 
     Raises:
         UsageError: no such model; or no path was given and there are several runs, or the path is a folder of several.

@@ -5,20 +5,12 @@ What a convolutional network learns from small images holds, for the most part, 
 explain. On two cores, ResNet-18 takes in 5.6 times as many images a second at 32 pixels as at 96.
 """
 
-import contextlib
-
 import torch
 
 from runtime.errors import UsageError
 from runtime.model.spec import FASHION_MNIST
 from zoo.models.preprocess import ImageClassifier
 from zoo.recipes import Recipe
-
-
-def image_size_of_epoch(model: ImageClassifier, recipe: Recipe, epoch: int) -> contextlib.AbstractContextManager[None]:
-    """A context in which the network sees images of the size that the recipe gives for an epoch, counted from 0."""
-    side = recipe.side_at(epoch)
-    return contextlib.nullcontext() if side is None else model.at_image_size(side)
 
 
 def check_image_sizes(model: ImageClassifier, recipe: Recipe) -> None:

@@ -7,8 +7,7 @@ called after every batch.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ from zoo.training.ema import ExponentialMovingAverage
 from zoo.training.evaluation import evaluate
 from zoo.training.metrics import RunningMetrics
 from zoo.training.optimizer import make_optimizer
-from zoo.training.progressive_resizing import check_image_sizes, image_size_of_epoch
+from zoo.training.progressive_resizing import check_image_sizes
 
 
 class TrainingDiverged(FashionZooError):
@@ -41,9 +40,6 @@ class EpochMetrics:
     val_accuracy: float | None
     seconds: float
     images_per_second: float
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 OnBatch = Callable[[int, RunningMetrics], None]
@@ -112,7 +108,7 @@ class Trainer:
             TrainingDiverged: the loss is not finite; the sentence names the epoch and the rate.
             OutOfMemory: a step does not fit into the device's memory.
         """
-        with image_size_of_epoch(self.model, self.recipe, self.epoch):
+        with self.model.at_image_size(self.recipe.side_at(self.epoch) or self.model.preprocess.size):
             metrics = self._train_one(on_batch)
         self.epoch += 1
         if not math.isfinite(metrics.train_loss):

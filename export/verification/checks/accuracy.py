@@ -1,7 +1,6 @@
 """Check: the accuracy that the file declares is the one that the torch-free runtime measures.
 
-Given fewer images than it was declared over, the check takes them for some of those: then the declared figure must be
-possible.
+Fewer images than it was declared over count as a subset: the declared figure must then be possible.
 
 An app names an answer by the file's labels. So where the network's labels are known, answers are compared by name.
 """

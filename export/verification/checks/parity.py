@@ -3,7 +3,7 @@
 A file with rounded weights is asked twice: read as float32 it must be the network with these weights as exactly as any
 other file, and as it is it must be within the multiple of what the same rounding costs PyTorch. One with integers is
 besides held to what rounding their factors costs PyTorch: that does not hide behind the larger error of the weights,
-and shows saturation. `export.precision` has the derivation.
+and shows saturation. docs/how-to/precision.md says what follows.
 """
 
 from typing import Any

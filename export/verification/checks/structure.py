@@ -91,6 +91,6 @@ def _stale_shape(context: VerificationContext) -> str | None:
 
 
 def _contradicts(told: int | str, real: int | str) -> bool:
-    """Whether a stored size is not the one that is computed; 0 is one that is not known. Which symbol stands for a size
-    that grows with the batch is for the batch check."""
+    """Whether a stored size is not the one that is computed; 0 is one that is not known. Two symbols never contradict;
+    the batch check judges them."""
     return bool(told and real) and told != real and not (isinstance(told, str) and isinstance(real, str))

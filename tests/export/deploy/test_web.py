@@ -380,7 +380,7 @@ def test_a_failed_write_leaves_the_old_folder(installed: Path, tmp_path: Path, m
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("export.deploy.folder.write_synced", full)
+    monkeypatch.setattr("export.deploy.web.write_synced", full)
     with pytest.raises(OSError, match="No space left"):
         write_web(find_model("lenet-modern"), site, installed)
 

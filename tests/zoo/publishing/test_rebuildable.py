@@ -110,6 +110,13 @@ def test_the_command_names_the_opset_that_was_asked_for(repository: Path, monkey
     assert publish_exported("lenet")[0]["rebuild"].endswith(" && zoo export lenet --opset 21")
 
 
+def test_the_command_of_a_file_in_int8_names_its_dtype_alone(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export_trained(publish.load_trained("lenet"), dtype="int8", purpose="size")
+    monkeypatch.setattr(publish, "MAX_FILE", 10_000)
+
+    assert publish_exported("lenet")[0]["rebuild"].endswith(" && zoo export lenet --dtype int8")
+
+
 def test_a_file_that_halving_makes_small_enough_is_not_given_up(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
