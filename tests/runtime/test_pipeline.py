@@ -122,22 +122,6 @@ def test_a_stream_that_python_collects_in_a_decoder_ends_in_silence(monkeypatch:
     assert still_decoding() == []
 
 
-@pytest.mark.parametrize("batch_size", [4, 16])
-def test_what_came_before_a_source_that_raises_is_answered_first(batch_size: int) -> None:
-    def failing() -> Iterator[int]:
-        yield from range(20)
-        raise OSError("the disk is gone")
-
-    batches = decoded_batches(failing(), batch_size, int, 2)
-    got = [number for _ in range(20 // batch_size) for number in next(batches)]
-    if 20 % batch_size:
-        got += next(batches)
-
-    assert got == list(range(20))
-    with pytest.raises(OSError, match="the disk is gone"):
-        next(batches)
-
-
 def test_an_error_is_raised_once_no_thread_reads_any_more() -> None:
     reading: set[int] = set()
 
