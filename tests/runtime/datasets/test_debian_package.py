@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.mirror import IMAGES
 
 from runtime.datasets import fashion_mnist
 from runtime.datasets.download import ensure
@@ -20,7 +21,6 @@ pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="the stand-ins for apt-get and dpkg-deb are shell scripts"),
 ]
 
-IMAGES = fashion_mnist.FILES["test"][0].name
 DPKG_DEB_HERE = shutil.which("dpkg-deb")
 
 APT_GET = """#!/bin/sh

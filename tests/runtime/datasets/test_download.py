@@ -7,24 +7,17 @@ import gzip
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.mirror import Mirror
+from support.mirror import GZ, IMAGES, LABELS, Mirror
 
-from runtime.datasets import download, fashion_mnist
+from runtime.datasets import download
 from runtime.datasets.download import ensure
 from runtime.datasets.fashion_mnist import Location, verify
 from runtime.errors import DatasetError
 
 pytestmark = pytest.mark.usefixtures("bare_machine")
-
-IMAGES, LABELS = (file.name for file in fashion_mnist.FILES["test"])
-GZ = f"{LABELS}.gz"
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "data"
 
 
 @pytest.fixture
@@ -57,12 +50,27 @@ class TestDownload:
 
         assert mirror.requests == [(GZ, 0)]
 
-    def test_a_broken_connection_is_continued_where_it_broke(self, mirror: Mirror, images_cached: Path) -> None:
-        mirror.cuts = [1000, 500]
+    @pytest.mark.parametrize(
+        ("behaves", "left_over", "starts"),
+        [
+            ({"cuts": [1000, 500]}, b"", [0, 1000, 1500]),
+            ({"cuts": [1000], "knows_ranges": False}, b"", [0, 1000]),
+            ({"cuts": [1000], "range_error": 1}, b"", [0, 1000, 0]),
+            ({}, b"of something else", [17, 0]),
+            ({}, bytes(10_000), [10_000, 0]),
+        ],
+        ids=["broken twice", "cannot continue", "continues at another byte", "a shorter rest", "a longer rest"],
+    )
+    def test_a_file_is_continued_where_it_broke_or_asked_for_as_a_whole(
+        self, mirror: Mirror, images_cached: Path, behaves: dict[str, Any], left_over: bytes, starts: list[int]
+    ) -> None:
+        vars(mirror).update(behaves, cuts=list(behaves.get("cuts", [])))
+        if left_over:
+            (images_cached / f"{GZ}.part").write_bytes(left_over)
 
         ensure("test", mirrors=[mirror.url])
 
-        assert mirror.requests == [(GZ, 0), (GZ, 1000), (GZ, 1500)]
+        assert mirror.requests == [(GZ, start) for start in starts]
         verify(images_cached, "test")
 
     def test_a_mirror_that_falls_silent_is_asked_again_for_the_rest(
@@ -87,37 +95,6 @@ class TestDownload:
         ensure("test", mirrors=[mirror.url])
 
         assert mirror.requests[-1] == (GZ, 1000)
-        verify(images_cached, "test")
-
-    def test_a_server_that_cannot_continue_is_asked_for_all_of_it(self, mirror: Mirror, images_cached: Path) -> None:
-        mirror.knows_ranges = False
-        mirror.cuts = [1000]
-
-        ensure("test", mirrors=[mirror.url])
-
-        assert mirror.requests == [(GZ, 0), (GZ, 1000)]
-        verify(images_cached, "test")
-
-    def test_a_server_that_continues_at_another_byte_is_asked_for_all_of_it(
-        self, mirror: Mirror, images_cached: Path
-    ) -> None:
-        mirror.range_error = 1
-        mirror.cuts = [1000]
-
-        ensure("test", mirrors=[mirror.url])
-
-        assert mirror.requests == [(GZ, 0), (GZ, 1000), (GZ, 0)]
-        verify(images_cached, "test")
-
-    @pytest.mark.parametrize("left_over", [b"of something else", bytes(10_000)], ids=["shorter", "longer"])
-    def test_a_left_over_that_does_not_fit_is_dropped(
-        self, mirror: Mirror, images_cached: Path, left_over: bytes
-    ) -> None:
-        (images_cached / f"{GZ}.part").write_bytes(left_over)
-
-        ensure("test", mirrors=[mirror.url])
-
-        assert mirror.requests == [(GZ, len(left_over)), (GZ, 0)]
         verify(images_cached, "test")
 
     def test_a_left_over_that_is_complete_is_taken(self, mirror: Mirror, images_cached: Path) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from support.mirror import IMAGES
+from support.mirror import LABELS as LABEL_FILE
 
 from runtime.datasets import fashion_mnist
 from runtime.datasets.download import ensure
@@ -16,13 +18,7 @@ from runtime.errors import DatasetError, UsageError
 
 pytestmark = pytest.mark.usefixtures("bare_machine")
 
-IMAGES, LABEL_FILE = (file.name for file in fashion_mnist.FILES["test"])
 Place = Callable[..., Path]
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "data"
 
 
 @pytest.fixture
