@@ -141,16 +141,22 @@ def test_tensorrt_may_leave_nodes_to_cuda_but_not_to_the_cpu(machine: Machine) -
         open_session(MODEL, "tensorrt")
 
 
-@pytest.mark.parametrize("missing", TENSORRT_LIBRARIES)
-def test_a_library_that_tensorrt_lacks_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "cuda_problem", lambda _index: None)
+TENSORRT = [("tensorrt", name, " cannot be loaded: pip install 'tensorrt-cu13<11'") for name in TENSORRT_LIBRARIES]
+LINKED = [("cuda", name.format(cuda=13), " cannot be loaded, which onnxruntime") for name in device.LINKED_LIBRARIES]
+
+
+@pytest.mark.parametrize(("kind", "missing", "sentence"), [*TENSORRT, *LINKED])
+def test_a_library_that_is_missing_is_named_before_the_provider_is_loaded(
+    kind: Any, missing: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    providers = ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+    monkeypatch.setattr(device, "_driver_problem", lambda _index: None)
+    monkeypatch.setattr(device, "preload", lambda: None)
     monkeypatch.setattr(device, "loads", lambda name: name != missing)
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["TensorrtExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    monkeypatch.setattr(onnxruntime, "cuda_version", "13.0", raising=False)
 
-    problem = device_problem(Device("tensorrt"))
-
-    assert problem is not None
-    assert problem.startswith(f"{missing} cannot be loaded: pip install 'tensorrt-cu13<11'")
+    assert str(device_problem(Device(kind))).startswith(f"{missing}{sentence}")
 
 
 def test_an_onnxruntime_without_tensorrt_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,23 +171,6 @@ def test_a_float16_file_may_use_tensor_cores_which_onnxruntime_ties_to_tf32(mach
     open_session(MODEL, "cuda", graphs=True)
 
     assert [asked["use_tf32"] for _, asked in machine.opened] == [0, 1]
-
-
-@pytest.mark.parametrize("missing", device.LINKED_LIBRARIES)
-def test_a_library_that_cuda_lacks_is_named_before_the_provider_is_loaded(
-    missing: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    missing = missing.format(cuda=13)
-    monkeypatch.setattr(device, "_driver_problem", lambda _index: None)
-    monkeypatch.setattr(device, "preload", lambda: None)
-    monkeypatch.setattr(device, "loads", lambda name: name != missing)
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(onnxruntime, "cuda_version", "13.0", raising=False)
-
-    problem = device_problem(Device("cuda"))
-
-    assert problem is not None
-    assert problem.startswith(f"{missing} cannot be loaded, which onnxruntime")
 
 
 def test_a_library_is_found_in_nvidias_packages_wherever_sys_path_has_them(
