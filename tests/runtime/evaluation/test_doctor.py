@@ -10,9 +10,9 @@ from typing import Any
 
 import onnxruntime
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from support.command_line import call
 
-from runtime.cli import runtime
 from runtime.errors import DeviceUnavailable, ModelInvalid, ModelNotFound, UsageError
 from runtime.evaluation import doctor, self_test
 from runtime.evaluation.doctor import as_lines, diagnose, examine, is_healthy
@@ -49,7 +49,7 @@ def gpu_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(runtime, ["doctor", *arguments])
+    return call("runtime", "doctor", *arguments)
 
 
 def test_the_document_has_what_other_programs_rely_on_and_is_json() -> None:
@@ -126,23 +126,43 @@ def test_a_gpu_that_stands_idle_is_a_warning_with_the_remedy(monkeypatch: pytest
     assert str(unavailable) == "nothing can run on cuda:0: libcudnn.so.9 cannot be loaded: install cuDNN"
 
 
-@pytest.mark.usefixtures("gpu_machine")
-def test_a_driver_older_than_onnxruntimes_cuda_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "find_driver", lambda: Driver("550.54", "12.4"))
+def raising(error: Exception) -> Callable[[], Any]:
+    def fail() -> Any:
+        raise error
 
-    (problem,) = diagnose()["problems"]
-
-    assert problem["what"].endswith("the NVIDIA driver serves CUDA up to 12.4, this onnxruntime needs 13")
-    assert problem["remedy"] == "update the driver"
+    return fail
 
 
-def test_two_onnxruntimes_in_one_folder_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "installed_onnxruntimes", lambda: ["onnxruntime 1.31.1", "onnxruntime-gpu 1.31.1"])
+@pytest.mark.parametrize(
+    ("pretended", "said"),
+    [
+        (
+            {"find_driver": lambda: Driver("550.54", "12.4"), "list_gpus": lambda: [H100]},
+            "NVIDIA H100 (cuda:0) stands idle: the NVIDIA driver serves CUDA up to 12.4, this onnxruntime needs 13: "
+            "update the driver",
+        ),
+        (
+            {"installed_onnxruntimes": lambda: ["onnxruntime 1.31.1", "onnxruntime-gpu 1.31.1"]},
+            "onnxruntime 1.31.1 and onnxruntime-gpu 1.31.1 are both installed and share one folder: ",
+        ),
+        ({"list_models": list, "find_model": raising(ModelNotFound("carries no model"))}, "carries no model: "),
+        ({"find_model": raising(ModelInvalid("the index is damaged"))}, "the index is damaged: "),
+        ({"list_models": raising(ModelInvalid("index.json is damaged"))}, "index.json is damaged: "),
+    ],
+)
+def test_what_keeps_some_of_a_machine_from_its_use_is_a_warning(
+    pretended: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, function in pretended.items():
+        monkeypatch.setattr(doctor, name, function)
+    document = diagnose()
+    first = document["problems"][0]
 
-    warning, _info = diagnose()["problems"]
-
-    assert warning["severity"] == "warning"
-    assert warning["what"] == "onnxruntime 1.31.1 and onnxruntime-gpu 1.31.1 are both installed and share one folder"
+    assert first["severity"] == "warning"
+    assert f"{first['what']}: {first['remedy']}".startswith(said)
+    assert [model["default"] for model in document["models"]] == (
+        [] if "list_models" in pretended else ["find_model" not in pretended]
+    )
 
 
 def test_without_onnxruntime_there_is_an_error_and_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,25 +188,6 @@ def test_an_onnxruntime_that_cannot_prove_placement_is_an_error(monkeypatch: pyt
     assert document["selftest"] is None
 
 
-@pytest.mark.parametrize(
-    ("models", "error"), [([], ModelNotFound("carries no model")), ([LENET], ModelInvalid("the index is damaged"))]
-)
-def test_missing_or_damaged_models_are_a_warning(
-    models: list[StoredModel], error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def find() -> StoredModel:
-        raise error
-
-    monkeypatch.setattr(doctor, "list_models", lambda: models)
-    monkeypatch.setattr(doctor, "find_model", find)
-
-    document = diagnose()
-
-    assert document["problems"][0]["what"] == str(error)
-    assert document["problems"][0]["severity"] == "warning"
-    assert [model["default"] for model in document["models"]] == [False] * len(models)
-
-
 def test_a_damaged_index_of_the_users_own_is_to_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_HOME", str(tmp_path))
     index = tmp_path / "weights" / "index.json"
@@ -195,17 +196,6 @@ def test_a_damaged_index_of_the_users_own_is_to_be_removed(tmp_path: Path, monke
     (found,) = [problem for problem in diagnose()["problems"] if "damaged" in problem["what"]]
 
     assert found["remedy"] == f"remove {index}, then export your own models again with `zoo export`"
-
-
-def test_a_damaged_index_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    def list_models() -> list[StoredModel]:
-        raise ModelInvalid("index.json is damaged")
-
-    monkeypatch.setattr(doctor, "list_models", list_models)
-
-    document = diagnose()
-
-    assert (document["models"], document["problems"][0]["what"]) == ([], "index.json is damaged")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="libraries are asked for by soname")
