@@ -1,7 +1,6 @@
 """Files of classifiers of photographs: pictures in, the file's own labels out, by every way that the runtime has."""
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx.numpy_helper
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
+from support.command_line import call
 from support.photo_models import COLOURS, colour_model, paint, random_model
+from support.pictures import encoded
 from support.running_server import RunningServer, require_serve
 
 from runtime import Classifier, ImageError, InputSpec, UsageError
-from runtime.cli import runtime
 from runtime.evaluation.golden import FOLDER
 from runtime.imaging.contact_sheet import GAP
 from runtime.imaging.photo import to_levels
@@ -49,7 +49,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def run(command: str, model: Path, *arguments: object) -> Result:
-    return CliRunner().invoke(runtime, [command, "-m", str(model), "--device", "cpu", *map(str, arguments)])
+    return call("runtime", command, "-m", model, "--device", "cpu", *arguments)
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -184,20 +184,14 @@ def photo_server(models: dict[str, Path]) -> Iterator[RunningServer]:
         yield running
 
 
-def png(picture: Image.Image) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return file.getvalue()
-
-
 def test_a_photograph_is_answered_with_what_the_network_saw(photo_server: RunningServer) -> None:
     for colour in COLOURS:
-        document = photo_server.ask("POST", "/predict?pixels=true", png(paint(colour))).json()
+        document = photo_server.ask("POST", "/predict?pixels=true", encoded(paint(colour))).json()
 
         assert (document["label"], document["model"]) == (colour, "colours")
         np.testing.assert_array_equal(document["pixels"], to_levels(paint(colour), SPECS["colours"]))
-    many = photo_server.ask("POST", "/predict?model=thousand&topk=1000", png(paint("red"))).json()
-    refused = photo_server.ask("POST", "/predict?fit=auto", png(paint("red")))
+    many = photo_server.ask("POST", "/predict?model=thousand&topk=1000", encoded(paint("red"))).json()
+    refused = photo_server.ask("POST", "/predict?fit=auto", encoded(paint("red")))
 
     assert len(many["top"]) == 1000
     assert refused.status == 400

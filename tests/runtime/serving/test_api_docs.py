@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from support.running_server import RunningServer
+from support.running_server import RunningServer, lenet_app
 
 pytest.importorskip("starlette", reason="the extra serve is not installed")
 
@@ -18,16 +18,8 @@ def test_each_route_is_described_and_nothing_else(document: Any) -> None:
     """Lost otherwise: a generated client without an endpoint, or with one that is not there."""
     from starlette.routing import Route
 
-    from runtime.classifier import Classifier
-    from runtime.serving.app import create_app
-    from runtime.serving.limits import Limits
-    from runtime.serving.metrics import Metrics
-    from runtime.serving.models import Models
-
-    metrics = Metrics()
-    models = Models([Classifier("lenet", device="cpu")], Limits(), metrics)
-    routes = [route for route in create_app(models, Limits(), metrics).routes if isinstance(route, Route)]
-    models.close()
+    with lenet_app() as (app, _, _):
+        routes = [route for route in app.routes if isinstance(route, Route)]
     found = {(route.path, method.lower()) for route in routes for method in (route.methods or set()) - {"HEAD"}}
     described = {
         (path, method) for path, item in document["paths"].items() for method in item if method in ("get", "post")

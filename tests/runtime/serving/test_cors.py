@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from click.testing import CliRunner
+from support.command_line import call
 from support.running_server import RunningServer
 
 pytest.importorskip("starlette", reason="the extra serve is not installed")
-from runtime.cli import runtime
 
 SHOP, OTHER = "https://shop.example", "https://other.example"
 ALLOWED = "access-control-allow-origin"
@@ -57,7 +56,7 @@ def test_without_the_switch_no_other_page_may_read_anything(server: RunningServe
 @pytest.mark.parametrize("origin", ["shop.example", "https://shop.example/", "https://Shop.example", "https://a b", ""])
 def test_what_no_browser_sends_as_an_origin_is_refused(origin: str) -> None:
     """Lost otherwise: a server that starts, and whose page still gets nothing."""
-    done = CliRunner().invoke(runtime, ["serve", "--cors", origin])
+    done = call("runtime", "serve", "--cors", origin)
 
     assert done.exit_code == 2
     assert "is not an origin; expected scheme://host[:port]" in done.stderr

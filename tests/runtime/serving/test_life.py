@@ -1,6 +1,5 @@
 """A server from its start to its end: the port, readiness, a full queue, and a stop under load."""
 
-import asyncio
 import shutil
 import signal
 import socket
@@ -14,33 +13,31 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from click.testing import CliRunner
-from PIL import Image
+from support.command_line import call
 from support.running_server import (
     Answer,
     RunningServer,
-    encoded,
+    ask_app,
+    lenet_app,
     many_connections,
     predict_request,
     read_answer,
-    require_serve,
 )
 
 from runtime import Classifier
-from runtime.cli import runtime
 from runtime.errors import FashionZooError
 from runtime.model.registry import StoredModel
 from runtime.model.spec import FASHION_MNIST
 
+pytest.importorskip("starlette", reason="the extra serve is not installed")
+from runtime.serving import models
+from runtime.serving.limits import Limits, Reservation, Usage
+from runtime.serving.models import ServedModel
+from runtime.serving.server import LEAVE_SECONDS, bind, serve_until_stopped
+
 pytestmark = pytest.mark.slow
 
 ENDED = 15.0  # seconds: 5 where a core is free, and less than any limit of a connection's own
-
-
-@pytest.fixture(scope="module")
-def boot(test_images: npt.NDArray[np.uint8]) -> bytes:
-    require_serve()
-    return encoded(Image.fromarray(test_images[0]))
 
 
 def test_the_server_listens_on_this_machine_only(server: RunningServer) -> None:
@@ -48,7 +45,7 @@ def test_the_server_listens_on_this_machine_only(server: RunningServer) -> None:
 
 
 def test_a_taken_port_is_one_sentence_and_exit_1(server: RunningServer) -> None:
-    done = CliRunner().invoke(runtime, ["serve", "-m", "lenet", "--device", "cpu", "--port", str(server.port)])
+    done = call("runtime", "serve", "-m", "lenet", "--device", "cpu", "--port", server.port)
 
     assert done.exit_code == 1
     assert done.stderr == (
@@ -69,7 +66,7 @@ def test_a_taken_port_is_one_sentence_and_exit_1(server: RunningServer) -> None:
     ],
 )
 def test_what_cannot_be_served_is_one_sentence(boot: bytes, arguments: list[str], code: int, words: str) -> None:
-    done = CliRunner().invoke(runtime, ["serve", "--port", "0", "--device", "cpu", *arguments])
+    done = call("runtime", "serve", "--port", "0", "--device", "cpu", *arguments)
 
     assert done.exit_code == code
     assert words in done.stderr
@@ -78,9 +75,6 @@ def test_what_cannot_be_served_is_one_sentence(boot: bytes, arguments: list[str]
 
 def test_the_port_refuses_connections_until_every_model_is_warm(monkeypatch: pytest.MonkeyPatch, boot: bytes) -> None:
     """Lost otherwise: whoever takes an open port for a server that is ready."""
-    from runtime.serving.limits import Limits
-    from runtime.serving.models import ServedModel
-    from runtime.serving.server import bind, serve_until_stopped
 
     tried: list[type[Exception]] = []
 
@@ -99,64 +93,25 @@ def test_the_port_refuses_connections_until_every_model_is_warm(monkeypatch: pyt
 
 
 def test_a_server_that_is_being_stopped_is_no_longer_ready_and_closes_connections(boot: bytes) -> None:
-    from runtime.serving.app import create_app
-    from runtime.serving.limits import Limits
-    from runtime.serving.metrics import Metrics
-    from runtime.serving.models import Models
+    with lenet_app() as (app, _, _):
+        assert ask_app(app, "GET", "/v2/health/ready", b"", []).status == 200
+        app.state.stopping = True
+        ready = ask_app(app, "GET", "/v2/health/ready", b"", [])
+        predicted = ask_app(app, "POST", "/predict", boot, [])
 
-    metrics = Metrics()
-    models = Models([Classifier("lenet", device="cpu")], Limits(), metrics)
-    app = create_app(models, Limits(), metrics)
-
-    async def ask(method: str, path: str) -> tuple[int, dict[bytes, bytes]]:
-        sent: list[Any] = []
-        bodies = [{"type": "http.request", "body": boot, "more_body": False}]
-
-        async def receive() -> Any:
-            return bodies.pop() if bodies else await asyncio.Event().wait()  # the client stays
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": [], "state": {}}
-        await app(scope, receive, send)
-        return sent[0]["status"], dict(sent[0]["headers"])
-
-    assert asyncio.run(ask("GET", "/v2/health/ready"))[0] == 200
-    app.state.stopping = True
-    ready, ready_headers = asyncio.run(ask("GET", "/v2/health/ready"))
-    predicted, headers = asyncio.run(ask("POST", "/predict"))
-    models.close()
-
-    assert (ready, ready_headers[b"retry-after"]) == (503, b"1")
-    assert (predicted, headers[b"connection"]) == (200, b"close")
+    assert (ready.status, ready.headers["retry-after"]) == (503, "1")
+    assert (predicted.status, predicted.headers["connection"]) == (200, "close")
 
 
 def test_a_fault_of_the_server_is_a_500_with_a_sentence_and_is_counted(
     monkeypatch: pytest.MonkeyPatch, boot: bytes
 ) -> None:
     """Lost otherwise: the error's form, and the alarm of whoever watches the metrics."""
-    from runtime.serving.app import create_app
-    from runtime.serving.limits import Limits
-    from runtime.serving.metrics import Metrics
-    from runtime.serving.models import Models
-
-    metrics = Metrics()
-    models = Models([Classifier("lenet", device="cpu")], Limits(), metrics)
-    monkeypatch.setattr(models.get(None).classifier, "outputs", lambda *_: 1 / 0)
     sent: list[Any] = []
-    bodies = [{"type": "http.request", "body": boot, "more_body": False}]
-
-    async def receive() -> Any:
-        return bodies.pop() if bodies else await asyncio.Event().wait()
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": [], "state": {}}
-    with pytest.raises(ZeroDivisionError):  # which the HTTP server logs
-        asyncio.run(create_app(models, Limits(), metrics)(scope, receive, send))
-    models.close()
+    with lenet_app() as (app, models, metrics):
+        monkeypatch.setattr(models.get(None).classifier, "outputs", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):  # which the HTTP server logs
+            ask_app(app, "POST", "/predict", boot, sent)
 
     assert sent[0]["status"] == 500
     assert b"its log says why" in sent[1]["body"]
@@ -202,12 +157,10 @@ class Device:
 def test_a_gpu_is_warmed_for_every_size_however_long_each_takes(
     monkeypatch: pytest.MonkeyPatch, boot: bytes, device: str, warmed: list[int]
 ) -> None:
-    from runtime.serving import models
-    from runtime.serving.limits import Limits
 
     monkeypatch.setattr(models, "WARM_UP_SECONDS", 0.0)
     stand_in = Device(device)
-    model = models.ServedModel(stand_in, Limits(max_batch=48), lambda *_: None)  # type: ignore[arg-type]
+    model = ServedModel(stand_in, Limits(max_batch=48), lambda *_: None)  # type: ignore[arg-type]
     model.warm_up()
     model.close()
 
@@ -215,8 +168,6 @@ def test_a_gpu_is_warmed_for_every_size_however_long_each_takes(
 
 
 def test_a_device_that_fails_in_the_warm_up_is_one_sentence(boot: bytes) -> None:
-    from runtime.serving.limits import Limits
-    from runtime.serving.models import ServedModel
 
     model = ServedModel(Device("cuda:0", fails=True), Limits(), lambda *_: None)  # type: ignore[arg-type]
     with pytest.raises(FashionZooError) as raised:
@@ -229,7 +180,6 @@ def test_a_device_that_fails_in_the_warm_up_is_one_sentence(boot: bytes) -> None
 
 
 def test_the_longest_body_has_room_beside_its_compressed_form(boot: bytes) -> None:
-    from runtime.serving.limits import Limits, Reservation, Usage
 
     limits = Limits(max_body=2**29)
     usage = Usage(limits)
@@ -244,8 +194,6 @@ def test_the_longest_body_has_room_beside_its_compressed_form(boot: bytes) -> No
 def test_a_foreign_models_accuracy_may_be_anything(
     monkeypatch: pytest.MonkeyPatch, boot: bytes, stated: Any, shown: float | None
 ) -> None:
-    from runtime.serving.limits import Limits
-    from runtime.serving.models import ServedModel
 
     classifier = Classifier("lenet", device="cpu")
     monkeypatch.setitem(classifier.metadata.fields, "accuracy", stated)
@@ -305,9 +253,6 @@ class Load(threading.Thread):
 
 
 def test_what_a_stop_waits_for_ends_within_5_seconds() -> None:
-    require_serve()
-    from runtime.serving.limits import Limits
-    from runtime.serving.server import LEAVE_SECONDS
 
     assert Limits().drain_seconds + LEAVE_SECONDS < 4  # the rest is for the process itself
 

@@ -36,6 +36,12 @@ def classifiers() -> dict[str, Classifier]:
     return {name: Classifier(name, device="cpu") for name in MODELS}
 
 
+def tensor_of(triton: Any, images: Images, binary: bool = True) -> Any:
+    tensor = triton.InferInput("image", list(images.shape), "UINT8")
+    tensor.set_data_from_numpy(images, binary_data=binary)
+    return tensor
+
+
 def request(images: Images, **more: Any) -> dict[str, Any]:
     """An infer request as JSON."""
     tensor = {"name": "image", "datatype": "UINT8", "shape": list(images.shape), "data": images.ravel().tolist()}
@@ -102,9 +108,7 @@ def test_tritons_client_gets_statistics_that_grow_with_what_is_answered(
         return dict(row)
 
     def infer(images: Images) -> None:
-        tensor = triton.InferInput("image", list(images.shape), "UINT8")
-        tensor.set_data_from_numpy(images)
-        client.infer("lenet-modern", [tensor])
+        client.infer("lenet-modern", [tensor_of(triton, images)])
 
     before = statistics()
     infer(test_images[:5, None].copy())
@@ -141,8 +145,7 @@ def test_tritons_client_gets_what_the_classifier_gives(
     binary_out: bool,
 ) -> None:
     images = test_images[:batch, None].copy()
-    tensor = triton.InferInput("image", list(images.shape), "UINT8")
-    tensor.set_data_from_numpy(images, binary_data=binary_in)
+    tensor = tensor_of(triton, images, binary_in)
     outputs = [triton.InferRequestedOutput(name, binary_data=binary_out) for name in ("probabilities", "logits")]
     result = client.infer(model, [tensor], outputs=outputs, request_id="a-7")
 
@@ -157,8 +160,7 @@ def test_without_named_outputs_tritons_client_gets_all_as_bytes(
     triton: Any, client: Any, classifiers: dict[str, Classifier], test_images: Images
 ) -> None:
     images = test_images[:3, None].copy()
-    tensor = triton.InferInput("image", list(images.shape), "UINT8")
-    tensor.set_data_from_numpy(images)
+    tensor = tensor_of(triton, images)
     result = client.infer("lenet", [tensor], request_compression_algorithm="gzip")
 
     np.testing.assert_array_equal(result.as_numpy("logits"), classifiers["lenet"].logits(images))
@@ -170,8 +172,7 @@ def test_the_classification_extension_names_the_highest_classes(
     triton: Any, client: Any, classifiers: dict[str, Classifier], test_images: Images, binary: bool
 ) -> None:
     images = test_images[:2, None].copy()
-    tensor = triton.InferInput("image", list(images.shape), "UINT8")
-    tensor.set_data_from_numpy(images)
+    tensor = tensor_of(triton, images)
     wanted = triton.InferRequestedOutput("probabilities", binary_data=binary, class_count=2)
     found = client.infer("lenet", [tensor], outputs=[wanted]).as_numpy("probabilities").astype(str)
     expected = [
@@ -185,8 +186,7 @@ def test_the_classification_extension_names_the_highest_classes(
 def test_tritons_client_passes_our_sentence_on(triton: Any, client: Any, test_images: Images) -> None:
     from tritonclient.utils import InferenceServerException
 
-    tensor = triton.InferInput("image", [1, 1, 28, 28], "UINT8")
-    tensor.set_data_from_numpy(test_images[:1, None].copy())
+    tensor = tensor_of(triton, test_images[:1, None].copy())
     with pytest.raises(InferenceServerException, match="'vgg99' is not served here; served are lenet, lenet-modern"):
         client.infer("vgg99", [tensor])
     assert not client.is_model_ready("vgg99")
@@ -317,31 +317,40 @@ def test_bytes_that_are_not_as_many_as_stated_get_400(server: RunningServer, sta
     assert f"takes 784 bytes; binary_data_size says {stated}, and {sent} bytes follow" in answer.json()["error"]
 
 
+WRITING = ("POST", "PUT", "DELETE", "PATCH")
+
+
 @pytest.mark.parametrize(
-    ("path", "status"),
+    ("path", "methods", "status", "says"),
     [
-        ("/v2/models/nothing", 404),
-        ("/v2/models/lenet/versions/2", 404),
-        ("/v2/models/lenet/versions/2/ready", 404),
-        ("/v2/models/%2e%2e%2f", 404),
-        ("/v2/models/nothing/stats", 404),
-        ("/v2/models/lenet/versions/2/config", 404),
-        ("/v2/models/lenet/infer", 405),
-        ("/v2/", 404),
-        ("/../pyproject.toml", 404),
-        ("/%2e%2e/store.py", 404),
-        ("/examples/", 404),
-        ("/v2/repository/index", 405),
+        ("/v2/models/nothing", ["GET"], 404, "is not served here"),
+        ("/v2/models/lenet/versions/2", ["GET"], 404, ""),
+        ("/v2/models/lenet/versions/2/ready", ["GET"], 404, ""),
+        ("/v2/models/%2e%2e%2f", ["GET"], 404, ""),
+        ("/v2/models/nothing/stats", ["GET"], 404, ""),
+        ("/v2/models/lenet/versions/2/config", ["GET"], 404, ""),
+        ("/../pyproject.toml", ["GET"], 404, ""),
+        ("/examples/", ["GET"], 404, ""),
+        *[
+            (path, ["GET", *WRITING], 404, "there is nothing at ")
+            for path in ("/nothing", "/v2/models/lenet/nothing", "/v2/", "/%2e%2e/store.py", "/a/" * 300)
+        ],
+        ("/v2/models/lenet/infer", ["GET"], 405, "POST"),
+        ("/v2/repository/index", ["GET"], 405, "POST"),
+        *[(path, ["POST"], 405, "GET, HEAD") for path in ("/", "/page.js", "/v2")],
     ],
 )
-def test_what_is_not_there_is_4xx_in_json(server: RunningServer, path: str, status: int) -> None:
-    answer = server.ask("GET", path)
+def test_what_is_not_there_or_not_by_this_method_is_4xx_in_json(
+    server: RunningServer, path: str, methods: list[str], status: int, says: str
+) -> None:
+    """Lost otherwise: whoever mistypes a path is told that the method is wrong."""
+    for method in methods:
+        answer = server.ask(method, path, None if method == "GET" else b"x")
 
-    assert answer.status == status
-    assert answer.headers["content-type"] == "application/json"
-    assert list(answer.json()) == ["error"]
-    if status == 405:
-        assert answer.headers["allow"] == "POST"
+        assert answer.status == status
+        assert answer.headers["content-type"] == "application/json"
+        assert list(answer.json()) == ["error"]
+        assert says in (answer.json()["error"] if status == 404 else answer.headers["allow"])
 
 
 def test_what_is_no_number_is_null_in_the_answer_and_never_a_word_that_json_lacks() -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
-from support.running_server import RunningServer, encoded, many_connections, predict_request, read_answer
+from support.pictures import encoded
+from support.running_server import RunningServer, many_connections, predict_request, read_answer
 
 from runtime import Classifier, prediction
 from runtime.imaging.preprocess import to_pixels
@@ -16,17 +17,12 @@ Images = npt.NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")
-def boot(test_images: Images) -> bytes:
-    return encoded(Image.fromarray(test_images[0]))
-
-
-@pytest.fixture(scope="module")
 def photo(test_images: Images) -> bytes:
     """A boot as a camera sees one: large, in colour, dark on light."""
     large = Image.fromarray(255 - test_images[0]).resize((700, 700)).convert("RGB")
     page = Image.new("RGB", (1000, 900), "white")
     page.paste(large, (150, 100))
-    return encoded(page, "JPEG")
+    return encoded(page, format="JPEG")
 
 
 def test_the_answer_is_that_of_the_command_line(server: RunningServer, boot: bytes) -> None:
