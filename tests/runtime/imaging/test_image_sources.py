@@ -3,7 +3,6 @@
 import gc
 import io
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
-from support.pictures import Grey, deadline, encoded, kind_of
+from support.pictures import Grey, encoded, kind_of
 
 from runtime.errors import ImageError, UsageError
 from runtime.imaging.load import Source
@@ -107,48 +106,6 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "a\0b.png", "\ud800.png", "/etc/hostname/shirt.png"], ids=ascii)
 def test_a_name_that_no_file_can_have_is_missing(name: str) -> None:
     assert kind_of(name) == "missing"
-
-
-def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
-    (tmp_path / "x.png").mkdir()
-    assert kind_of(tmp_path / "x.png") == "not_a_file"
-
-
-def test_a_pipe_a_socket_and_a_device_are_refused_without_waiting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)  # a socket's address must be short
-    os.mkfifo("pipe.png")
-    with deadline(5), socket.socket(socket.AF_UNIX) as listener:
-        listener.bind("socket.png")
-        for name in ("pipe.png", "socket.png", os.devnull, "/dev/zero"):
-            assert kind_of(name) == "not_a_file"
-
-
-def test_a_symlink_loop_and_a_name_too_long_are_unreadable(tmp_path: Path) -> None:
-    (tmp_path / "a.png").symlink_to(tmp_path / "b.png")
-    (tmp_path / "b.png").symlink_to(tmp_path / "a.png")
-    assert kind_of(tmp_path / "a.png") == "unreadable"
-    assert kind_of(tmp_path / ("x" * 300)) == "unreadable"
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_unreadable(tmp_path: Path) -> None:
-    path = tmp_path / "secret.png"
-    path.write_bytes(b"x")
-    path.chmod(0)
-    assert kind_of(path) == "unreadable"
-
-
-@pytest.mark.parametrize(
-    "name", ["a b.png", "two\nlines.png", "tab\t.png", "ünïcödé 👕.png", "\udcff\udcfe.png"], ids=ascii
-)
-def test_an_odd_name_is_read_and_stays_printable_in_messages(name: str, shirt: Grey, tmp_path: Path) -> None:
-    path = tmp_path / name
-    path.write_bytes(encoded(Image.fromarray(shirt), format="PNG"))
-    np.testing.assert_array_equal(to_pixels(path).array, shirt)
-    path.write_bytes(b"not a picture")
-    assert kind_of(path) == "not_an_image"
 
 
 def test_a_symlink_to_a_file_is_followed(shirt: Grey, tmp_path: Path) -> None:
