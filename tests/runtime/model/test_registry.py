@@ -14,23 +14,17 @@ PUBLISHED = Path(__file__).resolve().parents[3] / "weights"
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def own_lenet(home: Path) -> Path:
+def own_lenet(empty_home: Path) -> Path:
     """A user's own export of lenet: a copy of the published one."""
-    shutil.copytree(PUBLISHED / "lenet", home / "weights" / "lenet")
+    shutil.copytree(PUBLISHED / "lenet", empty_home / "weights" / "lenet")
     entries = [
         entry for entry in json.loads((PUBLISHED / "index.json").read_text())["models"] if entry["name"] == "lenet"
     ]
-    (home / "weights" / "index.json").write_text(json.dumps({"schema": 1, "models": entries}))
-    return home / "weights" / "lenet" / "model.onnx"
+    (empty_home / "weights" / "index.json").write_text(json.dumps({"schema": 1, "models": entries}))
+    return empty_home / "weights" / "lenet" / "model.onnx"
 
 
-def test_a_name_means_the_published_file_until_the_user_exports_one(home: Path) -> None:
+def test_a_name_means_the_published_file_until_the_user_exports_one(empty_home: Path) -> None:
     assert registry.find_model("lenet").path == PUBLISHED / "lenet" / "model.onnx"
 
 
@@ -64,7 +58,7 @@ def test_the_shipped_models_are_those_that_the_wheel_is_told_to_carry() -> None:
 
 
 @pytest.mark.parametrize("form", ["file", "folder"])
-def test_a_path_means_that_file(home: Path, form: str) -> None:
+def test_a_path_means_that_file(empty_home: Path, form: str) -> None:
     path = PUBLISHED / "lenet" / "model.onnx"
     found = registry.find_model(path if form == "file" else path.parent)
 
@@ -72,7 +66,7 @@ def test_a_path_means_that_file(home: Path, form: str) -> None:
 
 
 def test_a_published_model_that_this_package_does_not_carry_is_named_with_two_ways_to_it(
-    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    empty_home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     wheel = tmp_path / "wheel"
     wheel.mkdir()
@@ -85,12 +79,12 @@ def test_a_published_model_that_this_package_does_not_carry_is_named_with_two_wa
     assert registry.list_models() == []
 
 
-def test_an_unknown_name_lists_the_known_ones_and_the_nearest(home: Path) -> None:
+def test_an_unknown_name_lists_the_known_ones_and_the_nearest(empty_home: Path) -> None:
     with pytest.raises(ModelNotFound, match=r"did you mean 'lenet'\? Models here: .*lenet-modern"):
         registry.find_model("lenat")
 
 
-def test_a_path_to_nothing_is_said_to_be_nothing(home: Path) -> None:
+def test_a_path_to_nothing_is_said_to_be_nothing(empty_home: Path) -> None:
     with pytest.raises(ModelNotFound, match="no model file at nowhere"):
         registry.find_model("nowhere/model.onnx")
 
@@ -107,7 +101,7 @@ def test_one_changed_byte_is_noticed_by_name_and_by_path(own_lenet: Path, positi
 
 
 @pytest.fixture
-def weights(home: Path, tmp_path: Path) -> Path:
+def weights(empty_home: Path, tmp_path: Path) -> Path:
     """A weights folder that no name is looked for in, with lenet, one byte of it flipped, and its index."""
     shutil.copytree(PUBLISHED / "lenet", tmp_path / "given" / "lenet")
     shutil.copy(PUBLISHED / "index.json", tmp_path / "given" / "index.json")
@@ -151,7 +145,7 @@ def test_a_changed_byte_is_noticed_however_the_path_is_spelled(
 
 
 def test_a_changed_byte_is_noticed_where_the_weights_folder_holds_links(
-    weights: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    weights: Path, empty_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a cache that keeps contents elsewhere, or where a model's folder is a link to its version."""
     (weights / "lenet").rename(tmp_path / "version 2")
@@ -165,8 +159,8 @@ def test_a_changed_byte_is_noticed_where_the_weights_folder_holds_links(
     with pytest.raises(ModelInvalid, match="not the published lenet"):
         Classifier(weights / "lenet" / "model.onnx", device="cpu")
 
-    home.mkdir()
-    weights.rename(home / "weights")  # a folder of names vouches for what it links to, from wherever it is named
+    empty_home.mkdir()
+    weights.rename(empty_home / "weights")  # a folder of names vouches for what it links to, from wherever it is named
     monkeypatch.chdir(tmp_path / "version 2")
     with pytest.raises(ModelInvalid, match="not the published lenet"):
         Classifier("./model.onnx", device="cpu")
@@ -180,7 +174,7 @@ def test_a_file_that_no_index_lists_is_called_by_its_folder(tmp_path: Path, monk
     assert registry.find_model("./model.onnx").name == "mine"
 
 
-def test_a_copied_file_is_known_by_its_content(home: Path, tmp_path: Path) -> None:
+def test_a_copied_file_is_known_by_its_content(empty_home: Path, tmp_path: Path) -> None:
     """The figures of a file hang on what is in it, not on where it lies."""
     shutil.copy(PUBLISHED / "lenet" / "model.onnx", tmp_path / "copy.onnx")
     published, copied = (Classifier(model, device="cpu").info() for model in ("lenet", tmp_path / "copy.onnx"))
@@ -190,7 +184,7 @@ def test_a_copied_file_is_known_by_its_content(home: Path, tmp_path: Path) -> No
         assert copied[key] == published[key], key
 
 
-def test_a_file_that_no_index_knows_shows_its_own_checksum(home: Path, tmp_path: Path) -> None:
+def test_a_file_that_no_index_knows_shows_its_own_checksum(empty_home: Path, tmp_path: Path) -> None:
     import hashlib
 
     import onnx
@@ -204,7 +198,7 @@ def test_a_file_that_no_index_knows_shows_its_own_checksum(home: Path, tmp_path:
     assert (info["parameters"], info["verified"]) == (None, None)
 
 
-def test_a_checksum_is_of_what_was_opened_and_not_of_what_lies_there_now(home: Path, tmp_path: Path) -> None:
+def test_a_checksum_is_of_what_was_opened_and_not_of_what_lies_there_now(empty_home: Path, tmp_path: Path) -> None:
     path = tmp_path / "mine.onnx"
     shutil.copy(PUBLISHED / "lenet" / "model.onnx", path)
     with Classifier(path, device="cpu") as classifier:
@@ -214,9 +208,9 @@ def test_a_checksum_is_of_what_was_opened_and_not_of_what_lies_there_now(home: P
         assert classifier.info()["sha256"] == classifier.sha256 == before
 
 
-def test_a_damaged_index_of_names_refuses_no_model_given_by_path(home: Path, tmp_path: Path) -> None:
-    (home / "weights").mkdir(parents=True)
-    (home / "weights" / "index.json").write_text("{")
+def test_a_damaged_index_of_names_refuses_no_model_given_by_path(empty_home: Path, tmp_path: Path) -> None:
+    (empty_home / "weights").mkdir(parents=True)
+    (empty_home / "weights" / "index.json").write_text("{")
     shutil.copy(PUBLISHED / "lenet" / "model.onnx", tmp_path / "mine.onnx")
 
     assert Classifier(tmp_path / "mine.onnx", device="cpu").info()["parameters"] == 61_706
@@ -253,9 +247,9 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
         ('{"schema": 1, "models": [{"name": "lenet"}]}', "lacks its name, file or sha256"),
     ],
 )
-def test_a_damaged_index_is_named(home: Path, text: str, sentence: str) -> None:
-    (home / "weights").mkdir(parents=True)
-    (home / "weights" / "index.json").write_text(text)
+def test_a_damaged_index_is_named(empty_home: Path, text: str, sentence: str) -> None:
+    (empty_home / "weights").mkdir(parents=True)
+    (empty_home / "weights" / "index.json").write_text(text)
 
     with pytest.raises(ModelInvalid, match=sentence):
         registry.find_model("lenet")
@@ -271,7 +265,7 @@ def test_somebody_elses_index_two_folders_up_refuses_no_model_given_by_path(tmp_
 
 
 @pytest.fixture
-def files_here(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def files_here(empty_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A working directory with `mine`, `mine.ONNX`, and the folders `folder`, `lenet` and `vgg11` with a model each."""
     monkeypatch.chdir(tmp_path)
     for name in ("mine", "mine.ONNX", "folder/model.onnx", "lenet/model.onnx", "vgg11/model.onnx"):
@@ -313,12 +307,12 @@ def test_a_folder_that_happens_to_be_called_like_a_model_does_not_stand_in_for_i
         registry.find_model("vgg11")
 
 
-def test_a_path_object_is_no_name(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_object_is_no_name(empty_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelNotFound, match="no model file at lenet"):
         registry.find_model(Path("lenet"))
 
 
-def test_the_home_folder_of_an_unknown_user_is_named_as_it_was_written(home: Path) -> None:
+def test_the_home_folder_of_an_unknown_user_is_named_as_it_was_written(empty_home: Path) -> None:
     with pytest.raises(ModelNotFound, match=r"no model file at ~nosuch/x\.onnx"):
         registry.find_model("~nosuch/x.onnx")
