@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from support.mutants import make_network, node
+from support.graph_edits import make_network, node
 
 from export import Description, verify
 from export.convert.exporter import build_graph

@@ -1,5 +1,6 @@
 """float16 files, and float32 files that keep their weights as float16: what is promised of each, on real pictures."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,63 +12,43 @@ import onnx.numpy_helper
 import onnxruntime
 import pytest
 import torch
-from click.testing import CliRunner
-from support.mutants import make_network
+from support.command_line import call
+from support.exports import content_of, failed
+from support.graph_edits import make_network
 from torch import nn
 
 from export import Description, export_network, verify
 from export.analysis.references import InHalf
-from export.convert.exporter import build_graph
 from export.precision import Precision, precision_in
 from export.verification.accuracy_change import AccuracyChange
 from runtime import Classifier
 from runtime.datasets.fashion_mnist import LABELS
 from runtime.errors import UsageError
-from runtime.evaluation.parity import measure_parity
+from runtime.evaluation.parity import OUTPUT_FILES, REPORT, measure_parity, read_tolerances
 from runtime.model.registry import read_index
-from zoo.cli import zoo
 from zoo.models import create_model
 from zoo.publishing import publish
 from zoo.publishing.publish import NotPublishable, export_trained, publish_exported
 from zoo.runs import checkpoint
-from zoo.runs.trained import Trained, load_trained
+from zoo.runs.trained import Trained
 
 pytestmark = pytest.mark.slow
 
-IMAGES = 300
 HALF_SIZE = Precision(storage="fp16")
 
 
 @pytest.fixture(scope="module")
-def pictures(test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uint8]) -> dict[str, Any]:
-    return {"images": test_images[:IMAGES, None].copy(), "labels": test_labels[:IMAGES]}
-
-
-@pytest.fixture(scope="module")
-def trained(fashion_mnist_dir: Path) -> Trained:
-    """The published LeNet: trained weights, whose decisions have margins."""
-    return load_trained("lenet-modern")
-
-
-@pytest.fixture(scope="module")
 def half(trained: Trained, pictures: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an index and an export that computes in float16."""
     folder = tmp_path_factory.mktemp("half")
     description = Description(name="lenet-modern", labels=LABELS)
     export_network(trained.network, folder, description, **pictures, dtype="fp16")
     return folder
 
 
-def content_of(network: nn.Module, precision: Precision) -> bytes:
-    return build_graph(network, Description(name="m", labels=LABELS, precision=precision).metadata(None))
-
-
 def answers(content: bytes, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     return session.run(["logits"], {"image": images})[0]  # type: ignore[no-any-return]
-
-
-def failed(report: Any) -> list[str]:
-    return [check.name for check in report.failures]
 
 
 def test_a_float16_file_computes_in_float16_between_the_edges_of_the_contract(half: Path) -> None:
@@ -188,6 +169,54 @@ def test_a_half_size_file_is_proved_against_the_trained_weights_and_against_the_
     assert of_rounded.checks[6].measures["logits"]["tolerance"] < 1e-3
 
 
+def test_what_rounding_costs_is_no_room_for_a_device_a_batch_or_a_bug(
+    trained: Trained, pictures: dict[str, Any], tmp_path: Path
+) -> None:
+    """A half-size file is held to its own rounded weights, like any float32 file."""
+    description = Description(name="lenet-modern", labels=LABELS)
+    export_network(trained.network, tmp_path, description, **pictures, storage="fp16")
+    folder = tmp_path / "lenet-modern"
+    digest = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+    checks = {check["name"]: check["measures"] for check in json.loads((folder / REPORT).read_text())["checks"]}
+    tolerance = read_tolerances(folder, digest)["logits"]
+
+    assert tolerance < checks["parity"]["logits"]["tolerance"] / 100  # that one holds the cost of rounding too
+    assert checks["batch"]["max_abs_diff"] < tolerance
+    assert measure_parity(Classifier(folder, device="cpu")).passed
+
+    path = folder / OUTPUT_FILES["logits"]
+    shifted = onnx.numpy_helper.to_array(onnx.TensorProto.FromString(path.read_bytes())) + np.float32(0.005)
+    path.write_bytes(onnx.numpy_helper.from_array(shifted, "logits").SerializeToString())
+    assert not measure_parity(Classifier(folder, device="cpu")).passed
+
+
+class Standardized(nn.Module):
+    """The usual preprocessing, written into the code: its numbers are not float16's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers: nn.Module = create_model("lenet-modern").network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers((images.float() / 255 - 0.2860) / 0.3530) * 0.1  # type: ignore[no-any-return]
+
+
+def test_numbers_in_the_code_may_be_rounded_to_float16_but_not_changed(pictures: dict[str, Any]) -> None:
+    torch.manual_seed(1)
+    network = Standardized().eval()
+    content = content_of(network, Precision("fp16"))
+    model = onnx.load_from_string(content)
+    for tensor in model.graph.initializer:
+        array = onnx.numpy_helper.to_array(tensor)
+        if array.size == 1 and abs(float(array.reshape(())) - 0.2860) < 0.001:
+            changed = np.nextafter(array, np.float16(1), dtype=np.float16)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(changed, tensor.name))
+
+    assert failed(verify(network, content, **pictures)) == []
+    assert model.SerializeToString() != content
+    assert "parity" in failed(verify(network, model.SerializeToString(), **pictures))
+
+
 def test_a_weight_beyond_float16_is_named() -> None:
     network = create_model("lenet")
     with torch.no_grad():
@@ -281,10 +310,10 @@ def test_the_commands_take_a_dtype_and_refuse_another(
 ) -> None:
     file, weights = str(half / "lenet-modern" / "model.onnx"), str(trained.checkpoint.path)
     verifying = ["verify", "lenet-modern", "--onnx", file, "--checkpoint", weights, "--images", "32", "--dtype"]
-    refused = CliRunner().invoke(zoo, [*verifying, "fp32"])
+    refused = call("zoo", *verifying, "fp32")
     export = ["export", "lenet-modern", "-o", str(tmp_path), "--dtype"]
-    unknown = CliRunner().invoke(zoo, [*export, "int2"])
-    mixed = CliRunner().invoke(zoo, [*export, "fp16", "--storage", "fp32"])
+    unknown = call("zoo", *export, "int2")
+    mixed = call("zoo", *export, "fp16", "--storage", "fp32")
 
     assert refused.exit_code == 3
     assert "'dtype' should be 'fp32', but is 'fp16'" in " ".join(refused.stdout.split())

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx.numpy_helper
 import pytest
@@ -35,11 +34,6 @@ IMAGES = 300
 def network() -> nn.Module:
     torch.manual_seed(0)
     return create_model("lenet-modern").eval()
-
-
-@pytest.fixture(scope="module")
-def pictures(test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uint8]) -> dict[str, Any]:
-    return {"images": test_images[:IMAGES, None].copy(), "labels": test_labels[:IMAGES]}
 
 
 @pytest.fixture(scope="module")
@@ -366,13 +360,3 @@ def test_two_exports_into_one_folder_take_turns_or_say_so(weights: Path, monkeyp
 def test_a_name_that_is_no_folder_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="folder's name"):
         Description(name=name, labels=LABELS)
-
-
-def test_a_damaged_index_is_named_and_left_as_it_is(
-    network: nn.Module, tmp_path: Path, pictures: dict[str, Any]
-) -> None:
-    (tmp_path / "index.json").write_text("{")
-    with pytest.raises(ModelInvalid, match=r"index\.json is damaged"):
-        export_network(network, tmp_path, DESCRIPTION, **pictures)
-
-    assert (tmp_path / "index.json").read_text() == "{"

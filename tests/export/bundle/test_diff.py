@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from click.testing import CliRunner
-from support.mutants import attribute, change, make_network
+from support.command_line import call
+from support.graph_edits import attribute, change, make_network, metadata
 
 from export import Description
 from export.bundle.diff import diff
@@ -18,7 +18,6 @@ from export.convert.exporter import build_graph
 from runtime.datasets.fashion_mnist import LABELS
 from runtime.errors import ModelInvalid
 from runtime.model.registry import read_index
-from zoo.cli import zoo
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -50,28 +49,14 @@ def test_every_change_is_named(content: bytes, test_images: npt.NDArray[np.uint8
     assert all(value and value > 0 for value in found.outputs.values())
 
 
-def with_labels(labels: Any) -> Any:
-    def mutate(model: onnx.ModelProto) -> None:
-        (prop,) = [prop for prop in model.metadata_props if prop.key == "labels"]
-        prop.value = json.dumps(list(labels))
-
-    return mutate
-
-
-def reversed_classes(model: onnx.ModelProto) -> None:
-    """The same classifier, with its classes and their labels in the other order."""
-    with_labels(LABELS[::-1])(model)
-    last = next(node for node in reversed(model.graph.node) if node.op_type == "Gemm")
-    for tensor in model.graph.initializer:
-        if tensor.name in last.input:
-            array = onnx.numpy_helper.to_array(tensor)
-            flipped = np.flip(array, array.shape.index(10)).copy()
-            tensor.CopyFrom(onnx.numpy_helper.from_array(flipped, tensor.name))
+def with_labels(labels: tuple[str, ...]) -> Any:
+    return metadata("labels", json.dumps(labels))
 
 
 def test_answers_are_compared_by_the_names_of_the_classes(content: bytes, test_images: npt.NDArray[np.uint8]) -> None:
     images = test_images[:8, None].copy()
-    same = diff(content, mutated(content, reversed_classes), images)
+    flips = [change("Gemm", index, lambda array: array[::-1], nth=-1) for index in (1, 2)]
+    same = diff(content, mutated(content, with_labels(LABELS[::-1]), *flips), images)  # the same classifier
     other = diff(content, mutated(content, with_labels(LABELS[::-1])), images)
 
     assert same.weights
@@ -102,7 +87,7 @@ def test_a_hostile_file_is_not_compared(content: bytes) -> None:
 
 def test_the_command_prints_one_document(content: bytes, tmp_path: Path, fashion_mnist_dir: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(content)
-    done = CliRunner().invoke(zoo, ["diff", str(tmp_path / "a.onnx"), str(tmp_path / "a.onnx"), "--json"])
+    done = call("zoo", "diff", tmp_path / "a.onnx", tmp_path / "a.onnx", "--json")
 
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["same"] is True

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from support.mutants import make_network
+from support.graph_edits import make_network
 
 from export import Description, verify
 from export.convert.exporter import build_graph

@@ -4,39 +4,40 @@ from typing import Any
 
 import onnx
 import pytest
+from support.graph_edits import become, change
 from support.mutant_checks import context_of, verdict
-from support.mutants import EQUIVALENTS, MUTANTS, become, change, unname_nodes
-from support.number_mutants import NUMBER_MUTANTS, NUMBER_REWRITES, neutral
+from support.mutants import MUTANTS
+from support.rewrites import EQUIVALENTS, neutral, unname_nodes
 
 from export.verification.checks import CHECKS
 
-pytestmark = pytest.mark.slow
 
-CASES = [
-    (name, check, network, mutate)
-    for name, check, networks, mutate in [*MUTANTS, *NUMBER_MUTANTS]
-    for network in networks
-]
-REWRITES = [
-    (name, network, mutate) for name, networks, mutate in [*EQUIVALENTS, *NUMBER_REWRITES] for network in networks
-]
+def of_each(network: str, *values: Any) -> Any:
+    """A case of every run if it is of the smallest network, else of `make test-all` alone."""
+    return pytest.param(
+        network, *values, id=f"{values[0]}-{network}", marks=() if network == "lenet" else pytest.mark.slow
+    )
+
+
+CASES = [of_each(network, name, check, mutate) for name, check, networks, mutate in MUTANTS for network in networks]
+REWRITES = [of_each(network, name, mutate) for name, networks, mutate in EQUIVALENTS for network in networks]
 
 
 def test_there_are_sixty_mutants_and_more_and_each_check_has_some() -> None:
     assert len(CASES) >= 60
-    assert {check for _, check, _, _ in CASES} == set(CHECKS)
+    assert {case.values[2] for case in CASES} == set(CHECKS)
 
 
-@pytest.mark.parametrize(("name", "check", "network", "mutate"), CASES, ids=[f"{n}-{net}" for n, _, net, _ in CASES])
+@pytest.mark.parametrize(("network", "name", "check", "mutate"), CASES)
 def test_a_mutant_is_caught_by_the_check_that_should_catch_it(
-    name: str, check: str, network: str, mutate: Any, test_images: Any, test_labels: Any
+    network: str, name: str, check: str, mutate: Any, test_images: Any, test_labels: Any
 ) -> None:
     assert verdict(check, context_of(network, mutate, test_images, test_labels))
 
 
-@pytest.mark.parametrize(("name", "network", "mutate"), REWRITES)
+@pytest.mark.parametrize(("network", "name", "mutate"), REWRITES)
 def test_a_rewrite_that_changes_nothing_passes_every_check(
-    name: str, network: str, mutate: Any, test_images: Any, test_labels: Any
+    network: str, name: str, mutate: Any, test_images: Any, test_labels: Any
 ) -> None:
     context = context_of(network, mutate, test_images, test_labels)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx.helper
 import onnx.numpy_helper
@@ -28,12 +27,8 @@ from runtime.model.spec import encode_metadata
 
 pytestmark = pytest.mark.slow
 
+IMAGES = 24
 DESCRIPTION = Description(name="own", labels=LABELS)
-
-
-@pytest.fixture(scope="module")
-def pictures(test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uint8]) -> dict[str, Any]:
-    return {"images": test_images[:24, None].copy(), "labels": test_labels[:24]}
 
 
 class Pixels(nn.Module):
