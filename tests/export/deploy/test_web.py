@@ -3,7 +3,6 @@
 import base64
 import functools
 import http.server
-import io
 import json
 import re
 import shutil
@@ -15,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from click.testing import CliRunner
 from PIL import Image
+from support.command_line import call
 from support.photo_models import random_model
+from support.pictures import encoded
 
 from export.deploy import LayoutRefused, web
 from export.deploy.web import ONNXRUNTIME_WEB, find_onnxruntime_web, write_web
@@ -26,7 +26,6 @@ from runtime.evaluation import parity
 from runtime.imaging.photo import to_levels
 from runtime.imaging.preprocess import to_pixels
 from runtime.model.registry import find_model
-from zoo.cli import zoo
 
 pytestmark = pytest.mark.slow
 
@@ -37,12 +36,6 @@ PHOTOS = InputSpec.photo((40, 60), resize=64)
 
 def as_base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
-
-
-def png(image: npt.NDArray[np.uint8]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return file.getvalue()
 
 
 class QuietServer(http.server.SimpleHTTPRequestHandler):
@@ -80,30 +73,6 @@ def page(browser: Any, sites: str) -> Iterator[Any]:
     yield opened
     opened.close()
     assert complaints == []
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_the_browser_gives_the_golden_answers_within_the_derived_tolerance(page: Any, sites: str, model: str) -> None:
-    page.goto(f"{sites}/{model}/index.html")
-    (logits,) = page.evaluate(
-        """async (pixels) => {
-            const { run } = await import("./model.js");
-            const { logits } = await run(Uint8Array.from(atob(pixels), (c) => c.charCodeAt(0)));
-            return [Array.from(logits)];
-        }""",
-        as_base64(golden(model, parity.INPUT_FILE).tobytes()),
-    )
-    expected = golden(model, parity.OUTPUT_FILES["logits"])
-    digest = json.loads((ROOT / "weights" / model / parity.REPORT).read_bytes())["conditions"]["onnx_sha256"]
-    tolerance = parity.read_tolerances(ROOT / "weights" / model, digest)["logits"]
-
-    assert np.abs(np.reshape(logits, expected.shape) - expected).max() <= tolerance
-
-
-def golden(model: str, file: str) -> npt.NDArray[Any]:
-    from runtime.evaluation.golden import read_tensor
-
-    return read_tensor(ROOT / "weights" / model / file)[1]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -146,7 +115,7 @@ def test_200_test_images_get_the_same_decisions_and_the_very_same_pixels(
             }
             return answers;
         }""",
-        [as_base64(png(image)) for image in images],
+        [as_base64(encoded(Image.fromarray(image))) for image in images],
     )
     with Classifier(model, device="cpu") as classifier:
         expected = [prediction.label for prediction in classifier.predict_batch(list(images))]
@@ -170,7 +139,7 @@ def test_a_photograph_in_colour_is_prepared_as_the_runtime_prepares_it(
             const found = await predict(await (await fetch(`data:image/png;base64,${file}`)).blob());
             return { ...found, pixels: Array.from(found.pixels) };
         }""",
-        as_base64(png(np.asarray(sheet))),
+        as_base64(encoded(sheet)),
     )
     expected = to_pixels(sheet)
 
@@ -200,7 +169,7 @@ def test_a_photo_model_is_shown_its_pixels_and_names_three_of_its_thousand_class
     assert page.text_content("#label").strip() == ""
 
     picture = Image.fromarray(test_images[:3].transpose(1, 2, 0).copy()).resize((200, 130), Image.Resampling.BICUBIC)
-    content = png(np.asarray(picture))
+    content = encoded(picture)
     page.set_input_files("#file", {"name": "photo.png", "mimeType": "image/png", "buffer": content})
     page.wait_for_function("document.getElementById('where').textContent.includes('ms')")
     seen = page.evaluate(
@@ -277,7 +246,7 @@ def test_without_the_npm_package_one_sentence_names_the_install_line(
 ) -> None:
     monkeypatch.setattr(web, "repository_weights", lambda: None)
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(zoo, ["export", "lenet", "--layout", "web", "-o", "site"])
+    done = call("zoo", "export", "lenet", "--layout", "web", "-o", "site")
 
     assert done.exit_code == 1
     assert f"npm install --ignore-scripts onnxruntime-web@{ONNXRUNTIME_WEB}" in done.stderr
@@ -356,16 +325,6 @@ def test_a_foreign_model_json_does_not_make_a_folder_ours(installed: Path, tmp_p
     assert tree(mine) == before
 
 
-def test_a_folder_of_anything_else_is_refused(installed: Path, tmp_path: Path) -> None:
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    (mine / "thesis.tex").write_text("years of work")
-    with pytest.raises(LayoutRefused, match=r"thesis\.tex among them"):
-        write_web(find_model("lenet"), mine, installed)
-
-    assert [path.name for path in mine.iterdir()] == ["thesis.tex"]
-
-
 def tree(folder: Path) -> dict[str, bytes | None]:
     """Everything below a folder by its path; the content of files."""
     return {
@@ -389,7 +348,7 @@ def test_a_failed_write_leaves_the_old_folder(installed: Path, tmp_path: Path, m
 
 
 def test_a_layout_needs_a_folder() -> None:
-    done = CliRunner().invoke(zoo, ["export", "lenet", "--layout", "web"])
+    done = call("zoo", "export", "lenet", "--layout", "web")
 
     assert done.exit_code == 2
     assert "--layout needs -o" in done.stderr

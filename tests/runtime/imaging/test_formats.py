@@ -165,13 +165,3 @@ def test_damaged_exif_neither_fails_nor_warns(cut: int, shirt: Grey, rng: np.ran
     damaged = block.tobytes()[: 14 + cut] + rng.bytes(9)
     for how in (LOSSY["jpeg"], LOSSLESS["png"], LOSSLESS["webp"]):
         assert difference(to_pixels(encoded(Image.fromarray(shirt), exif=damaged, **how)).array, shirt) < 3
-
-
-def test_pillow_itself_would_warn_about_that_exif(shirt: Grey) -> None:
-    """Shows that the test above proves something."""
-    block = Image.Exif()
-    block[0x010E] = "a shirt " * 9
-    data = encoded(Image.fromarray(shirt), format="JPEG", exif=block.tobytes()[:-40])
-    with pytest.warns(UserWarning, match="EXIF|[Tt]runcated|larger"), Image.open(io.BytesIO(data)) as opened:
-        opened.getexif()
-    assert difference(to_pixels(data).array, shirt) < 10

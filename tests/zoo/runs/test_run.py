@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import json
-import os
 import random
 import signal
 import subprocess
@@ -357,16 +356,6 @@ def test_a_cpu_computes_in_bf16_if_it_can_and_its_libraries_may(
         monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
 
     assert computes_bf16() is expected
-
-
-def test_a_cpu_that_is_told_to_be_an_older_one_trains_in_fp32() -> None:
-    program = "from zoo.training.device import computes_bf16; print(computes_bf16())"
-    environment = os.environ | {"ATEN_CPU_CAPABILITY": "avx2"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
-    )
-
-    assert done.stdout == "False\n"
 
 
 def test_a_resumed_run_reads_its_checkpoint_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
