@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.command_line import python
 from support.doc_pages import ROOT, Block, blocks, pages
 from support.running_server import require_serve
 
@@ -102,14 +103,7 @@ def test_the_commands_of_a_page_run_as_they_stand(page: str, clone: Path, done: 
             if block.output is not None and printed:
                 assert printed == block.output
         elif block.language == "python" and not block.reason:
-            ended = subprocess.run(
-                [sys.executable, "-c", block.text],
-                cwd=clone,
-                env=environment(clone),
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            ended = python("-c", block.text, cwd=clone, env=environment(clone))
             assert ended.returncode == 0, f"{block.text}\n{ended.stderr}"
             assert ended.stdout.strip()
 

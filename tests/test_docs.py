@@ -3,12 +3,11 @@
 import inspect
 import json
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from support.command_line import python
 from support.doc_pages import ROOT, blocks, pages
 
 from runtime.cli import COMMANDS as RUNTIME_COMMANDS
@@ -132,7 +131,7 @@ def test_the_site_is_built_strictly_and_asks_nobody_for_anything(tmp_path: Path)
     """Lost otherwise: a dead link, and a site that needs, or tells, another server."""
     pytest.importorskip("zensical", reason="zensical is not installed: pip install '.[docs]'")
     pytest.importorskip("mkdocstrings_handlers.python", reason="mkdocstrings-python is not installed")
-    done = subprocess.run([sys.executable, "-m", "tools.docs"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = python("-m", "tools.docs")
     assert done.returncode == 0, done.stdout + done.stderr
     site = ROOT / "build" / "site"
 

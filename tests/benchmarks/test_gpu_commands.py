@@ -2,12 +2,12 @@
 
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from support.command_line import python
 
 pytestmark = pytest.mark.slow
 
@@ -104,14 +104,7 @@ def test_every_command_of_the_list_is_one_of_this_project(tmp_path: Path) -> Non
     assert (ROOT / todo[0].arguments[-1] / "conftest.py").exists()
     by_script = {command.arguments[0]: command.arguments for command in todo[1:]}
     for arguments in by_script.values():
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=ROOT,
-            env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = python(*arguments, env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)})
         assert done.returncode in (1, 4), done.stderr
         assert "cuda" in done.stderr.splitlines()[-1]
         assert "Traceback" not in done.stderr

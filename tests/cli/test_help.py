@@ -2,13 +2,13 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
+from support.command_line import python
 
 from runtime.cli import runtime
 from zoo.cli import zoo
@@ -90,6 +90,4 @@ def complete(program: str, instruction: str, **variables: str) -> subprocess.Com
     """Do what the shell does when the tab key is pressed."""
     code = f"import sys; sys.argv = [{program!r}]; from {program}.__main__ import main; main()"
     environment = os.environ | {f"_{program.upper()}_COMPLETE": instruction} | variables
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
-    )
+    return python("-c", code, env=environment)

@@ -2,10 +2,10 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.command_line import python
 
 pytestmark = pytest.mark.slow
 
@@ -35,15 +35,7 @@ class Folder:
 
     def run(self, *command: object) -> subprocess.CompletedProcess[str]:
         variables = os.environ | {"PYTHONPATH": str(ROOT), "ZOO_HOME": str(self.path / "home")}
-        return subprocess.run(
-            [sys.executable, *map(str, command)],
-            capture_output=True,
-            text=True,
-            cwd=self.path,
-            env=variables,
-            timeout=300,
-            check=False,
-        )
+        return python(*command, cwd=self.path, env=variables, timeout=300)
 
     def imported(self) -> str:
         return self._marker.read_text() if self._marker.exists() else ""
@@ -86,13 +78,5 @@ def test_python_m_in_a_checkout_finds_the_packages_beside_each_other() -> None:
     )
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     for command in (["-m", "zoo", "list"], ["-c", program]):
-        done = subprocess.run(
-            [sys.executable, *command], capture_output=True, text=True, cwd=ROOT, env=variables, check=False
-        )
+        done = python(*command, env=variables)
         assert (done.returncode, "lenet" in done.stdout) == (0, True), done.stderr
-
-
-def test_a_file_that_is_imported_would_be_noticed(folder: Folder) -> None:
-    folder.run("-c", "import json")
-
-    assert folder.imported() == "json"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from support.command_line import call
 
 from runtime.cli import runtime
 from runtime.datasets import fashion_mnist
@@ -62,7 +63,7 @@ def test_whoever_would_write_there_is_told_of_the_variable(homeless: None) -> No
 @pytest.mark.parametrize("command", [["list"], ["predict", "a.png"]])
 def test_a_zoo_home_of_nobody_is_named(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_HOME", "~nosuch/x")
-    result = CliRunner().invoke(runtime, [*command, "-m", "lenet"] if command[0] == "predict" else command)
+    result = call("runtime", *([*command, "-m", "lenet"] if command[0] == "predict" else command))
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.strip() == (
@@ -72,7 +73,7 @@ def test_a_zoo_home_of_nobody_is_named(command: list[str], monkeypatch: pytest.M
 
 def test_a_data_folder_of_nobody_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASHION_MNIST_DIR", "~nosuch/x")
-    result = CliRunner().invoke(runtime, ["accuracy", "-m", "lenet", "--device", "cpu"])
+    result = call("runtime", "accuracy", "-m", "lenet", "--device", "cpu")
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert "$FASHION_MNIST_DIR is '~nosuch/x', but ~nosuch has no home folder here" in result.stderr
@@ -80,7 +81,7 @@ def test_a_data_folder_of_nobody_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_doctor_names_a_variable_that_is_wrong_and_says_to_correct_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_HOME", "~nosuch/x")
-    problems = json.loads(CliRunner().invoke(runtime, ["doctor", "--json"]).stdout)["problems"]
+    problems = json.loads(call("runtime", "doctor", "--json").stdout)["problems"]
 
     (found,) = [problem for problem in problems if "$ZOO_HOME" in problem["what"]]
     assert found["remedy"] == "correct that variable, or unset it"

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from support.command_line import call
 
 from export.deploy import LayoutRefused
 from export.deploy.triton import config, write_triton
 from runtime.model import spec
 from runtime.model.registry import find_model
 from runtime.model.spec import BATCH_SIZE, FASHION_MNIST, InputSpec
-from zoo.cli import zoo
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +76,6 @@ def test_batches_are_joined_within_the_limit_and_warmed_up_before_ready(model_co
     assert found.version_policy.latest.num_versions == 1
 
 
-def test_the_schema_would_notice_a_misspelt_field(model_config: Any) -> None:
-    from google.protobuf.text_format import ParseError
-
-    with pytest.raises(ParseError, match="labels_filename"):
-        model_config(config("lenet", FASHION_MNIST, 10).replace("label_filename", "labels_filename"))
-
-
 def test_labels_are_a_line_each_in_the_order_of_the_outputs(tmp_path: Path) -> None:
     stored = find_model("lenet")
     write_triton(stored, tmp_path)
@@ -125,7 +117,7 @@ def test_versions_are_counted_as_numbers_and_other_folders_passed_over(tmp_path:
 
 def test_a_repository_holds_several_models(tmp_path: Path) -> None:
     for name in ("lenet", "lenet-modern"):
-        done = CliRunner().invoke(zoo, ["export", name, "--layout", "triton", "-o", str(tmp_path), "--json"])
+        done = call("zoo", "export", name, "--layout", "triton", "-o", tmp_path, "--json")
         assert done.exit_code == 0, done.stderr
         assert (json.loads(done.stdout)["version"], json.loads(done.stdout)["new"]) == (1, True)
 
@@ -196,20 +188,17 @@ def test_labels_that_are_missing_beside_a_config_are_written(tmp_path: Path) -> 
     assert (tmp_path / "lenet" / "labels.txt").read_bytes() == before
 
 
-def test_weights_of_a_run_are_exported_and_proved_once_and_then_laid_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_of_a_run_are_exported_and_proved_once_and_then_laid_out(tmp_path: Path, empty_home: Path) -> None:
     """Another file than the published one: the checkpoint that was given decides, and its export is found again."""
     from zoo.publishing.deploy import export_layout
     from zoo.runs import checkpoint as checkpoints
 
-    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     published = checkpoints.load(find_model("lenet").path.parent / "checkpoint.safetensors")
     own = tmp_path / "own.safetensors"
     checkpoints.save(own, published.header | {"seed": 7}, published.weights)
     first = export_layout("lenet", "triton", tmp_path / "models", own)
     again = export_layout("lenet", "triton", tmp_path / "models", own)
 
-    assert first["file"] == again["file"] == str(tmp_path / "home" / "weights" / "lenet" / "model.onnx")
+    assert first["file"] == again["file"] == str(empty_home / "weights" / "lenet" / "model.onnx")
     assert (first["new"], again["new"]) == (True, False)
     assert (tmp_path / "models" / "lenet" / "1" / "model.onnx").read_bytes() == Path(first["file"]).read_bytes()

@@ -1,12 +1,10 @@
 """`runtime list`, `info` and `accuracy`: the documents of the design."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from support.command_line import ROOT, call
+from support.command_line import ROOT, call, python
 
 from runtime import __version__
 
@@ -54,6 +52,6 @@ def test_a_checkout_that_is_not_installed_knows_its_version(program: str) -> Non
         "installed.version = installed.distribution = missing\n"
         f"sys.argv = ['{program}', '--version']\nrunpy.run_module('{program}', run_name='__main__')"
     )
-    done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, cwd=ROOT, check=False)
+    done = python("-c", block)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{program}, version {__version__}\n", "")

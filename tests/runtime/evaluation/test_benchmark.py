@@ -3,16 +3,15 @@
 import json
 
 import pytest
-from click.testing import CliRunner
+from support.command_line import call
 
 from runtime import Classifier, UsageError
-from runtime.cli import runtime
 from runtime.evaluation.benchmark import measure_bench
 
 
 def test_bench_json_names_its_figures_and_its_conditions() -> None:
     arguments = ["-m", "lenet", "--device", "cpu", "--threads", "1", "-b", "1", "-b", "32"]
-    result = CliRunner().invoke(runtime, ["bench", *arguments, "--min-seconds", "0", "--min-runs", "20", "--json"])
+    result = call("runtime", "bench", *arguments, "--min-seconds", "0", "--min-runs", "20", "--json")
     report = json.loads(result.stdout)
 
     assert result.exit_code == 0

@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
-
-from runtime.cli import runtime
+from support.command_line import call
 
 
 def accuracy(*arguments: object) -> Result:
-    return CliRunner().invoke(runtime, ["accuracy", "-m", "lenet", "--device", "cpu", *map(str, arguments)])
+    return call("runtime", "accuracy", "-m", "lenet", "--device", "cpu", *arguments)
 
 
 @pytest.fixture

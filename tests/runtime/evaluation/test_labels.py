@@ -10,11 +10,11 @@ import numpy.typing as npt
 import onnx
 import onnx.numpy_helper
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
+from support.command_line import call
 
 from runtime import Classifier, UsageError
-from runtime.cli import runtime
 from runtime.datasets.fashion_mnist import LABELS
 from runtime.evaluation.accuracy import measure_accuracy
 from runtime.evaluation.labels import class_indices, match_labels
@@ -60,7 +60,7 @@ def places(labels: Sequence[str]) -> list[int]:
 
 
 def accuracy(model: Path, *arguments: object) -> Result:
-    return CliRunner().invoke(runtime, ["accuracy", "-m", str(model), "--device", "cpu", *map(str, arguments)])
+    return call("runtime", "accuracy", "-m", model, "--device", "cpu", *arguments)
 
 
 @pytest.fixture(scope="module")

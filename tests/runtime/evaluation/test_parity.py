@@ -9,10 +9,9 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 import pytest
-from click.testing import CliRunner
+from support.command_line import call
 
 from runtime import Classifier, ModelInvalid, ModelNotFound
-from runtime.cli import runtime
 from runtime.evaluation.golden import read_tensor
 from runtime.evaluation.parity import INPUT_FILE, OUTPUT_FILES, REPORT, measure_parity, read_tolerances
 from runtime.model.registry import SHIPPED
@@ -27,9 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def parity_of(folder: Path, *arguments: str) -> tuple[int, dict[str, object]]:
-    result = CliRunner().invoke(
-        runtime, ["parity", "-m", str(folder / "model.onnx"), "--device", "cpu", "--json", *arguments]
-    )
+    result = call("runtime", "parity", "-m", folder / "model.onnx", "--device", "cpu", "--json", *arguments)
     return result.exit_code, json.loads(result.stdout)
 
 
@@ -73,7 +70,7 @@ def test_answers_off_by_more_than_the_tolerance_exit_with_3_and_a_sentence(folde
     answers = onnx.numpy_helper.to_array(tensor).copy()
     answers[3, 4] += 0.001
     path.write_bytes(onnx.numpy_helper.from_array(answers, "logits").SerializeToString())
-    result = CliRunner().invoke(runtime, ["parity", "-m", str(folder), "--device", "cpu", "--json"])
+    result = call("runtime", "parity", "-m", folder, "--device", "cpu", "--json")
     document = json.loads(result.stdout)
 
     assert (result.exit_code, document["passed"]) == (3, False)

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from support.command_line import call
 
 from runtime import Classifier
-from runtime.cli import runtime
 from runtime.errors import FashionZooError
 from runtime.evaluation import sweep
 from runtime.session.session import Tuning
@@ -18,9 +17,7 @@ LENET = Path(__file__).resolve().parents[3] / "weights" / "lenet"
 
 def test_a_sweep_measures_every_setting_and_prefers_the_default_unless_another_is_faster() -> None:
     arguments = ["-m", str(LENET), "--device", "cpu", "--threads", "2", "-b", "1", "-b", "8"]
-    result = CliRunner().invoke(
-        runtime, ["bench", *arguments, "--min-seconds", "0", "--min-runs", "6", "--sweep", "--json"]
-    )
+    result = call("runtime", "bench", *arguments, "--min-seconds", "0", "--min-runs", "6", "--sweep", "--json")
     report = json.loads(result.stdout)
     settings = [tuple(row["settings"].values()) for row in report["rows"]]
 
@@ -40,7 +37,7 @@ def test_a_sweep_measures_every_setting_and_prefers_the_default_unless_another_i
     ],
 )
 def test_flags_that_moved_name_the_command_to_type(old: list[str], new: str) -> None:
-    result = CliRunner().invoke(runtime, old)
+    result = call("runtime", *old)
 
     assert (result.exit_code, new in result.stderr) == (2, True)
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
+from support.command_line import call
 from support.pictures import Grey, encoded
 
-from runtime.cli import runtime
 from runtime.cli.predict import Nothing, expand
 from runtime.errors import ImageError, UsageError
 from runtime.evaluation.image_folder import labelled_pictures
@@ -103,11 +102,11 @@ def phone(shirt: Grey, tmp_path: Path) -> Path:
 
 
 def test_a_folders_other_files_are_named_in_one_note_and_litter_is_not(phone: Path) -> None:
-    result = CliRunner().invoke(runtime, ["predict", str(phone), "-r", "--device", "cpu", "-m", "lenet"])
+    result = call("runtime", "predict", phone, "-r", "--device", "cpu", "-m", "lenet")
     assert result.exit_code == 0
     assert result.stdout.count("\n") == 1
     assert "3 files passed over: .heic (save as JPEG, or pip install pillow-heif), without a suffix" in result.stderr
-    measured = CliRunner().invoke(runtime, ["accuracy", str(phone.parent), "--device", "cpu", "-m", "lenet"])
+    measured = call("runtime", "accuracy", phone.parent, "--device", "cpu", "-m", "lenet")
     assert "3 files passed over" in measured.stderr
 
 

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from click.testing import CliRunner
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
+from support.command_line import call
 
 from export.description import CHECKPOINT_FILE as CHECKPOINT
 from runtime import Classifier
 from zoo.benchmark.compare import OURS, BackendFailed, Worker, compare, take_turns
-from zoo.cli import zoo
 
 LENET = Path(__file__).resolve().parents[3] / "weights" / "lenet"
 
@@ -37,7 +36,7 @@ def test_another_backend_gives_the_same_logits(backend: str, test_images: npt.ND
 
 def test_live_parity_runs_the_network_and_fails_for_other_weights(tmp_path: Path) -> None:
     arguments = ["parity", "--device", "cpu", "--json"]
-    result = CliRunner().invoke(zoo, [*arguments, str(LENET)])
+    result = call("zoo", *arguments, LENET)
     document = json.loads(result.stdout)
 
     assert (result.exit_code, document["passed"], document["flips"]) == (0, True, 0)
@@ -50,7 +49,7 @@ def test_live_parity_runs_the_network_and_fails_for_other_weights(tmp_path: Path
         header = file.metadata()
     weights["network.11.bias"][3] += 0.01
     save_file(weights, other / CHECKPOINT, header)
-    result = CliRunner().invoke(zoo, [*arguments, str(other)])
+    result = call("zoo", *arguments, other)
     assert result.exit_code == 3
     assert json.loads(result.stdout)["max_abs_diff"] == pytest.approx(0.01, rel=0.1)
 
@@ -58,7 +57,7 @@ def test_live_parity_runs_the_network_and_fails_for_other_weights(tmp_path: Path
 def test_live_parity_without_the_weights_names_them(tmp_path: Path) -> None:
     shutil.copytree(LENET, tmp_path / "lenet")
     (tmp_path / "lenet" / CHECKPOINT).unlink()
-    result = CliRunner().invoke(zoo, ["parity", "--device", "cpu", str(tmp_path / "lenet")])
+    result = call("zoo", "parity", "--device", "cpu", tmp_path / "lenet")
 
     assert result.exit_code == 1
     assert "live parity needs the weights in " in result.stderr
@@ -104,7 +103,7 @@ def test_a_backend_without_its_weights_is_named_and_not_run(tmp_path: Path) -> N
 
 
 def test_an_unknown_backend_is_a_usage_error_before_anything_is_measured() -> None:
-    result = CliRunner().invoke(zoo, ["bench", "lenet", "--compare", "tensorflow"])
+    result = call("zoo", "bench", "lenet", "--compare", "tensorflow")
 
     assert result.exit_code == 2
     assert "there is no backend 'tensorflow'; expected some of runtime" in result.stderr
@@ -112,11 +111,11 @@ def test_an_unknown_backend_is_a_usage_error_before_anything_is_measured() -> No
 
 def test_bench_compares_on_the_command_line() -> None:
     arguments = ["bench", str(LENET), "--device", "cpu", "-b", "2", "--min-seconds", "0", "--min-runs", "5"]
-    result = CliRunner().invoke(zoo, [*arguments, "--compare", "onnxruntime", "--json"])
+    result = call("zoo", *arguments, "--compare", "onnxruntime", "--json")
     compared = json.loads(result.stdout)
 
     assert result.exit_code == 0
     assert set(compared["batches"][0]) == {"runtime", "onnxruntime"}
-    text = CliRunner().invoke(zoo, [*arguments, "--compare", "onnxruntime,torch-graph"])
+    text = call("zoo", *arguments, "--compare", "onnxruntime,torch-graph")
     assert "times ours" in text.stdout
     assert "not run: torch-graph: only a GPU" in text.stderr

@@ -119,19 +119,8 @@ def test_a_series_of_seeds_and_its_held_out_images_from_the_command_line(
     from zoo.runs import run
 
     monkeypatch.setattr(run, "load_split", lambda split, device: load_split(split, device)[slice(0, 500)])
-    command = [
-        "train",
-        "lenet-modern",
-        "--recipe",
-        "d2l",
-        "--epochs",
-        "1",
-        "--val-split",
-        "--seed",
-        "3",
-        "-o",
-        tmp_path,
-    ]
+    seeded = ["--epochs", "1", "--val-split", "--seed", "3", "-o", tmp_path]
+    command = ["train", "lenet-modern", "--recipe", "d2l", *seeded]
     series = json.loads(call("zoo", *command, "--seeds", "2", "--json").stdout)
     table = call("zoo", *command, "--seeds", "2", "--resume").stdout
     again = call("zoo", *command, "--seeds", "2", "--resume", "--precision", "bf16")

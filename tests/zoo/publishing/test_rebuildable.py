@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from support.command_line import call
 
 from export.bundle.card import model_card
 from runtime import Classifier, ModelInvalid, ModelNotFound
-from runtime.cli import runtime
 from runtime.datasets import fashion_mnist
 from runtime.model import registry
 from runtime.model.registry import list_models, read_index, read_rebuildable
@@ -126,8 +125,8 @@ def test_whoever_asks_for_it_is_told_the_command(repository: Path) -> None:
     with pytest.raises(ModelNotFound) as refusal:
         Classifier("lenet-max", device="cpu")
     calls = {
-        "runtime": CliRunner().invoke(runtime, ["predict", "-m", "lenet-max", "a.png"]),
-        "zoo": CliRunner().invoke(zoo, ["verify", "lenet-max"]),
+        "runtime": call("runtime", "predict", "-m", "lenet-max", "a.png"),
+        "zoo": call("zoo", "verify", "lenet-max"),
     }
 
     assert str(refusal.value) == (

@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from support.command_line import call
 
 from export.verification.speed import adds_products_in_32_bits
 from runtime.datasets import fashion_mnist
 from runtime.model.registry import read_index
-from zoo.cli import zoo
 from zoo.publishing.publish import export_trained
 from zoo.runs import checkpoint
 from zoo.runs.checkpoint import CheckpointError
@@ -19,13 +18,12 @@ PUBLISHED = Path(__file__).resolve().parents[3] / "weights"
 
 
 @pytest.fixture
-def exported(fashion_mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def exported(fashion_mnist_dir: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's weights, with a half-size export of the published lenet and no run."""
     images, labels = fashion_mnist.load("test")
     monkeypatch.setattr("zoo.publishing.publish.fashion_mnist.load", lambda split: (images[:300], labels[:300]))
-    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     export_trained(load_trained("lenet"), storage="fp16")
-    return tmp_path / "home" / "weights"
+    return empty_home / "weights"
 
 
 def test_a_later_export_is_of_the_trained_weights_and_not_of_the_rounded_ones(exported: Path) -> None:
@@ -33,7 +31,7 @@ def test_a_later_export_is_of_the_trained_weights_and_not_of_the_rounded_ones(ex
     assert checkpoint.load(exported / "lenet" / "checkpoint.safetensors").rounded_from == origin
 
     assert load_trained("lenet").checkpoint.sha256() == origin
-    result = CliRunner().invoke(zoo, ["export", "lenet", "--json"])
+    result = call("zoo", "export", "lenet", "--json")
     entry = read_index(exported)["lenet"]
 
     assert result.exit_code == 0, result.output
@@ -65,20 +63,8 @@ def test_int8_of_a_published_half_size_checkpoint_verifies_against_it(
     published = exported / "lenet" / "checkpoint.safetensors"
     trained, folder = load_trained("lenet"), tmp_path / "int8"
     entry, _ = export_trained(trained, folder, dtype="int8", purpose="size", max_drop=0.05)
-    file = str(folder / "lenet" / "model.onnx")
-    verify = [
-        "verify",
-        "lenet",
-        "--onnx",
-        file,
-        "--checkpoint",
-        str(published),
-        "--images",
-        "300",
-        "--max-drop",
-        "0.05",
-    ]
-    result = CliRunner().invoke(zoo, [*verify, "--json"])
+    files = ["--onnx", folder / "lenet" / "model.onnx", "--checkpoint", published]
+    result = call("zoo", *["verify", "lenet", "--images", "300", "--max-drop", "0.05", "--json"], *files)
 
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["passed"]
