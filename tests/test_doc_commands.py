@@ -93,7 +93,7 @@ def run_block(block: Block, folder: Path, done: set[str]) -> str:
 
 
 @pytest.mark.parametrize("page", pages())
-def test_the_commands_of_a_page_run_as_they_stand(page: str, clone: Path, done: set[str]) -> None:
+def test_the_commands_of_a_page_run_as_they_stand(page, clone, done):
     """Lost otherwise: a reader who types what is printed, and gets an error."""
     if page == "docs/how-to/precision.md" and not adds_products_in_32_bits():
         pytest.skip("this CPU has no VNNI, so the check of parity refuses files in int8")
@@ -108,7 +108,7 @@ def test_the_commands_of_a_page_run_as_they_stand(page: str, clone: Path, done: 
             assert ended.stdout.strip()
 
 
-def test_the_first_command_of_the_readme_installs_what_the_second_needs(tmp_path: Path) -> None:
+def test_the_first_command_of_the_readme_installs_what_the_second_needs(tmp_path):
     """`pip install .` in a fresh environment, then a prediction. Lost otherwise: every new user."""
     index = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/")
     try:

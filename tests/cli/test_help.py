@@ -31,7 +31,7 @@ COMMANDS = [*commands(runtime, ("runtime",)), *commands(zoo, ("zoo",))]
 
 
 @pytest.mark.parametrize(("typed", "command"), COMMANDS, ids=[typed for typed, _ in COMMANDS])
-def test_the_help_of_every_command_shows_an_example_of_that_command(typed: str, command: click.Command) -> None:
+def test_the_help_of_every_command_shows_an_example_of_that_command(typed, command):
     name, *words = typed.split()
     group = {"runtime": runtime, "zoo": zoo}[name]
     shown, shown_too = (
@@ -45,14 +45,14 @@ def test_the_help_of_every_command_shows_an_example_of_that_command(typed: str, 
 
 
 @pytest.mark.parametrize(("typed", "command"), COMMANDS, ids=[typed for typed, _ in COMMANDS])
-def test_every_flag_of_every_command_says_what_it_does(typed: str, command: click.Command) -> None:
+def test_every_flag_of_every_command_says_what_it_does(typed, command):
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{typed} {parameter.opts[0]}"
 
 
 @pytest.mark.parametrize("group", [runtime, zoo], ids=["runtime", "zoo"])
-def test_the_help_of_the_whole_names_every_command(group: click.Group) -> None:
+def test_the_help_of_the_whole_names_every_command(group):
     shown = CliRunner().invoke(group, ["--help"]).stdout
 
     for name in group.list_commands(click.Context(group)):
@@ -61,7 +61,7 @@ def test_the_help_of_the_whole_names_every_command(group: click.Group) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 @pytest.mark.parametrize("program", ["runtime", "zoo"])
-def test_the_shell_gets_its_completion_script(program: str, shell: str) -> None:
+def test_the_shell_gets_its_completion_script(program, shell):
     done = complete(program, f"{shell}_source")
 
     assert done.returncode == 0, done.stderr
@@ -78,7 +78,7 @@ def test_the_shell_gets_its_completion_script(program: str, shell: str) -> None:
         ("zoo", "zoo train --se", {"--seed", "--seeds"}),
     ],
 )
-def test_the_shell_is_offered_commands_flags_and_choices(program: str, typed: str, offered: set[str]) -> None:
+def test_the_shell_is_offered_commands_flags_and_choices(program, typed, offered):
     words = typed.split(" ")
     done = complete(program, "bash_complete", COMP_WORDS=typed, COMP_CWORD=str(len(words) - 1))
 

@@ -48,9 +48,7 @@ def folder(tmp_path: Path) -> Folder:
 
 
 @pytest.mark.parametrize("name", STARTS_CHILDREN)
-def test_neither_a_command_nor_its_children_import_a_file_of_the_users(
-    folder: Folder, tmp_path: Path, fashion_mnist_dir: Path, name: str
-) -> None:
+def test_neither_a_command_nor_its_children_import_a_file_of_the_users(folder, tmp_path, fashion_mnist_dir, name):
     program, *arguments = STARTS_CHILDREN[name]
     script = tmp_path / program  # as pip writes it: Python puts its folder first, not the working folder
     script.write_text(f"from {program}.__main__ import main\nmain()\n")
@@ -62,9 +60,7 @@ def test_neither_a_command_nor_its_children_import_a_file_of_the_users(
 
 @pytest.mark.parametrize("arguments", [["runtime", "list"], ["runtime", "parity", "-m", "lenet"], ["zoo", "list"]])
 @pytest.mark.parametrize("flags", [[], ["-P"]])
-def test_python_m_imports_nothing_there_but_what_has_the_name_of_the_package_itself(
-    folder: Folder, arguments: list[str], flags: list[str]
-) -> None:
+def test_python_m_imports_nothing_there_but_what_has_the_name_of_the_package_itself(folder, arguments, flags):
     if not flags:
         (folder.path / f"{arguments[0]}.py").unlink()  # Python looks for it there before a line of ours is run
     done = folder.run(*flags, "-m", *arguments)
@@ -72,7 +68,7 @@ def test_python_m_imports_nothing_there_but_what_has_the_name_of_the_package_its
     assert (done.returncode, folder.imported()) == (0, ""), done.stderr
 
 
-def test_python_m_in_a_checkout_finds_the_packages_beside_each_other() -> None:
+def test_python_m_in_a_checkout_finds_the_packages_beside_each_other():
     program = (
         "import runpy, sys; sys.argv = ['zoo', 'list']; runpy.run_module('zoo', run_name='__main__', alter_sys=True)"
     )

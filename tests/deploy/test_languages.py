@@ -103,9 +103,7 @@ def with_labels(labels: list[str], path: Path) -> Path:
 LABELS_WITH_QUOTES = [f'no. {index}: "\\{index}", Schuhgröße' for index in range(10)]
 
 
-def test_an_example_reads_labels_with_quotes_and_refuses_a_file_with_too_few(
-    example: Example, pictures: list[Path], tmp_path: Path
-) -> None:
+def test_an_example_reads_labels_with_quotes_and_refuses_a_file_with_too_few(example, pictures, tmp_path):
     quoted = with_labels(LABELS_WITH_QUOTES, tmp_path / "quoted.onnx")
     named = example(quoted, pictures[0])
     refused = example(with_labels(["a", "b"], tmp_path / "few.onnx"), pictures[0])
@@ -116,7 +114,7 @@ def test_an_example_reads_labels_with_quotes_and_refuses_a_file_with_too_few(
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_an_example_makes_the_same_200_decisions(example: Example, model: str, pictures: list[Path]) -> None:
+def test_an_example_makes_the_same_200_decisions(example, model, pictures):
     done = example(WEIGHTS / model / "model.onnx", *pictures)
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -124,7 +122,7 @@ def test_an_example_makes_the_same_200_decisions(example: Example, model: str, p
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_node_gives_the_golden_answers_within_the_derived_tolerance(node: str, model: str) -> None:
+def test_node_gives_the_golden_answers_within_the_derived_tolerance(node, model):
     pixels, expected, tolerance = golden(model)
     program = """
         import { readFileSync } from "node:fs";
@@ -146,7 +144,7 @@ def test_node_gives_the_golden_answers_within_the_derived_tolerance(node: str, m
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_node_example_reads_all_of_the_metadata(model: str) -> None:
+def test_the_node_example_reads_all_of_the_metadata(model):
     node = shutil.which("node") or pytest.skip("Node.js is not on the PATH")
     program = """
         import { readFileSync } from "node:fs";
@@ -179,7 +177,7 @@ def in_colour(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path]
 DATATYPES: dict[Any, Any] = {"UINT8": None, "FP32": (-1, 1)}
 
 
-def test_an_example_takes_colour_pictures_as_the_file_says_or_says_why_not(example: Example, in_colour: Any) -> None:
+def test_an_example_takes_colour_pictures_as_the_file_says_or_says_why_not(example, in_colour):
     models, pictures, expected = in_colour
     done, floats = (example(models[datatype], *pictures) for datatype in DATATYPES)
 
@@ -192,7 +190,7 @@ def test_an_example_takes_colour_pictures_as_the_file_says_or_says_why_not(examp
         assert (floats.returncode, floats.stderr) == (1, "the file takes floats, and this passes bytes\n")
 
 
-def test_an_example_names_what_it_cannot_read(example: Example, tmp_path: Path) -> None:
+def test_an_example_names_what_it_cannot_read(example, tmp_path):
     (tmp_path / "no.png").write_bytes(b"no picture")
     Image.new("L", (30, 28)).save(tmp_path / "wide.png")
     reasons = {"wide.png": "another size", "no.png": "not a png", "missing.png": "no such file"}

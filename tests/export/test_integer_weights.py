@@ -1,8 +1,6 @@
 """Files that keep the weights of linear layers as int8 or int4: what is promised of them, and wrong ones refused."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -39,7 +37,7 @@ def contents(trained: Trained) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("storage", ["int8", "int4"])
-def test_weights_that_were_rounded_once_round_to_the_same_integers(storage: str, rng: np.random.Generator) -> None:
+def test_weights_that_were_rounded_once_round_to_the_same_integers(storage, rng):
     weight = (rng.standard_normal((40, 300)) * np.exp(rng.uniform(-60, 20, (40, 1)))).astype(np.float32)
     weight[3], weight[4, :150] = 0, 0
     once = quantize(weight, storage)
@@ -53,9 +51,7 @@ def test_weights_that_were_rounded_once_round_to_the_same_integers(storage: str,
 
 
 @pytest.mark.parametrize("storage", ["int8", "int4"])
-def test_a_file_in_integers_passes_every_check(
-    storage: str, trained: Trained, contents: dict[str, bytes], pictures: dict[str, Any]
-) -> None:
+def test_a_file_in_integers_passes_every_check(storage, trained, contents, pictures):
     report = verify(trained.network, contents[storage], **pictures)
     parity = next(check.measures for check in report.checks if check.name == "parity")
 
@@ -66,9 +62,7 @@ def test_a_file_in_integers_passes_every_check(
 
 
 @pytest.mark.parametrize("storage", ["int8", "int4"])
-def test_onnxruntime_multiplies_by_the_integers_and_openvino_reads_them(
-    storage: str, contents: dict[str, bytes], pictures: dict[str, Any], tmp_path: Path
-) -> None:
+def test_onnxruntime_multiplies_by_the_integers_and_openvino_reads_them(storage, contents, pictures, tmp_path):
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "optimized.onnx"), 3
     session = onnxruntime.InferenceSession(contents[storage], options, providers=["CPUExecutionProvider"])
@@ -82,7 +76,7 @@ def test_onnxruntime_multiplies_by_the_integers_and_openvino_reads_them(
     assert np.abs(ours - theirs).max() < 0.5
 
 
-def test_a_network_of_another_kind_keeps_its_linear_layers_in_integers(pictures: dict[str, Any]) -> None:
+def test_a_network_of_another_kind_keeps_its_linear_layers_in_integers(pictures):
     """Layers on sequences, one without a bias, a width that no block divides, and a weight that an embedding shares."""
 
     class Tokens(nn.Module):
@@ -110,7 +104,7 @@ def test_a_network_of_another_kind_keeps_its_linear_layers_in_integers(pictures:
         assert not [tensor for tensor in INT8.integers(network) if "tied" in tensor or "shared" in tensor]
 
 
-def test_what_cannot_be_is_refused_with_the_way_out(trained: Trained) -> None:
+def test_what_cannot_be_is_refused_with_the_way_out(trained):
     with pytest.raises(UsageError, match="int4 needs opset 21 or later, not 20"):
         content_of(trained.network, INT4, opset=20)
     with pytest.raises(UsageError, match="stores float16 too: leave out storage int8"):
@@ -188,14 +182,7 @@ WRONG: list[tuple[str, Callable[[onnx.ModelProto], None], str]] = [
 
 
 @pytest.mark.parametrize(("storage", "damage", "check"), WRONG, ids=[f"{s}-{d.__name__}" for s, d, _ in WRONG])
-def test_a_wrong_file_is_refused_by_the_check_that_should(
-    storage: str,
-    damage: Callable[[onnx.ModelProto], None],
-    check: str,
-    trained: Trained,
-    contents: dict[str, bytes],
-    pictures: dict[str, Any],
-) -> None:
+def test_a_wrong_file_is_refused_by_the_check_that_should(storage, damage, check, trained, contents, pictures):
     model = onnx.load_from_string(contents[storage])
     damage(model)
     report = verify(trained.network, model.SerializeToString(deterministic=True), **pictures)
@@ -204,9 +191,7 @@ def test_a_wrong_file_is_refused_by_the_check_that_should(
     assert "could not be run" not in next(each.detail for each in report.checks if each.name == check)
 
 
-def test_dynamic_quantization_fails_the_batch_check(
-    trained: Trained, contents: dict[str, bytes], pictures: dict[str, Any], tmp_path: Path
-) -> None:
+def test_dynamic_quantization_fails_the_batch_check(trained, contents, pictures, tmp_path):
     """Its scale is that of the largest number in the whole batch: an image's answer depends on its neighbours'."""
     (tmp_path / "float.onnx").write_bytes(content_of(trained.network, Precision()))
     quantize_dynamic(tmp_path / "float.onnx", tmp_path / "dynamic.onnx", weight_type=QuantType.QInt8)
@@ -216,7 +201,7 @@ def test_dynamic_quantization_fails_the_batch_check(
     assert {"batch"} <= set(failed(report)), [(each.name, each.detail) for each in report.checks]
 
 
-def test_the_packing_is_onnxs_own(rng: np.random.Generator) -> None:
+def test_the_packing_is_onnxs_own(rng):
     for count in (4, 7):
         values = rng.integers(-7, 8, (3, count)).astype(np.int8)
         np.testing.assert_array_equal(nph.to_array(packed(values, "t")).astype(np.int8), values)
@@ -224,9 +209,7 @@ def test_the_packing_is_onnxs_own(rng: np.random.Generator) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("storage", "max_drop"), [("int8", 0.002), ("int4", 0.01)])
-def test_an_export_in_integers_is_verified_from_the_small_checkpoint_beside_it(
-    storage: str, max_drop: float, trained: Trained, empty_home: Path
-) -> None:
+def test_an_export_in_integers_is_verified_from_the_small_checkpoint_beside_it(storage, max_drop, trained, empty_home):
     entry, folder = export_trained(trained, storage=storage, max_drop=max_drop)
     stored = checkpoint.load(folder / "checkpoint.safetensors")
     pair = find_pair("lenet-modern", folder / "model.onnx", folder / "checkpoint.safetensors")

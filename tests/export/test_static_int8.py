@@ -65,9 +65,7 @@ def details(report: Any) -> dict[str, str]:
     return {check.name: check.detail for check in report.failures}
 
 
-def test_a_file_in_int8_passes_every_check_and_computes_in_int8(
-    network: nn.Module, content: bytes, calibration: npt.NDArray[np.uint8], pictures: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_file_in_int8_passes_every_check_and_computes_in_int8(network, content, calibration, pictures, tmp_path):
     report = verify(network, content, **pictures, calibration=calibration)
     parity = next(check.measures for check in report.checks if check.name == "parity")
     options = onnxruntime.SessionOptions()
@@ -82,9 +80,7 @@ def test_a_file_in_int8_passes_every_check_and_computes_in_int8(
     assert "Conv" not in nodes
 
 
-def test_depthwise_and_grouped_convolutions_clipped_activations_and_global_pooling_are_quantized(
-    calibration: npt.NDArray[np.uint8], pictures: dict[str, Any]
-) -> None:
+def test_depthwise_and_grouped_convolutions_clipped_activations_and_global_pooling_are_quantized(calibration, pictures):
     """The parts of MobileNet, ResNeXt and ResNet."""
 
     class Mobile(nn.Module):
@@ -109,7 +105,7 @@ def test_depthwise_and_grouped_convolutions_clipped_activations_and_global_pooli
     assert len([tensor for tensor in integers if "weight_quantized" in tensor.name]) == 5
 
 
-def test_folding_gives_the_same_network(network: nn.Module, pictures: dict[str, Any]) -> None:
+def test_folding_gives_the_same_network(network, pictures):
     images = torch.from_numpy(pictures["images"][:20])
     folded = fold_batch_norms(network)
     left = [name for name, module in folded.named_modules() if isinstance(module, nn.BatchNorm2d)]
@@ -121,9 +117,7 @@ def test_folding_gives_the_same_network(network: nn.Module, pictures: dict[str, 
     assert isinstance(network.get_submodule("network.0.1"), nn.BatchNorm2d)
 
 
-def test_the_layer_that_costs_most_is_found_and_left_in_float32(
-    calibration: npt.NDArray[np.uint8], pictures: dict[str, Any]
-) -> None:
+def test_the_layer_that_costs_most_is_found_and_left_in_float32(calibration, pictures):
     """One of its factors is ten thousand times larger: the others share what is left of 255 steps."""
 
     class Spiked(nn.Module):
@@ -264,14 +258,7 @@ WRONG: list[tuple[Damage, str]] = [
 
 
 @pytest.mark.parametrize(("damage", "check"), WRONG, ids=[damage.__name__ for damage, _ in WRONG])
-def test_a_wrong_file_is_refused_by_the_check_that_should(
-    damage: Damage,
-    check: str,
-    network: nn.Module,
-    content: bytes,
-    calibration: npt.NDArray[np.uint8],
-    pictures: dict[str, Any],
-) -> None:
+def test_a_wrong_file_is_refused_by_the_check_that_should(damage, check, network, content, calibration, pictures):
     model = onnx.load_from_string(content)
     damage(model)
     report = verify(network, model.SerializeToString(deterministic=True), **pictures, calibration=calibration)
@@ -280,9 +267,7 @@ def test_a_wrong_file_is_refused_by_the_check_that_should(
     assert "could not be run" not in details(report)[check]
 
 
-def test_a_file_calibrated_on_other_images_than_it_says_is_refused(
-    network: nn.Module, content: bytes, calibration: npt.NDArray[np.uint8], pictures: dict[str, Any]
-) -> None:
+def test_a_file_calibrated_on_other_images_than_it_says_is_refused(network, content, calibration, pictures):
     other = content_of(network, calibration // 2)
     model, honest = onnx.load_from_string(other), onnx.load_from_string(content)
     del model.metadata_props[:]
@@ -296,9 +281,7 @@ def test_a_file_calibrated_on_other_images_than_it_says_is_refused(
     assert "the 50 given" in details(others)["weights"]
 
 
-def test_a_budget_of_accuracy_is_kept(
-    network: nn.Module, content: bytes, calibration: npt.NDArray[np.uint8], pictures: dict[str, Any]
-) -> None:
+def test_a_budget_of_accuracy_is_kept(network, content, calibration, pictures):
     """Labels are the network's own answers, but where the file differs: each flip is a loss."""
     images = pictures["images"]
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -316,9 +299,7 @@ def test_a_budget_of_accuracy_is_kept(
 
 
 @pytest.mark.parametrize("form", [Precision("int8"), Precision(storage="int8")])
-def test_a_diff_against_float32_shows_what_each_layer_lost(
-    form: Precision, network: nn.Module, content: bytes, pictures: dict[str, Any]
-) -> None:
+def test_a_diff_against_float32_shows_what_each_layer_lost(form, network, content, pictures):
     plain, kept = (
         build_graph(network, Description(name="m", labels=LABELS, precision=each).metadata(None))
         for each in (Precision(), Precision(storage="int8"))
@@ -332,19 +313,13 @@ def test_a_diff_against_float32_shows_what_each_layer_lost(
     assert diff(plain, plain, pictures["images"]).layers == []
 
 
-def test_a_slower_file_is_refused_by_rounds_and_not_by_one_disturbance() -> None:
+def test_a_slower_file_is_refused_by_rounds_and_not_by_one_disturbance():
     require_faster([Speed(1, 3.0, 1.0, slower=3, rounds=12), Speed(64, 3.0, 3.0, slower=8, rounds=12)])
     with pytest.raises(NotFaster, match="2 ms in place of 1 for a batch of 64"):
         require_faster([Speed(1, 3.0, 1.0, slower=0, rounds=12), Speed(64, 1.0, 2.0, slower=12, rounds=12)])
 
 
-def test_an_exported_int8_model_is_described_and_runs(
-    network: nn.Module,
-    calibration: npt.NDArray[np.uint8],
-    pictures: dict[str, Any],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_exported_int8_model_is_described_and_runs(network, calibration, pictures, tmp_path, monkeypatch):
     given = {"images": pictures["images"], "labels": pictures["labels"], "dtype": "int8"}
     with pytest.raises(UsageError, match="give calibration=images"):
         export_network(network, tmp_path, Description(name="small", labels=LABELS), **given)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import pytest
 from support.command_line import call
@@ -34,11 +33,11 @@ def mutated(content: bytes, *mutations: Any) -> bytes:
     return model.SerializeToString()
 
 
-def test_a_file_is_the_same_as_itself(content: bytes) -> None:
+def test_a_file_is_the_same_as_itself(content):
     assert diff(content, content, np.zeros((2, 1, 28, 28), np.uint8)).same
 
 
-def test_every_change_is_named(content: bytes, test_images: npt.NDArray[np.uint8]) -> None:
+def test_every_change_is_named(content, test_images):
     other = mutated(content, change("Conv", 2, lambda bias: bias + 0.5), attribute("Gemm", alpha=0.5))
     found = diff(content, other, test_images[:8, None].copy())
 
@@ -53,7 +52,7 @@ def with_labels(labels: tuple[str, ...]) -> Any:
     return metadata("labels", json.dumps(labels))
 
 
-def test_answers_are_compared_by_the_names_of_the_classes(content: bytes, test_images: npt.NDArray[np.uint8]) -> None:
+def test_answers_are_compared_by_the_names_of_the_classes(content, test_images):
     images = test_images[:8, None].copy()
     flips = [change("Gemm", index, lambda array: array[::-1], nth=-1) for index in (1, 2)]
     same = diff(content, mutated(content, with_labels(LABELS[::-1]), *flips), images)  # the same classifier
@@ -71,21 +70,19 @@ def test_answers_are_compared_by_the_names_of_the_classes(content: bytes, test_i
         (LABELS[:9], ["labels[9]: Ankle boot -> nothing"]),
     ],
 )
-def test_labels_that_differ_are_named_and_their_answers_are_not_compared(
-    labels: tuple[str, ...], lines: list[str], content: bytes, test_images: npt.NDArray[np.uint8]
-) -> None:
+def test_labels_that_differ_are_named_and_their_answers_are_not_compared(labels, lines, content, test_images):
     found = diff(content, mutated(content, with_labels(labels)), test_images[:2, None].copy())
 
     assert (found.metadata, found.same) == (lines, False)
     assert found.outputs == {"logits": None, "probabilities": None}
 
 
-def test_a_hostile_file_is_not_compared(content: bytes) -> None:
+def test_a_hostile_file_is_not_compared(content):
     with pytest.raises(ModelInvalid, match="the second file is not opened"):
         diff(content, content[:-3], np.zeros((2, 1, 28, 28), np.uint8))
 
 
-def test_the_command_prints_one_document(content: bytes, tmp_path: Path, fashion_mnist_dir: Path) -> None:
+def test_the_command_prints_one_document(content, tmp_path, fashion_mnist_dir):
     (tmp_path / "a.onnx").write_bytes(content)
     done = call("zoo", "diff", tmp_path / "a.onnx", tmp_path / "a.onnx", "--json")
 
@@ -94,9 +91,7 @@ def test_the_command_prints_one_document(content: bytes, tmp_path: Path, fashion
 
 
 @pytest.mark.slow
-def test_the_example_of_an_own_network_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fashion_mnist_dir: Path
-) -> None:
+def test_the_example_of_an_own_network_runs(tmp_path, monkeypatch, fashion_mnist_dir):
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     import own_network
 

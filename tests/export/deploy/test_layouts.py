@@ -1,7 +1,5 @@
 """`zoo export --layout`: which weights it takes, and what it says before it starts."""
 
-from pathlib import Path
-
 import pytest
 from support.command_line import call
 
@@ -9,9 +7,7 @@ from runtime.model.registry import find_model
 from zoo.publishing.deploy import exported
 
 
-def test_a_damaged_checkpoint_is_an_error_and_no_other_weights_are_shipped_in_its_place(
-    tmp_path: Path, empty_home: Path
-) -> None:
+def test_a_damaged_checkpoint_is_an_error_and_no_other_weights_are_shipped_in_its_place(tmp_path, empty_home):
     damaged = empty_home / "runs" / "lenet" / "checkpoint.safetensors"
     damaged.parent.mkdir(parents=True)
     damaged.write_bytes(b"damaged")
@@ -23,9 +19,7 @@ def test_a_damaged_checkpoint_is_an_error_and_no_other_weights_are_shipped_in_it
     assert not (tmp_path / "models").exists()
 
 
-def test_without_weights_and_without_a_file_the_sentence_says_how_to_train(
-    tmp_path: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_weights_and_without_a_file_the_sentence_says_how_to_train(tmp_path, empty_home, monkeypatch):
     for module in ("zoo.runs.trained", "runtime.model.registry"):
         monkeypatch.setattr(f"{module}.folders", list)
     done = call("zoo", "export", "densenet", "--layout", "triton", "-o", tmp_path / "models")
@@ -35,18 +29,14 @@ def test_without_weights_and_without_a_file_the_sentence_says_how_to_train(
     assert not (tmp_path / "models").exists()
 
 
-def test_without_weights_the_file_that_the_name_means_is_used(
-    empty_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_weights_the_file_that_the_name_means_is_used(empty_home, monkeypatch):
     """As with the wheel alone."""
     monkeypatch.setattr("zoo.runs.trained.folders", list)
 
     assert exported("lenet") == find_model("lenet")
 
 
-def test_an_unknown_model_is_a_usage_error_whatever_else_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unknown_model_is_a_usage_error_whatever_else_is_missing(tmp_path, monkeypatch):
     monkeypatch.setattr("export.deploy.web.repository_weights", lambda: None)  # so that no onnxruntime-web is found
     monkeypatch.chdir(tmp_path)
     done = call("zoo", "export", "nosuch", "--layout", "web", "-o", "site")
@@ -58,9 +48,7 @@ def test_an_unknown_model_is_a_usage_error_whatever_else_is_missing(
 
 
 @pytest.mark.parametrize(("layout", "taken"), [("web", "thesis.tex"), ("triton", "lenet/thesis.tex")])
-def test_a_folder_that_is_refused_is_refused_before_the_proof(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str, taken: str
-) -> None:
+def test_a_folder_that_is_refused_is_refused_before_the_proof(tmp_path, monkeypatch, layout, taken):
     def proof(*_: object) -> None:
         raise AssertionError("the minutes of a proof were spent")
 

@@ -40,7 +40,7 @@ def answers(name: str, file: Path, images: npt.NDArray[np.uint8]) -> dict[str, n
 
 @pytest.mark.parametrize("model", sorted(read_index(WEIGHTS)))
 @pytest.mark.parametrize("name", OTHERS)
-def test_an_engine_gives_a_published_models_golden_answers(name: str, model: str) -> None:
+def test_an_engine_gives_a_published_models_golden_answers(name, model):
     entry = read_index(WEIGHTS)[model]
     file = WEIGHTS / entry["file"]
     tolerances = read_tolerances(file.parent, entry["sha256"])
@@ -65,12 +65,8 @@ UNABLE = pytest.mark.xfail(reason="tract 0.23 takes a float16 Gemm's result for 
     ],
 )
 def test_an_engine_gives_what_a_resized_residual_network_does_in_every_precision(
-    name: str,
-    precision: Precision,
-    tmp_path: Path,
-    test_images: npt.NDArray[np.uint8],
-    test_labels: npt.NDArray[np.uint8],
-) -> None:
+    name, precision, tmp_path, test_images, test_labels
+):
     images = test_images[:16, None].copy()
     network = make_network("small-resnet")
     content = build_graph(network, Description(name="m", labels=LABELS, precision=precision).metadata(None))
@@ -83,9 +79,7 @@ def test_an_engine_gives_what_a_resized_residual_network_does_in_every_precision
         assert np.abs(found[output] - exact).max() <= context.parity[output]["tolerance"], output
 
 
-def test_the_gates_are_asked_of_another_engine_and_the_report_names_it(
-    test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uint8]
-) -> None:
+def test_the_gates_are_asked_of_another_engine_and_the_report_names_it(test_images, test_labels):
     network = make_network("lenet-modern")
     content = build_graph(network, Description(name="m", labels=LABELS).metadata(None))
     pictures: dict[str, Any] = {"images": test_images[:16, None].copy(), "labels": test_labels[:16]}
@@ -100,9 +94,7 @@ def test_the_gates_are_asked_of_another_engine_and_the_report_names_it(
         verify(network, content, engine="abacus", **pictures)
 
 
-def test_an_engine_that_answers_otherwise_fails_the_checks(
-    test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_engine_that_answers_otherwise_fails_the_checks(test_images, test_labels, monkeypatch):
     run = Reference.run
     monkeypatch.setattr(Reference, "run", lambda self, outputs, feeds: [1.01 * a for a in run(self, outputs, feeds)])
     network = make_network("lenet-modern")
@@ -112,7 +104,7 @@ def test_an_engine_that_answers_otherwise_fails_the_checks(
     assert [check.name for check in report.failures] == ["parity"]
 
 
-def test_an_engine_that_is_not_installed_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_is_not_installed_is_named_with_its_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "tract", None)
     with pytest.raises(EngineMissing, match=r"tract is not installed: pip install '\.\[engines\]'"):
         open_engine("tract", b"")

@@ -161,7 +161,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_file_is_refused_by_name_in_seconds(name: str, network: nn.Module) -> None:
+def test_a_hostile_file_is_refused_by_name_in_seconds(name, network):
     make, words = HOSTILE[name]
     content, images = make(), np.zeros((4, 1, 28, 28), np.uint8)
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
@@ -177,7 +177,7 @@ def test_a_hostile_file_is_refused_by_name_in_seconds(name: str, network: nn.Mod
 
 
 @pytest.mark.parametrize("cut", [0, 1, 10, 100, 150, -1])
-def test_a_file_cut_anywhere_is_refused_before_anything_opens_it(cut: int) -> None:
+def test_a_file_cut_anywhere_is_refused_before_anything_opens_it(cut):
     """A prefix of a message may be a message; what it then lacks is named by the structure check."""
     found = examine(conv(pads=[1, 1, 1, 1])[:cut])
 

@@ -3,8 +3,6 @@
 import io
 import warnings
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -306,14 +304,14 @@ def made(name: str) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_of_other_parts_passes_every_check(name: str, pictures: dict[str, Any]) -> None:
+def test_a_network_of_other_parts_passes_every_check(name, pictures):
     network = made(name)
     report = verify(network, build_graph(network, DESCRIPTION.metadata(None)), **pictures)
 
     assert report.passed, report.failures
 
 
-def test_a_half_size_file_of_a_network_that_calls_a_batch_norm_by_keyword_passes(pictures: dict[str, Any]) -> None:
+def test_a_half_size_file_of_a_network_that_calls_a_batch_norm_by_keyword_passes(pictures):
     description = Description(name="own", labels=LABELS, precision=Precision("fp32", "fp16"))
     network = made("names of the exporter")
     report = verify(network, build_graph(network, description.metadata(None)), **pictures)
@@ -321,7 +319,7 @@ def test_a_half_size_file_of_a_network_that_calls_a_batch_norm_by_keyword_passes
     assert report.passed, report.failures
 
 
-def test_a_block_of_layers_in_a_file_of_the_older_exporter_is_not_taken_for_another(pictures: dict[str, Any]) -> None:
+def test_a_block_of_layers_in_a_file_of_the_older_exporter_is_not_taken_for_another(pictures):
     network, written = made("blocks"), io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -342,7 +340,7 @@ def test_a_block_of_layers_in_a_file_of_the_older_exporter_is_not_taken_for_anot
     assert report.passed, report.failures
 
 
-def test_a_fold_into_a_transposed_convolution_is_recomputed_group_by_group(pictures: dict[str, Any]) -> None:
+def test_a_fold_into_a_transposed_convolution_is_recomputed_group_by_group(pictures):
     network = made("transposed convolution in groups")
     model = onnx.load_from_string(build_graph(network, DESCRIPTION.metadata(None)))
     node = next(node for node in model.graph.node if node.op_type == "ConvTranspose")
@@ -355,7 +353,7 @@ def test_a_fold_into_a_transposed_convolution_is_recomputed_group_by_group(pictu
         weights_check(context)
 
 
-def test_the_first_wrong_layer_is_named_though_activations_work_in_place(pictures: dict[str, Any]) -> None:
+def test_the_first_wrong_layer_is_named_though_activations_work_in_place(pictures):
     torch.manual_seed(0)
     first = (nn.Conv2d(1, 8, 3, 2), nn.ReLU(inplace=True), nn.BatchNorm2d(8))
     second = (nn.Conv2d(8, 8, 3, 2), nn.LeakyReLU(0.2, inplace=True), nn.BatchNorm2d(8))
@@ -420,8 +418,8 @@ class AtRandom(Dense):
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )  # fmt: skip
 def test_what_breaks_the_contract_is_refused_in_one_sentence_and_nothing_is_written(
-    network: nn.Module, error: type[Exception], sentence: str, tmp_path: Path, pictures: dict[str, Any]
-) -> None:
+    network, error, sentence, tmp_path, pictures
+):
     with pytest.raises(error, match=sentence) as refusal:
         export_network(network, tmp_path, DESCRIPTION, **pictures)
 
@@ -429,7 +427,7 @@ def test_what_breaks_the_contract_is_refused_in_one_sentence_and_nothing_is_writ
     assert not list(tmp_path.iterdir())
 
 
-def test_half_a_network_is_not_verified_as_if_it_were_whole(pictures: dict[str, Any]) -> None:
+def test_half_a_network_is_not_verified_as_if_it_were_whole(pictures):
     network = made("without modules")
     content = build_graph(network, DESCRIPTION.metadata(None))
     with pytest.raises(UsageError, match="weight is float16"):

@@ -39,9 +39,7 @@ def report_on(network: nn.Module, content: bytes, pictures: dict[str, Any]) -> R
     return verify(network, content, **pictures, expected=expectations(DESCRIPTION))
 
 
-def test_a_good_export_passes_every_check_in_order(
-    network: nn.Module, content: bytes, pictures: dict[str, Any]
-) -> None:
+def test_a_good_export_passes_every_check_in_order(network, content, pictures):
     report = report_on(network, content, pictures)
 
     assert [check.name for check in report.checks] == list(CHECKS)
@@ -49,9 +47,7 @@ def test_a_good_export_passes_every_check_in_order(
 
 
 @pytest.mark.parametrize("labels", [LABELS[::-1], (*LABELS[:9], "Hat")], ids=["another order", "another class"])
-def test_a_right_answer_is_one_of_the_right_name(
-    network: nn.Module, content: bytes, pictures: dict[str, Any], labels: tuple[str, ...]
-) -> None:
+def test_a_right_answer_is_one_of_the_right_name(network, content, pictures, labels):
     model = onnx.load_from_string(content)
     metadata("labels", json.dumps(labels))(model)
 
@@ -60,7 +56,7 @@ def test_a_right_answer_is_one_of_the_right_name(
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", ["lenet", "lenet-max", "lenet-relu"])
-def test_random_weights_raise_no_false_alarm(name: str, seed: int, pictures: dict[str, Any]) -> None:
+def test_random_weights_raise_no_false_alarm(name, seed, pictures):
     torch.manual_seed(seed)
     network = create_model(name).eval()
     description = Description(name=name, labels=LABELS)
@@ -70,9 +66,7 @@ def test_random_weights_raise_no_false_alarm(name: str, seed: int, pictures: dic
     assert report.passed, report.failures
 
 
-def test_parity_states_its_floor_its_factor_and_what_it_found(
-    network: nn.Module, content: bytes, pictures: dict[str, Any]
-) -> None:
+def test_parity_states_its_floor_its_factor_and_what_it_found(network, content, pictures):
     parity = next(check for check in report_on(network, content, pictures).checks if check.name == "parity")
     row = parity.measures[LOGITS]
 

@@ -11,7 +11,7 @@ from support.command_line import call, python
 pytestmark = pytest.mark.usefixtures("empty_home")
 
 
-def test_predict_names_what_is_in_a_picture(picture_folder: Path) -> None:
+def test_predict_names_what_is_in_a_picture(picture_folder):
     result = call("runtime", "predict", "-m", "lenet", picture_folder / "0.png", "--device", "cpu")
 
     assert result.exit_code == 0
@@ -19,7 +19,7 @@ def test_predict_names_what_is_in_a_picture(picture_folder: Path) -> None:
     assert result.stderr == ""
 
 
-def test_predict_json_is_the_designs_document_and_a_bad_picture_does_not_stop_the_others(picture_folder: Path) -> None:
+def test_predict_json_is_the_designs_document_and_a_bad_picture_does_not_stop_the_others(picture_folder):
     result = call("runtime", "predict", "-m", "lenet", picture_folder, "-r", "--json", "--topk", "2")
     answers = json.loads(result.stdout)
 
@@ -38,7 +38,7 @@ def test_predict_json_is_the_designs_document_and_a_bad_picture_does_not_stop_th
     assert "1 of 5 pictures could not be read" in result.stderr
 
 
-def test_predict_jsonl_and_csv_say_the_same_as_json(picture_folder: Path) -> None:
+def test_predict_jsonl_and_csv_say_the_same_as_json(picture_folder):
     whole = json.loads(call("runtime", "predict", picture_folder, "--json").stdout)
     lines = [json.loads(line) for line in call("runtime", "predict", picture_folder, "--jsonl").stdout.splitlines()]
     rows = list(csv.DictReader(io.StringIO(call("runtime", "predict", picture_folder, "--csv").stdout)))
@@ -48,7 +48,7 @@ def test_predict_jsonl_and_csv_say_the_same_as_json(picture_folder: Path) -> Non
     assert rows[3]["error_kind"] == "not_an_image"
 
 
-def test_a_source_without_pictures_does_not_stop_the_others(picture_folder: Path, tmp_path: Path) -> None:
+def test_a_source_without_pictures_does_not_stop_the_others(picture_folder, tmp_path):
     (tmp_path / "empty").mkdir()
     sources = [picture_folder / "0.png", tmp_path / "empty", "@missing.txt", "zz*.png", picture_folder / "1.png"]
     results = {form: call("runtime", "predict", *sources, *form.split()) for form in ("--json", "--jsonl", "--csv", "")}
@@ -66,7 +66,7 @@ def test_a_source_without_pictures_does_not_stop_the_others(picture_folder: Path
     assert "3 of 5 pictures could not be read" in results[""].stderr
 
 
-def test_predict_reads_stdin_lists_and_patterns(picture_folder: Path, tmp_path: Path) -> None:
+def test_predict_reads_stdin_lists_and_patterns(picture_folder, tmp_path):
     picture = (picture_folder / "1.png").read_bytes()
     listed = tmp_path / "list.txt"
     listed.write_text(f"{picture_folder / '2.png'}\n\n# a remark\n{picture_folder / '0.png'}\n")
@@ -76,7 +76,7 @@ def test_predict_reads_stdin_lists_and_patterns(picture_folder: Path, tmp_path: 
     assert [Path(answer["source"]).name for answer in answers] == ["2.png", "0.png", "0.png", "1.png"]
 
 
-def test_a_light_background_is_inverted_and_said_to_be_unless_forbidden(picture_folder: Path) -> None:
+def test_a_light_background_is_inverted_and_said_to_be_unless_forbidden(picture_folder):
     photo = picture_folder / "more" / "photo.jpg"
     as_is = json.loads(call("runtime", "predict", photo, "--json").stdout)[0]
     forbidden = json.loads(call("runtime", "predict", photo, "--json", "--invert", "no").stdout)[0]
@@ -88,14 +88,14 @@ def test_a_light_background_is_inverted_and_said_to_be_unless_forbidden(picture_
 @pytest.mark.parametrize(
     "option", [["--threads", "99999999999"], ["-b", "99999999999999999999"], ["--topk", "99999999999999999999999"]]
 )
-def test_a_number_beyond_all_sense_is_refused_or_does_no_harm(picture_folder: Path, option: list[str]) -> None:
+def test_a_number_beyond_all_sense_is_refused_or_does_no_harm(picture_folder, option):
     result = call("runtime", "predict", picture_folder / "0.png", *option)
 
     assert result.exit_code == (0 if option[0] == "--topk" else 2)
     assert "Traceback" not in result.stderr
 
 
-def test_nothing_that_a_library_prints_reaches_stdout(picture_folder: Path) -> None:
+def test_nothing_that_a_library_prints_reaches_stdout(picture_folder):
     program = (
         "import os, sys\nfrom runtime.imaging import preprocess as images\nfrom runtime.cli import runtime\n"
         "original = images.to_pixels\n"

@@ -52,7 +52,7 @@ def run(*arguments: str) -> Result:
     return call("runtime", "doctor", *arguments)
 
 
-def test_the_document_has_what_other_programs_rely_on_and_is_json() -> None:
+def test_the_document_has_what_other_programs_rely_on_and_is_json():
     document = json.loads(json.dumps(diagnose()))
 
     assert document["onnxruntime"] == onnxruntime.__version__
@@ -63,7 +63,7 @@ def test_the_document_has_what_other_programs_rely_on_and_is_json() -> None:
     ]
 
 
-def test_this_very_machine_can_be_diagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_this_very_machine_can_be_diagnosed(monkeypatch):
     monkeypatch.undo()
 
     document = diagnose()
@@ -74,7 +74,7 @@ def test_this_very_machine_can_be_diagnosed(monkeypatch: pytest.MonkeyPatch) -> 
     assert is_healthy(document | {"selftest": None})
 
 
-def test_a_machine_without_a_gpu_is_healthy_and_told_what_cuda_would_take() -> None:
+def test_a_machine_without_a_gpu_is_healthy_and_told_what_cuda_would_take():
     document, unavailable = examine()
 
     assert (is_healthy(document), unavailable) == (True, None)
@@ -90,7 +90,7 @@ def test_a_machine_without_a_gpu_is_healthy_and_told_what_cuda_would_take() -> N
 
 
 @pytest.mark.usefixtures("gpu_machine")
-def test_a_gpu_that_works_is_listed_with_its_memory_and_driver() -> None:
+def test_a_gpu_that_works_is_listed_with_its_memory_and_driver():
     document, unavailable = examine("cuda:0")
 
     assert (document["problems"], unavailable) == ([], None)
@@ -109,7 +109,7 @@ def test_a_gpu_that_works_is_listed_with_its_memory_and_driver() -> None:
 
 
 @pytest.mark.usefixtures("gpu_machine")
-def test_a_gpu_that_stands_idle_is_a_warning_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_stands_idle_is_a_warning_with_the_remedy(monkeypatch):
     monkeypatch.setattr(doctor, "device_problem", lambda _asked: "libcudnn.so.9 cannot be loaded: install cuDNN")
 
     document, unavailable = examine("cuda")
@@ -150,9 +150,7 @@ def raising(error: Exception) -> Callable[[], Any]:
         ({"list_models": raising(ModelInvalid("index.json is damaged"))}, "index.json is damaged: "),
     ],
 )
-def test_what_keeps_some_of_a_machine_from_its_use_is_a_warning(
-    pretended: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_keeps_some_of_a_machine_from_its_use_is_a_warning(pretended, said, monkeypatch):
     for name, function in pretended.items():
         monkeypatch.setattr(doctor, name, function)
     document = diagnose()
@@ -165,7 +163,7 @@ def test_what_keeps_some_of_a_machine_from_its_use_is_a_warning(
     )
 
 
-def test_without_onnxruntime_there_is_an_error_and_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_onnxruntime_there_is_an_error_and_no_traceback(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
 
     done = run("--selftest", "--json")
@@ -178,7 +176,7 @@ def test_without_onnxruntime_there_is_an_error_and_no_traceback(monkeypatch: pyt
     assert document["problems"][0]["what"].startswith("onnxruntime cannot be imported")
 
 
-def test_an_onnxruntime_that_cannot_prove_placement_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_onnxruntime_that_cannot_prove_placement_is_an_error(monkeypatch):
     monkeypatch.setattr(onnxruntime, "InferenceSession", object)
 
     document, _ = examine("cpu", selftest=True)
@@ -188,7 +186,7 @@ def test_an_onnxruntime_that_cannot_prove_placement_is_an_error(monkeypatch: pyt
     assert document["selftest"] is None
 
 
-def test_a_damaged_index_of_the_users_own_is_to_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_index_of_the_users_own_is_to_be_removed(tmp_path, monkeypatch):
     monkeypatch.setenv("ZOO_HOME", str(tmp_path))
     index = tmp_path / "weights" / "index.json"
     index.parent.mkdir()
@@ -199,7 +197,7 @@ def test_a_damaged_index_of_the_users_own_is_to_be_removed(tmp_path: Path, monke
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="libraries are asked for by soname")
-def test_libraries_are_listed_by_file_name_as_found_or_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_libraries_are_listed_by_file_name_as_found_or_missing(monkeypatch):
     monkeypatch.setattr(doctor, "loads", lambda library: library.startswith("libcu"))
     monkeypatch.setattr(doctor, "_mapped_files", lambda: {"libcudart": "/opt/cuda/libcudart.so.13.0.48"})
 
@@ -212,11 +210,11 @@ def test_libraries_are_listed_by_file_name_as_found_or_missing(monkeypatch: pyte
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there is no /proc elsewhere")
-def test_a_loaded_library_is_found_in_this_process() -> None:
+def test_a_loaded_library_is_found_in_this_process():
     assert any(Path(path).is_file() for path in doctor._mapped_files().values())
 
 
-def test_an_onnxruntime_for_the_cpu_alone_wants_no_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_onnxruntime_for_the_cpu_alone_wants_no_libraries(monkeypatch):
     monkeypatch.setattr(onnxruntime, "cuda_version", "", raising=False)
 
     document = diagnose()
@@ -224,7 +222,7 @@ def test_an_onnxruntime_for_the_cpu_alone_wants_no_libraries(monkeypatch: pytest
     assert (document["libraries"], document["onnxruntime_cuda"]) == ({}, None)
 
 
-def test_only_variables_that_matter_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_variables_that_matter_are_shown(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
 
@@ -237,7 +235,7 @@ def test_only_variables_that_matter_are_shown(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("quota", "ending"), [(None, "may run on 8"), (1.5, "its control group grants the time of 1.5")]
 )
-def test_the_thread_count_is_explained(quota: float | None, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_thread_count_is_explained(quota, ending, monkeypatch):
     monkeypatch.setattr(device, "cpu_quota", lambda: quota)
     monkeypatch.setattr(device, "_affinity", lambda: 8)
 
@@ -279,21 +277,21 @@ def set_text(out: Any, value: str) -> int:
     return 0
 
 
-def test_gpus_and_their_driver_are_read_from_the_driver_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_and_their_driver_are_read_from_the_driver_itself(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: FakeDriver())
 
     assert cuda.list_gpus() == [Gpu(0, "GPU 0", 2**30, "9.0"), Gpu(1, "GPU 1", 2**31, "9.0")]
     assert cuda.find_driver() == Driver("580.82.07", "13.0")
 
 
-def test_a_driver_that_refuses_shows_no_gpu_and_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_refuses_shows_no_gpu_and_no_version(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: FakeDriver(status=100))
 
     assert cuda.list_gpus() == []
     assert cuda.find_driver() == Driver(None, "13.0")
 
 
-def test_a_machine_without_a_driver_has_neither(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_driver_has_neither(monkeypatch):
     def missing(name: str) -> None:
         raise OSError(f"{name}: cannot open shared object file")
 
@@ -302,7 +300,7 @@ def test_a_machine_without_a_driver_has_neither(monkeypatch: pytest.MonkeyPatch)
     assert (cuda.list_gpus(), cuda.find_driver()) == ([], None)
 
 
-def test_doctor_prints_one_json_document_with_the_self_test_inside() -> None:
+def test_doctor_prints_one_json_document_with_the_self_test_inside():
     done = run("--selftest", "--device", "cpu", "--json")
 
     document = json.loads(done.stdout)
@@ -313,11 +311,11 @@ def test_doctor_prints_one_json_document_with_the_self_test_inside() -> None:
     assert document["selftest"]["n"] == len(document["selftest"]["cases"]) >= 20
 
 
-def test_doctor_without_the_self_test_runs_none() -> None:
+def test_doctor_without_the_self_test_runs_none():
     assert json.loads(run("--json").stdout)["selftest"] is None
 
 
-def test_doctor_ends_with_the_verdict_in_words() -> None:
+def test_doctor_ends_with_the_verdict_in_words():
     done = run("--selftest", "--device", "cpu")
 
     assert done.exit_code == 0
@@ -326,7 +324,7 @@ def test_doctor_ends_with_the_verdict_in_words() -> None:
     assert "known answers right on cpu, in" in done.stdout.splitlines()[-1]
 
 
-def test_a_wrong_answer_is_named_and_exits_with_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_answer_is_named_and_exits_with_1(tmp_path, monkeypatch):
     path = shutil.copy(self_test.FOLDER / "7.5.1-max.onnx", tmp_path)
     Path(path).write_bytes(Path(path).read_bytes().replace(b"[[4, 5], [7, 8]]", b"[[4, 5], [7, 9]]"))
     real = self_test.run_selftest
@@ -341,9 +339,7 @@ def test_a_wrong_answer_is_named_and_exits_with_1(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("arguments", [["--json"], ["--json", "--selftest"]])
-def test_a_device_that_is_not_there_exits_with_4_after_the_diagnosis(
-    arguments: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_device_that_is_not_there_exits_with_4_after_the_diagnosis(arguments, monkeypatch):
     def refuse(asked: str) -> None:
         raise DeviceUnavailable(f"the self-test cannot run on {asked}: {NO_DRIVER}")
 
@@ -356,7 +352,7 @@ def test_a_device_that_is_not_there_exits_with_4_after_the_diagnosis(
     assert "there is no NVIDIA driver" in done.stderr
 
 
-def test_a_device_that_does_not_exist_exits_with_2() -> None:
+def test_a_device_that_does_not_exist_exits_with_2():
     done = run("--device", "tpu", "--json")
 
     assert (done.exit_code, done.stdout) == (2, "")
@@ -364,7 +360,7 @@ def test_a_device_that_does_not_exist_exits_with_2() -> None:
         examine("tpu")
 
 
-def test_why_auto_chose_the_cpu_is_said_on_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_why_auto_chose_the_cpu_is_said_on_stderr(monkeypatch):
     report = self_test.SelfTestReport("cpu", "no GPU here", (), 0.0)
     monkeypatch.setattr(doctor, "run_selftest", lambda _asked: report)
 

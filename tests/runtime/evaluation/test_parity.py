@@ -31,7 +31,7 @@ def parity_of(folder: Path, *arguments: str) -> tuple[int, dict[str, object]]:
 
 
 @pytest.mark.parametrize("model", SHIPPED)
-def test_a_published_model_passes_well_within_its_measured_tolerance(model: str) -> None:
+def test_a_published_model_passes_well_within_its_measured_tolerance(model):
     report = measure_parity(Classifier(PUBLISHED / model, device="cpu"))
 
     assert report.passed
@@ -41,7 +41,7 @@ def test_a_published_model_passes_well_within_its_measured_tolerance(model: str)
         assert 0 <= output.max_abs_diff < output.tolerance / 2
 
 
-def test_the_tolerance_is_the_verified_one_and_pytorchs_own_error(folder: Path) -> None:
+def test_the_tolerance_is_the_verified_one_and_pytorchs_own_error(folder):
     checks = {check["name"]: check for check in json.loads((folder / REPORT).read_text())["checks"]}
     measures = checks["parity"]["measures"]["logits"]
     code, document = parity_of(folder)
@@ -54,7 +54,7 @@ def test_the_tolerance_is_the_verified_one_and_pytorchs_own_error(folder: Path) 
     }
 
 
-def test_tf32_is_allowed_its_own_rounding_of_the_factors_and_no_more(folder: Path) -> None:
+def test_tf32_is_allowed_its_own_rounding_of_the_factors_and_no_more(folder):
     digest = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
     checks = {check["name"]: check for check in json.loads((folder / REPORT).read_text())["checks"]}
     measures = checks["parity"]["measures"]["logits"]
@@ -64,7 +64,7 @@ def test_tf32_is_allowed_its_own_rounding_of_the_factors_and_no_more(folder: Pat
     assert 0.01 < allowed < 0.5  # a difference that TF32 makes, and one that it does not
 
 
-def test_answers_off_by_more_than_the_tolerance_exit_with_3_and_a_sentence(folder: Path) -> None:
+def test_answers_off_by_more_than_the_tolerance_exit_with_3_and_a_sentence(folder):
     path = folder / OUTPUT_FILES["logits"]
     tensor = onnx.TensorProto.FromString(path.read_bytes())
     answers = onnx.numpy_helper.to_array(tensor).copy()
@@ -78,7 +78,7 @@ def test_answers_off_by_more_than_the_tolerance_exit_with_3_and_a_sentence(folde
     assert "logits differ by up to 0.0009" in result.stderr
 
 
-def test_a_golden_nan_is_never_within_the_tolerance(folder: Path) -> None:
+def test_a_golden_nan_is_never_within_the_tolerance(folder):
     path = folder / OUTPUT_FILES["probabilities"]
     answers = np.full((16, 10), np.nan, np.float32)
     path.write_bytes(onnx.numpy_helper.from_array(answers, "probabilities").SerializeToString())
@@ -89,14 +89,14 @@ def test_a_golden_nan_is_never_within_the_tolerance(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("file", [INPUT_FILE, *OUTPUT_FILES.values(), REPORT])
-def test_a_missing_file_is_named(folder: Path, file: str) -> None:
+def test_a_missing_file_is_named(folder, file):
     (folder / file).unlink()
 
     with pytest.raises(ModelNotFound, match=rf"{file}, which is missing"):
         measure_parity(Classifier(folder, device="cpu"))
 
 
-def test_the_report_of_another_file_is_refused(folder: Path) -> None:
+def test_the_report_of_another_file_is_refused(folder):
     shutil.copy(PUBLISHED / "lenet-modern" / REPORT, folder / REPORT)
 
     with pytest.raises(ModelInvalid, match="is of another file"):
@@ -104,14 +104,14 @@ def test_the_report_of_another_file_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"conditions": {"onnx_sha256": ""}, "checks": []}'])
-def test_a_damaged_report_is_refused(folder: Path, text: str) -> None:
+def test_a_damaged_report_is_refused(folder, text):
     (folder / REPORT).write_text(text)
 
     with pytest.raises(ModelInvalid, match="is damaged"):
         measure_parity(Classifier(folder, device="cpu"))
 
 
-def test_golden_tensors_are_read_as_onnx_reads_them() -> None:
+def test_golden_tensors_are_read_as_onnx_reads_them():
     for path in PUBLISHED.glob("*/test_data_set_0/*.pb"):
         tensor = onnx.TensorProto.FromString(path.read_bytes())
         name, array = read_tensor(path)
@@ -120,7 +120,7 @@ def test_golden_tensors_are_read_as_onnx_reads_them() -> None:
         np.testing.assert_array_equal(array, onnx.numpy_helper.to_array(tensor), strict=True)
 
 
-def test_every_truncation_and_bit_flip_is_refused_or_still_a_tensor(tmp_path: Path) -> None:
+def test_every_truncation_and_bit_flip_is_refused_or_still_a_tensor(tmp_path):
     whole = (PUBLISHED / "lenet" / OUTPUT_FILES["logits"]).read_bytes()
     path = tmp_path / "output_0.pb"
     damaged = [whole[:end] for end in range(len(whole))]
@@ -142,7 +142,7 @@ def test_every_truncation_and_bit_flip_is_refused_or_still_a_tensor(tmp_path: Pa
     "array",
     [np.zeros((16, 10), np.int64), np.zeros((16, 11), np.float32), np.zeros(10, np.float32), np.zeros((3, 10), "f4")],
 )
-def test_a_tensor_of_another_type_or_shape_is_refused(folder: Path, array: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_a_tensor_of_another_type_or_shape_is_refused(folder, array):  # type: ignore[type-arg]
     content = onnx.numpy_helper.from_array(array, "logits").SerializeToString()
     (folder / OUTPUT_FILES["logits"]).write_bytes(content)
 

@@ -80,27 +80,27 @@ def copies(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("name", "output"), BOOK)
-def test_an_answer_is_what_the_book_prints(name: str, output: str) -> None:
+def test_an_answer_is_what_the_book_prints(name, output):
     assert read(name)[1]["expected"][output] == [BOOK[name, output]]
 
 
 @pytest.mark.parametrize("name", BOOK_SHAPES)
-def test_an_answer_has_the_shape_that_the_book_prints(name: str) -> None:
+def test_an_answer_has_the_shape_that_the_book_prints(name):
     assert np.shape(read(name)[1]["expected"]["Y"]) == (1, 1, *BOOK_SHAPES[name])
 
 
-def test_the_image_of_the_edges_is_the_books() -> None:
+def test_the_image_of_the_edges_is_the_books():
     inputs = read("7.2.3-edges")[1]["inputs"]
 
     assert inputs["X"] == [[STRIPE]]
     assert read(LEARNED)[1]["inputs"]["X"] == [[STRIPE]]
 
 
-def test_the_learned_kernel_is_near_the_one_that_made_the_edges() -> None:
+def test_the_learned_kernel_is_near_the_one_that_made_the_edges():
     assert read(LEARNED)[1]["expected"]["kernel"] == [[[[pytest.approx(1, abs=0.03), pytest.approx(-1, abs=0.03)]]]]
 
 
-def test_every_case_is_right_on_the_cpu_to_the_last_bit() -> None:
+def test_every_case_is_right_on_the_cpu_to_the_last_bit():
     report = run_selftest("cpu")
 
     assert [case.name for case in report.cases] == sorted(NAMES)
@@ -110,25 +110,25 @@ def test_every_case_is_right_on_the_cpu_to_the_last_bit() -> None:
     }
 
 
-def test_the_files_are_what_the_generator_writes(tmp_path: Path) -> None:
+def test_the_files_are_what_the_generator_writes(tmp_path):
     written = write_known_answers(tmp_path)
 
     assert {path.name: path.read_bytes() for path in written} == {path.name: path.read_bytes() for path in FILES}
     assert len(known_answers()) == len(FILES)
 
 
-def test_the_generator_removes_examples_that_are_no_more(tmp_path: Path) -> None:
+def test_the_generator_removes_examples_that_are_no_more(tmp_path):
     (tmp_path / "7.9.9-dropped.onnx").touch()
 
     assert set(write_known_answers(tmp_path)) == set(tmp_path.iterdir())
 
 
-def test_the_files_stay_under_100_kb_together() -> None:
+def test_the_files_stay_under_100_kb_together():
     assert sum(path.stat().st_size for path in FILES) < 100_000
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_old_runtimes_can_load_a_file(name: str) -> None:
+def test_old_runtimes_can_load_a_file(name):
     model, case = read(name)
 
     onnx.checker.check_model(model, full_check=True)
@@ -139,7 +139,7 @@ def test_old_runtimes_can_load_a_file(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_float32_holds_what_a_case_is_made_of(name: str) -> None:
+def test_float32_holds_what_a_case_is_made_of(name):
     model, case = read(name)
     weights = [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
     given = [np.array(value) for value in case["inputs"].values()]
@@ -153,7 +153,7 @@ def test_float32_holds_what_a_case_is_made_of(name: str) -> None:
         assert largest < 2**20 or name == FULL_PRECISION
 
 
-def test_tf32_half_and_bfloat16_get_every_full_precision_answer_wrong() -> None:
+def test_tf32_half_and_bfloat16_get_every_full_precision_answer_wrong():
     model, case = read(FULL_PRECISION)
     (kernel,) = (onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer)
     image, expected = np.array(case["inputs"]["X"]), np.array(case["expected"]["Y"])
@@ -189,13 +189,13 @@ def learn(steps: int) -> list[tuple[Fraction, Fraction]]:
     return kernels
 
 
-def test_the_learned_kernel_is_exact_gradient_descent() -> None:
+def test_the_learned_kernel_is_exact_gradient_descent():
     kernel = read(LEARNED)[1]["expected"]["kernel"]
 
     assert kernel == [[[[float(weight) for weight in learn(STEPS)[-1]]]]]
 
 
-def test_the_learned_kernels_tolerance_covers_every_rounding_and_not_much_more() -> None:
+def test_the_learned_kernels_tolerance_covers_every_rounding_and_not_much_more():
     """First-order bound of float32's rounding, as the file's own reason has it."""
     kernels, rate, bound = learn(STEPS), Fraction(6, 100), 0.0
     for (first, second), following in itertools.pairwise(kernels):
@@ -217,14 +217,14 @@ def test_the_learned_kernels_tolerance_covers_every_rounding_and_not_much_more()
         assert max(abs(a - b) for a, b in zip(kernel, kernels[-1], strict=True)) > 2**-9 > 500 * stored
 
 
-def test_only_the_learned_kernel_has_a_tolerance_and_it_says_why() -> None:
+def test_only_the_learned_kernel_has_a_tolerance_and_it_says_why():
     reasons = {name: case["tolerance_reason"] for name in NAMES if (case := read(name)[1])["tolerance"]}
 
     assert list(reasons) == [LEARNED]
     assert "2^-19" in reasons[LEARNED]
 
 
-def test_a_wrong_answer_is_reported_with_what_was_expected_and_found(copies: Path) -> None:
+def test_a_wrong_answer_is_reported_with_what_was_expected_and_found(copies):
     rewrite(copies / "7.5.1-max.onnx", expected={"Y": [[[[4, 5], [7, 9]]]]})
 
     report = run_selftest("cpu", copies)
@@ -239,7 +239,7 @@ def test_a_wrong_answer_is_reported_with_what_was_expected_and_found(copies: Pat
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_case_notices_the_smallest_difference_it_claims_to_notice(name: str, tmp_path: Path) -> None:
+def test_a_case_notices_the_smallest_difference_it_claims_to_notice(name, tmp_path):
     shutil.copy(FOLDER / f"{name}.onnx", tmp_path)
     case = read(name)[1]
     for output in case["expected"]:
@@ -251,7 +251,7 @@ def test_a_case_notices_the_smallest_difference_it_claims_to_notice(name: str, t
         assert [failure.name for failure in run_selftest("cpu", tmp_path).failures] == [name]
 
 
-def test_an_answer_of_the_wrong_shape_is_wrong(copies: Path) -> None:
+def test_an_answer_of_the_wrong_shape_is_wrong(copies):
     rewrite(copies / "7.5.1-max.onnx", expected={"Y": [[[4, 5, 7, 8]]]})
 
     (failure,) = run_selftest("cpu", copies).failures
@@ -259,7 +259,7 @@ def test_an_answer_of_the_wrong_shape_is_wrong(copies: Path) -> None:
     assert (failure.name, failure.max_abs_diff) == ("7.5.1-max", None)
 
 
-def test_an_answer_that_is_no_number_is_wrong_and_still_json(tmp_path: Path) -> None:
+def test_an_answer_that_is_no_number_is_wrong_and_still_json(tmp_path):
     logarithm = WorkedExample(
         "0-logarithm",
         "logarithm",
@@ -277,7 +277,7 @@ def test_an_answer_that_is_no_number_is_wrong_and_still_json(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model"])
-def test_a_damaged_file_is_a_failure_and_the_others_still_run(copies: Path, content: bytes) -> None:
+def test_a_damaged_file_is_a_failure_and_the_others_still_run(copies, content):
     (copies / "7.2.1-cross-correlation.onnx").write_bytes(content)
 
     report = run_selftest("cpu", copies)
@@ -286,7 +286,7 @@ def test_a_damaged_file_is_a_failure_and_the_others_still_run(copies: Path, cont
     assert "7.2.1-cross-correlation is not a model" in str(report.cases[0].error)
 
 
-def test_a_model_that_is_no_known_answer_is_a_failure(copies: Path) -> None:
+def test_a_model_that_is_no_known_answer_is_a_failure(copies):
     rewrite(copies / "7.5.1-max.onnx", format="something else")
 
     (failure,) = run_selftest("cpu", copies).failures
@@ -294,7 +294,7 @@ def test_a_model_that_is_no_known_answer_is_a_failure(copies: Path) -> None:
     assert "no known answer" in str(failure.error)
 
 
-def test_a_folder_without_known_answers_is_an_incomplete_installation(tmp_path: Path) -> None:
+def test_a_folder_without_known_answers_is_an_incomplete_installation(tmp_path):
     with pytest.raises(ModelNotFound, match="holds no known answers"):
         run_selftest("cpu", tmp_path)
 
@@ -331,9 +331,7 @@ class FakeSession:
     ("device", "error", "passes"),
     [(CPU, 0.0, True), (CPU, 2**-12, False), (Device("cuda"), 2**-12, True), (Device("cuda"), 1 / 16, False)],
 )
-def test_rounding_of_transforms_is_allowed_on_cuda_alone(
-    device: Device, error: float, passes: bool, copies: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rounding_of_transforms_is_allowed_on_cuda_alone(device, error, passes, copies, monkeypatch):
     monkeypatch.setattr(self_test, "open_session", FakeSessions(device=device, error=error))
 
     report = run_selftest("auto", copies)
@@ -341,7 +339,7 @@ def test_rounding_of_transforms_is_allowed_on_cuda_alone(
     assert [case.passed for case in report.cases if case.name != LEARNED] == [passes, passes]
 
 
-def test_auto_runs_every_case_where_the_first_one_ran(copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_runs_every_case_where_the_first_one_ran(copies, monkeypatch):
     sessions = FakeSessions(device=Device("cuda"))
     monkeypatch.setattr(self_test, "open_session", sessions)
 
@@ -349,7 +347,7 @@ def test_auto_runs_every_case_where_the_first_one_ran(copies: Path, monkeypatch:
     assert sessions.asked == ["auto", "cuda:0", "cuda:0"]
 
 
-def test_auto_says_why_it_chose_the_cpu(copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_says_why_it_chose_the_cpu(copies, monkeypatch):
     monkeypatch.setattr(self_test, "open_session", FakeSessions(device=CPU))
 
     report = run_selftest("auto", copies)
@@ -357,16 +355,14 @@ def test_auto_says_why_it_chose_the_cpu(copies: Path, monkeypatch: pytest.Monkey
     assert (report.device, report.reason) == ("cpu", "no GPU")
 
 
-def test_a_device_that_cannot_be_used_at_all_is_an_error(copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_cannot_be_used_at_all_is_an_error(copies, monkeypatch):
     monkeypatch.setattr(self_test, "open_session", FakeSessions(DeviceUnavailable("no"), device=Device("cuda")))
 
     with pytest.raises(DeviceUnavailable, match="no"):
         run_selftest("cuda", copies)
 
 
-def test_a_case_that_the_device_refuses_after_others_ran_is_a_failure(
-    copies: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_case_that_the_device_refuses_after_others_ran_is_a_failure(copies, monkeypatch):
     monkeypatch.setattr(
         self_test, "open_session", FakeSessions(None, DeviceUnavailable("1 node strays"), device=Device("cuda"))
     )
@@ -376,9 +372,7 @@ def test_a_case_that_the_device_refuses_after_others_ran_is_a_failure(
     assert [case.error for case in report.cases] == [None, "1 node strays", None]
 
 
-def test_an_engine_that_breaks_while_it_runs_is_a_failure_in_one_line(
-    copies: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_engine_that_breaks_while_it_runs_is_a_failure_in_one_line(copies, monkeypatch):
     monkeypatch.setattr(self_test, "open_session", FakeSessions(device=Device("cuda"), error=math.inf))
 
     report = run_selftest("cuda", copies)
@@ -386,7 +380,7 @@ def test_an_engine_that_breaks_while_it_runs_is_a_failure_in_one_line(
     assert {case.error for case in report.cases} == {"CUDNN failure 4000: CUDNN_STATUS_INTERNAL_ERROR"}
 
 
-def test_the_self_test_runs_where_torch_and_onnx_cannot_be_imported() -> None:
+def test_the_self_test_runs_where_torch_and_onnx_cannot_be_imported():
     program = (
         "import sys\nfor name in ('torch', 'onnx', 'export', 'zoo'): sys.modules[name] = None\n"
         "from runtime.evaluation.self_test import run_selftest\nprint(run_selftest('cpu').passed)"

@@ -30,9 +30,7 @@ def pictures(
     return paths, bad
 
 
-def test_on_the_command_line_each_is_a_line_of_its_own_and_no_traceback(
-    pictures: tuple[list[bytes], dict[bytes, set[str]]],
-) -> None:
+def test_on_the_command_line_each_is_a_line_of_its_own_and_no_traceback(pictures):
     paths, bad = pictures
     command: list[str | bytes] = [sys.executable, "-m", "runtime", "predict", "-m", "lenet", "--jsonl"]
     done = subprocess.run(

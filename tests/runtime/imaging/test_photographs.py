@@ -1,7 +1,6 @@
 """Test images made into photographs are answered as they are themselves; and `--show` writes what the network saw."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,8 @@ LENET = Path(__file__).resolve().parents[3] / "weights" / "lenet"
 
 
 def test_500_images_made_into_photographs_get_the_class_that_they_get_themselves(
-    test_images: Grey, test_labels: Grey, record_property: Callable[[str, object], None]
-) -> None:
+    test_images, test_labels, record_property
+):
     rng = np.random.default_rng(7)
     chosen = rng.choice(len(test_images), 500, replace=False)
     with Classifier(LENET, device="cpu") as classifier:
@@ -43,7 +42,7 @@ def shoe(test_images: Grey, tmp_path: Path) -> Path:
     return path
 
 
-def test_show_writes_exactly_what_the_network_saw(shoe: Path, tmp_path: Path) -> None:
+def test_show_writes_exactly_what_the_network_saw(shoe, tmp_path):
     seen = tmp_path / "out" / "seen.png"
     result = call("runtime", "predict", shoe, "--show", seen, "--json", "--device", "cpu")
 
@@ -55,7 +54,7 @@ def test_show_writes_exactly_what_the_network_saw(shoe: Path, tmp_path: Path) ->
         np.testing.assert_array_equal(np.asarray(picture), to_pixels(shoe).array)
 
 
-def test_show_puts_many_pictures_on_one_sheet_and_leaves_the_unreadable_out(shoe: Path, tmp_path: Path) -> None:
+def test_show_puts_many_pictures_on_one_sheet_and_leaves_the_unreadable_out(shoe, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no picture")
     seen = tmp_path / "seen.png"
@@ -70,7 +69,7 @@ def test_show_puts_many_pictures_on_one_sheet_and_leaves_the_unreadable_out(shoe
     assert set(levels[32:, 4 * 30 + GAP :].ravel()) == {128}  # nothing after the twentieth
 
 
-def test_show_of_nothing_writes_nothing_and_says_so(tmp_path: Path) -> None:
+def test_show_of_nothing_writes_nothing_and_says_so(tmp_path):
     seen = tmp_path / "seen.png"
     result = call("runtime", "predict", tmp_path / "no.png", "--show", seen, "--device", "cpu")
 
@@ -79,7 +78,7 @@ def test_show_of_nothing_writes_nothing_and_says_so(tmp_path: Path) -> None:
     assert "no picture could be read" in result.stderr
 
 
-def test_show_of_stdin_reads_it_once(shoe: Path, tmp_path: Path) -> None:
+def test_show_of_stdin_reads_it_once(shoe, tmp_path):
     seen = tmp_path / "seen.png"
     arguments = ["predict", "-", "--show", str(seen), "--device", "cpu"]
     result = call("runtime", *arguments, stdin=shoe.read_bytes())

@@ -77,9 +77,7 @@ def damaged(rng: random.Random, content: bytes) -> bytes:
     return bytes(data)
 
 
-def test_a_thousand_malformed_requests_get_4xx_with_a_sentence_and_the_server_lives(
-    server: RunningServer, boot: bytes
-) -> None:
+def test_a_thousand_malformed_requests_get_4xx_with_a_sentence_and_the_server_lives(server, boot):
     rng = random.Random(SEED)
     statuses: dict[int, int] = {}
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
@@ -106,7 +104,7 @@ def test_a_thousand_malformed_requests_get_4xx_with_a_sentence_and_the_server_li
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-def test_a_body_over_the_limit_gets_413_whether_or_not_it_says_its_length(server: RunningServer, chunked: bool) -> None:
+def test_a_body_over_the_limit_gets_413_whether_or_not_it_says_its_length(server, chunked):
     size = 3 * 2**20
     if chunked:
         piece = b"10000\r\n" + bytes(2**16) + b"\r\n"
@@ -118,7 +116,7 @@ def test_a_body_over_the_limit_gets_413_whether_or_not_it_says_its_length(server
     assert server.alive()
 
 
-def test_who_asks_before_sending_too_much_is_told_not_to(server: RunningServer, boot: bytes) -> None:
+def test_who_asks_before_sending_too_much_is_told_not_to(server, boot):
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: "
     refused(talk(server, head + b"99999999999\r\n\r\n"), 413, "the body is too long")
     with server.connect() as connection:
@@ -133,17 +131,17 @@ CHUNKED = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\
 
 @pytest.mark.parametrize("host", ["[", "[::1", "a:b:c", "x" * 5000, ""])
 @pytest.mark.parametrize("path", ["/nothing", "/predict", "/examples", "//x//y"])
-def test_a_strange_host_is_no_fault_of_the_server(server: RunningServer, host: str, path: str) -> None:
+def test_a_strange_host_is_no_fault_of_the_server(server, host, path):
     answer = talk(server, f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
     refused(answer, 405 if path == "/predict" else 404)
 
 
-def test_a_body_in_chunks_of_one_byte_is_read(server: RunningServer, boot: bytes) -> None:
+def test_a_body_in_chunks_of_one_byte_is_read(server, boot):
     sent = CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in boot) + b"0\r\n\r\n"
     assert talk(server, sent).json()["label"] == "Ankle boot"
 
 
-def test_http_1_0_is_answered_and_closed(server: RunningServer, boot: bytes) -> None:
+def test_http_1_0_is_answered_and_closed(server, boot):
     with server.connect() as connection:
         connection.sendall(predict_request(boot).replace(b"HTTP/1.1", b"HTTP/1.0"))
         received = b""
@@ -154,11 +152,11 @@ def test_http_1_0_is_answered_and_closed(server: RunningServer, boot: bytes) -> 
     assert b"\r\nconnection: close\r\n" in received
 
 
-def test_what_is_no_path_is_answered_in_json(server: RunningServer) -> None:
+def test_what_is_no_path_is_answered_in_json(server):
     refused(talk(server, b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"), 404, "there is nothing at ")
 
 
-def test_an_offer_of_another_protocol_is_passed_over(server: RunningServer) -> None:
+def test_an_offer_of_another_protocol_is_passed_over(server):
     head = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\n"
     for offer in (b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n", b"Upgrade: websocket\r\n"):
         assert talk(server, head + offer + b"\r\n").json() == {"live": True}
@@ -175,23 +173,21 @@ def test_an_offer_of_another_protocol_is_passed_over(server: RunningServer) -> N
         b"POST /predict HTTP/1.1\r\nHost : x\r\n\r\n",
     ],
 )
-def test_what_is_no_http_gets_400_and_the_server_lives(server: RunningServer, sent: bytes) -> None:
+def test_what_is_no_http_gets_400_and_the_server_lives(server, sent):
     """Lost otherwise: requests smuggled past a proxy, or the server."""
     assert talk(server, sent).status == 400
     assert server.alive()
 
 
 @pytest.mark.parametrize("offer", ["Upgrade: h2c", "Upgrade: websocket"])
-def test_a_body_behind_an_offer_of_another_protocol_is_refused_with_the_cause(
-    server: RunningServer, boot: bytes, offer: str
-) -> None:
+def test_a_body_behind_an_offer_of_another_protocol_is_refused_with_the_cause(server, boot, offer):
     """Lost otherwise: an hour, for whose client offers HTTP/2 in passing, as Java's does: uvicorn drops the body."""
     answer = talk(server, predict_request(boot, "/predict", "Connection: Upgrade", offer)[: -len(boot)])
     refused(answer, 400, "send it as plain HTTP/1.1")
     assert server.alive()
 
 
-def test_a_slow_body_gets_408_however_steadily_it_drips(server: RunningServer) -> None:
+def test_a_slow_body_gets_408_however_steadily_it_drips(server):
     began = time.monotonic()
     with server.connect() as connection:
         for drip in [b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", b"a", b"b", b"c"]:
@@ -203,12 +199,12 @@ def test_a_slow_body_gets_408_however_steadily_it_drips(server: RunningServer) -
     assert 1.3 < time.monotonic() - began < 15
 
 
-def test_a_long_body_that_is_announced_and_never_sent_gets_413_at_once(server: RunningServer) -> None:
+def test_a_long_body_that_is_announced_and_never_sent_gets_413_at_once(server):
     sent = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 900000000\r\n\r\n"
     refused(talk(server, sent), 413, "the body is too long")
 
 
-def test_clients_that_come_and_go_leave_nothing_behind(server: RunningServer, boot: bytes) -> None:
+def test_clients_that_come_and_go_leave_nothing_behind(server, boot):
     whole = predict_request(boot)
     for number in range(300):
         with server.connect() as connection:
@@ -222,7 +218,7 @@ def test_clients_that_come_and_go_leave_nothing_behind(server: RunningServer, bo
     assert server.alive()
 
 
-def test_requests_of_clients_that_have_left_are_not_computed(boot: bytes, own_home: None) -> None:
+def test_requests_of_clients_that_have_left_are_not_computed(boot, own_home):
     from support.running_server import require_serve
 
     require_serve()

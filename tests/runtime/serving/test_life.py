@@ -40,11 +40,11 @@ pytestmark = pytest.mark.slow
 ENDED = 15.0  # seconds: 5 where a core is free, and less than any limit of a connection's own
 
 
-def test_the_server_listens_on_this_machine_only(server: RunningServer) -> None:
+def test_the_server_listens_on_this_machine_only(server):
     assert server.url.startswith("http://127.0.0.1:")
 
 
-def test_a_taken_port_is_one_sentence_and_exit_1(server: RunningServer) -> None:
+def test_a_taken_port_is_one_sentence_and_exit_1(server):
     done = call("runtime", "serve", "-m", "lenet", "--device", "cpu", "--port", server.port)
 
     assert done.exit_code == 1
@@ -65,7 +65,7 @@ def test_a_taken_port_is_one_sentence_and_exit_1(server: RunningServer) -> None:
         (["--port", "70000"], 2, "70000 is not in the range"),
     ],
 )
-def test_what_cannot_be_served_is_one_sentence(boot: bytes, arguments: list[str], code: int, words: str) -> None:
+def test_what_cannot_be_served_is_one_sentence(boot, arguments, code, words):
     done = call("runtime", "serve", "--port", "0", "--device", "cpu", *arguments)
 
     assert done.exit_code == code
@@ -73,7 +73,7 @@ def test_what_cannot_be_served_is_one_sentence(boot: bytes, arguments: list[str]
     assert "Traceback" not in done.stderr
 
 
-def test_the_port_refuses_connections_until_every_model_is_warm(monkeypatch: pytest.MonkeyPatch, boot: bytes) -> None:
+def test_the_port_refuses_connections_until_every_model_is_warm(monkeypatch, boot):
     """Lost otherwise: whoever takes an open port for a server that is ready."""
 
     tried: list[type[Exception]] = []
@@ -92,7 +92,7 @@ def test_the_port_refuses_connections_until_every_model_is_warm(monkeypatch: pyt
     assert tried == [ConnectionRefusedError]
 
 
-def test_a_server_that_is_being_stopped_is_no_longer_ready_and_closes_connections(boot: bytes) -> None:
+def test_a_server_that_is_being_stopped_is_no_longer_ready_and_closes_connections(boot):
     with lenet_app() as (app, _, _):
         assert ask_app(app, "GET", "/v2/health/ready", b"", []).status == 200
         app.state.stopping = True
@@ -103,9 +103,7 @@ def test_a_server_that_is_being_stopped_is_no_longer_ready_and_closes_connection
     assert (predicted.status, predicted.headers["connection"]) == (200, "close")
 
 
-def test_a_fault_of_the_server_is_a_500_with_a_sentence_and_is_counted(
-    monkeypatch: pytest.MonkeyPatch, boot: bytes
-) -> None:
+def test_a_fault_of_the_server_is_a_500_with_a_sentence_and_is_counted(monkeypatch, boot):
     """Lost otherwise: the error's form, and the alarm of whoever watches the metrics."""
     sent: list[Any] = []
     with lenet_app() as (app, models, metrics):
@@ -120,7 +118,7 @@ def test_a_fault_of_the_server_is_a_500_with_a_sentence_and_is_counted(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_during_the_warm_up_ends_the_process(boot: bytes, number: signal.Signals) -> None:
+def test_a_signal_during_the_warm_up_ends_the_process(boot, number):
     """Lost otherwise: the stop of a server whose model takes long to prepare."""
     program = (
         "import os, time, runtime.serving.models as models; from runtime.cli import runtime; "
@@ -154,9 +152,7 @@ class Device:
 
 
 @pytest.mark.parametrize(("device", "warmed"), [("cuda:0", [1, 2, 4, 8, 16, 32, 48]), ("cpu", [1])])
-def test_a_gpu_is_warmed_for_every_size_however_long_each_takes(
-    monkeypatch: pytest.MonkeyPatch, boot: bytes, device: str, warmed: list[int]
-) -> None:
+def test_a_gpu_is_warmed_for_every_size_however_long_each_takes(monkeypatch, boot, device, warmed):
 
     monkeypatch.setattr(models, "WARM_UP_SECONDS", 0.0)
     stand_in = Device(device)
@@ -167,7 +163,7 @@ def test_a_gpu_is_warmed_for_every_size_however_long_each_takes(
     assert stand_in.sizes == warmed
 
 
-def test_a_device_that_fails_in_the_warm_up_is_one_sentence(boot: bytes) -> None:
+def test_a_device_that_fails_in_the_warm_up_is_one_sentence(boot):
 
     model = ServedModel(Device("cuda:0", fails=True), Limits(), lambda *_: None)  # type: ignore[arg-type]
     with pytest.raises(FashionZooError) as raised:
@@ -179,7 +175,7 @@ def test_a_device_that_fails_in_the_warm_up_is_one_sentence(boot: bytes) -> None
     )
 
 
-def test_the_longest_body_has_room_beside_its_compressed_form(boot: bytes) -> None:
+def test_the_longest_body_has_room_beside_its_compressed_form(boot):
 
     limits = Limits(max_body=2**29)
     usage = Usage(limits)
@@ -191,9 +187,7 @@ def test_the_longest_body_has_room_beside_its_compressed_form(boot: bytes) -> No
 
 
 @pytest.mark.parametrize(("stated", "shown"), [(0.91, None), ({"top1": 0.9}, 0.9), ({"of": 3}, None), (None, None)])
-def test_a_foreign_models_accuracy_may_be_anything(
-    monkeypatch: pytest.MonkeyPatch, boot: bytes, stated: Any, shown: float | None
-) -> None:
+def test_a_foreign_models_accuracy_may_be_anything(monkeypatch, boot, stated, shown):
 
     classifier = Classifier("lenet", device="cpu")
     monkeypatch.setitem(classifier.metadata.fields, "accuracy", stated)
@@ -204,7 +198,7 @@ def test_a_foreign_models_accuracy_may_be_anything(
     assert StoredModel("foreign", Path("foreign.onnx"), "user", {"accuracy": stated}).accuracy == shown
 
 
-def test_below_the_limit_all_are_answered_and_above_it_503_says_when_to_come_back(boot: bytes) -> None:
+def test_below_the_limit_all_are_answered_and_above_it_503_says_when_to_come_back(boot):
     with RunningServer("-m", "lenet", "--max-queue", "16") as running:
         for connections, refusals in ((16, False), (200, True)):
             statuses: dict[int, int] = {}
@@ -252,13 +246,13 @@ class Load(threading.Thread):
                         break
 
 
-def test_what_a_stop_waits_for_ends_within_5_seconds() -> None:
+def test_what_a_stop_waits_for_ends_within_5_seconds():
 
     assert Limits().drain_seconds + LEAVE_SECONDS < 4  # the rest is for the process itself
 
 
 @pytest.mark.parametrize("model", ["lenet"])
-def test_a_stop_under_load_answers_every_accepted_request_and_exits_0(boot: bytes, model: str) -> None:
+def test_a_stop_under_load_answers_every_accepted_request_and_exits_0(boot, model):
     running = RunningServer("-m", model)
     with running:
         clients = [Load(running, predict_request(boot)) for _ in range(32)]
@@ -278,7 +272,7 @@ def test_a_stop_under_load_answers_every_accepted_request_and_exits_0(boot: byte
         assert "Traceback" not in running.process.stderr.read()
 
 
-def test_a_stop_waits_for_what_is_still_being_sent_but_not_for_ever(boot: bytes) -> None:
+def test_a_stop_waits_for_what_is_still_being_sent_but_not_for_ever(boot):
     with RunningServer("-m", "lenet", "--read-timeout", "60") as running:
         late, never = running.connect(), running.connect()
         with late, never:
@@ -310,7 +304,7 @@ def test_a_stop_waits_for_what_is_still_being_sent_but_not_for_ever(boot: bytes)
 
 
 @pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit, of util-linux, is not on the PATH")
-def test_a_low_soft_limit_of_open_files_is_raised_to_what_the_connections_need(boot: bytes) -> None:
+def test_a_low_soft_limit_of_open_files_is_raised_to_what_the_connections_need(boot):
     with RunningServer("-m", "lenet", open_files=(64, 8192)) as running, many_connections(running, 150) as clients:
         for client in clients:
             client.sendall(predict_request(boot))
@@ -320,7 +314,7 @@ def test_a_low_soft_limit_of_open_files_is_raised_to_what_the_connections_need(b
 
 
 @pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit, of util-linux, is not on the PATH")
-def test_under_a_low_hard_limit_whoever_finds_no_place_gets_503(boot: bytes) -> None:
+def test_under_a_low_hard_limit_whoever_finds_no_place_gets_503(boot):
     with RunningServer("-m", "lenet", open_files=(128, 128)) as running:
         with many_connections(running, 80) as clients:
             statuses = []
@@ -337,9 +331,7 @@ def test_under_a_low_hard_limit_whoever_finds_no_place_gets_503(boot: bytes) -> 
 
 
 @pytest.mark.parametrize("numbers", [[signal.SIGINT] * 4, [signal.SIGTERM] * 3, [signal.SIGTERM, signal.SIGINT]])
-def test_a_stop_that_is_asked_for_again_and_again_ends_in_0_and_without_a_traceback(
-    boot: bytes, numbers: list[signal.Signals]
-) -> None:
+def test_a_stop_that_is_asked_for_again_and_again_ends_in_0_and_without_a_traceback(boot, numbers):
     with RunningServer("-m", "lenet") as running:
         for number in numbers:
             running.process.send_signal(number)

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from PIL import Image
 from support.pictures import png_chunk
@@ -235,7 +234,7 @@ def memory(server: RunningServer, what: str) -> int:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_two_hundred_malformed_requests_take_300_mb_at_most_and_each_gets_a_sentence(own_home: None) -> None:
+def test_two_hundred_malformed_requests_take_300_mb_at_most_and_each_gets_a_sentence(own_home):
     """Lost otherwise: the server, to whoever sends it 250 KB."""
     count = 0
     with RunningServer("-m", "lenet") as running:
@@ -262,7 +261,7 @@ def test_two_hundred_malformed_requests_take_300_mb_at_most_and_each_gets_a_sent
     [json.dumps(infer(data=["a" * 250_000] + [""] * 2000)).encode(), filled(b"[],", 2**22), filled(b"257,", 2**20)],
     ids=["one long text", "empty lists", "large numbers"],
 )
-def test_a_refused_tensor_costs_a_few_times_its_bytes_and_is_freed_at_once(body: bytes) -> None:
+def test_a_refused_tensor_costs_a_few_times_its_bytes_and_is_freed_at_once(body):
     """Lost otherwise: the memory of each wrong request, until Python looks for circles."""
     gc.collect()
     gc.disable()
@@ -281,7 +280,7 @@ def test_a_refused_tensor_costs_a_few_times_its_bytes_and_is_freed_at_once(body:
 
 @pytest.mark.parametrize("indent", [None, 1, 8])
 @pytest.mark.parametrize("nested", [True, False])
-def test_the_largest_request_is_read_however_it_is_written(nested: bool, indent: int | None) -> None:
+def test_the_largest_request_is_read_however_it_is_written(nested, indent):
     """Lost otherwise: a client's honest request, to the limit on values."""
     images = np.random.default_rng(0).integers(0, 256, (MAX_IMAGES, 1, 28, 28), np.uint8)
     data = images.tolist() if nested else images.ravel().tolist()
@@ -292,7 +291,7 @@ def test_the_largest_request_is_read_however_it_is_written(nested: bool, indent:
     assert found.identity == document["id"]
 
 
-def test_one_image_more_than_is_allowed_is_told_so() -> None:
+def test_one_image_more_than_is_allowed_is_told_so():
     data = [0] * 784 * (MAX_IMAGES + 1)
     with pytest.raises(HTTPException) as raised:
         read_request(json.dumps(infer(shape=[513, 1, 28, 28], data=data)).encode(), None, MAX_IMAGES, FASHION_MNIST)
@@ -300,7 +299,7 @@ def test_one_image_more_than_is_allowed_is_told_so() -> None:
     assert raised.value.detail.startswith("at most 512 images are taken at once, not 513")
 
 
-def test_pictures_in_many_parts_or_large_tiles_are_read_if_they_are_honest(test_images: npt.NDArray[np.uint8]) -> None:
+def test_pictures_in_many_parts_or_large_tiles_are_read_if_they_are_honest(test_images):
     """Lost otherwise: files of careful or thrifty writers."""
     image = test_images[0]
     rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in image))

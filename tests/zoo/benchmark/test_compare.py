@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
@@ -24,7 +23,7 @@ def worker(backend: str, file: Path = LENET / "model.onnx") -> Worker:
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "torch", "openvino"])
-def test_another_backend_gives_the_same_logits(backend: str, test_images: npt.NDArray[np.uint8]) -> None:
+def test_another_backend_gives_the_same_logits(backend, test_images):
     if backend == "openvino":
         pytest.importorskip("openvino")
     pixels = test_images[:20, None].copy()
@@ -34,7 +33,7 @@ def test_another_backend_gives_the_same_logits(backend: str, test_images: npt.ND
         assert other.version[0].isdigit()
 
 
-def test_live_parity_runs_the_network_and_fails_for_other_weights(tmp_path: Path) -> None:
+def test_live_parity_runs_the_network_and_fails_for_other_weights(tmp_path):
     arguments = ["parity", "--device", "cpu", "--json"]
     result = call("zoo", *arguments, LENET)
     document = json.loads(result.stdout)
@@ -54,7 +53,7 @@ def test_live_parity_runs_the_network_and_fails_for_other_weights(tmp_path: Path
     assert json.loads(result.stdout)["max_abs_diff"] == pytest.approx(0.01, rel=0.1)
 
 
-def test_live_parity_without_the_weights_names_them(tmp_path: Path) -> None:
+def test_live_parity_without_the_weights_names_them(tmp_path):
     shutil.copytree(LENET, tmp_path / "lenet")
     (tmp_path / "lenet" / CHECKPOINT).unlink()
     result = call("zoo", "parity", "--device", "cpu", tmp_path / "lenet")
@@ -63,7 +62,7 @@ def test_live_parity_without_the_weights_names_them(tmp_path: Path) -> None:
     assert "live parity needs the weights in " in result.stderr
 
 
-def test_backends_are_timed_in_turn_with_all_their_runs_and_the_first_is_the_measure() -> None:
+def test_backends_are_timed_in_turn_with_all_their_runs_and_the_first_is_the_measure():
     with worker(OURS) as ours, worker("onnxruntime") as other:
         rows = take_turns([ours, other], 4, 0, 10)
 
@@ -75,7 +74,7 @@ def test_backends_are_timed_in_turn_with_all_their_runs_and_the_first_is_the_mea
         assert row["resident_mib"] > 20
 
 
-def test_a_backend_whose_process_ends_leaves_the_others_running() -> None:
+def test_a_backend_whose_process_ends_leaves_the_others_running():
     with worker(OURS) as ours, worker("onnxruntime") as other:
         other._process.kill()
         rows = take_turns([ours, other], 1, 0, 5)
@@ -84,14 +83,14 @@ def test_a_backend_whose_process_ends_leaves_the_others_running() -> None:
     assert rows[OURS]["runs"] == 5
 
 
-def test_a_backend_that_cannot_run_says_why() -> None:
+def test_a_backend_that_cannot_run_says_why():
     with pytest.raises(BackendFailed, match="torch-graph: only a GPU replays graphs"):
         worker("torch-graph")
     with pytest.raises(BackendFailed, match=r"onnxruntime: .*nowhere"):
         worker("onnxruntime", Path("nowhere.onnx"))
 
 
-def test_a_backend_without_its_weights_is_named_and_not_run(tmp_path: Path) -> None:
+def test_a_backend_without_its_weights_is_named_and_not_run(tmp_path):
     file = tmp_path / "model.onnx"
     file.write_bytes((LENET / "model.onnx").read_bytes())
     report = compare(
@@ -102,14 +101,14 @@ def test_a_backend_without_its_weights_is_named_and_not_run(tmp_path: Path) -> N
     assert report["not_run"]["torch"].startswith("torch needs the weights in ")
 
 
-def test_an_unknown_backend_is_a_usage_error_before_anything_is_measured() -> None:
+def test_an_unknown_backend_is_a_usage_error_before_anything_is_measured():
     result = call("zoo", "bench", "lenet", "--compare", "tensorflow")
 
     assert result.exit_code == 2
     assert "there is no backend 'tensorflow'; expected some of runtime" in result.stderr
 
 
-def test_bench_compares_on_the_command_line() -> None:
+def test_bench_compares_on_the_command_line():
     arguments = ["bench", str(LENET), "--device", "cpu", "-b", "2", "--min-seconds", "0", "--min-runs", "5"]
     result = call("zoo", *arguments, "--compare", "onnxruntime", "--json")
     compared = json.loads(result.stdout)

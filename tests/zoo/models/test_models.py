@@ -26,14 +26,14 @@ SIZES = {  # name: (side of the input, parameters)
 }
 
 
-def test_the_models_are_listed_in_the_order_of_d2l_and_a_pattern_picks_some() -> None:
+def test_the_models_are_listed_in_the_order_of_d2l_and_a_pattern_picks_some():
     assert list_models() == list(SIZES)
     assert list_models("vgg*") == ["vgg11", "vgg11-full"]
     assert list_models("no such*") == []
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_a_network_has_the_size_that_d2l_gives(name: str) -> None:
+def test_a_network_has_the_size_that_d2l_gives(name):
     side, parameters = SIZES[name]
 
     with torch.device("meta"):
@@ -44,7 +44,7 @@ def test_a_network_has_the_size_that_d2l_gives(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["lenet", "nin", "googlenet", "resnet18", "resnext", "densenet"])
-def test_the_first_weights_are_glorot_uniform_as_in_d2l(name: str) -> None:
+def test_the_first_weights_are_glorot_uniform_as_in_d2l(name):
     torch.manual_seed(0)
 
     for layer in create_model(name).modules():
@@ -58,7 +58,7 @@ def test_the_first_weights_are_glorot_uniform_as_in_d2l(name: str) -> None:
         assert layer.bias is not None, "D2L's layers have a bias"
 
 
-def test_the_same_seed_gives_the_same_network() -> None:
+def test_the_same_seed_gives_the_same_network():
     def weights(seed: int) -> list[torch.Tensor]:
         torch.manual_seed(seed)
         return list(create_model("resnext").parameters())
@@ -67,7 +67,7 @@ def test_the_same_seed_gives_the_same_network() -> None:
     assert not all(map(torch.equal, weights(0), weights(1)))
 
 
-def test_an_alias_stands_for_a_model_and_is_not_listed() -> None:
+def test_an_alias_stands_for_a_model_and_is_not_listed():
     assert canonical_name("vgg") == "vgg11"
     for alias in ALIASES:
         assert canonical_name(alias) in list_models()
@@ -77,7 +77,7 @@ def test_an_alias_stands_for_a_model_and_is_not_listed() -> None:
 @pytest.mark.parametrize(
     ("wrong", "nearest"), [("resnet-18", "resnet18"), ("LeNet", "lenet"), ("vg11", "vgg11"), ("densnet", "densenet")]
 )
-def test_an_unknown_name_is_refused_with_the_nearest_and_all_known_ones(wrong: str, nearest: str) -> None:
+def test_an_unknown_name_is_refused_with_the_nearest_and_all_known_ones(wrong, nearest):
     with pytest.raises(UsageError) as caught:
         create_model(wrong)
 
@@ -90,6 +90,6 @@ def test_an_unknown_name_is_refused_with_the_nearest_and_all_known_ones(wrong: s
     [("zebra", "there is no model 'zebra'; known models: lenet, ")]
     + [(name, "a model's name is a text, not .*; known models: lenet, ") for name in (3, None, ["lenet"], b"lenet")],
 )
-def test_a_name_that_resembles_none_is_refused_with_the_known_ones(name: object, sentence: str) -> None:
+def test_a_name_that_resembles_none_is_refused_with_the_known_ones(name, sentence):
     with pytest.raises(UsageError, match=sentence):
         create_model(name)  # type: ignore[arg-type]

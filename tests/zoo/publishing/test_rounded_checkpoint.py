@@ -26,7 +26,7 @@ def exported(fashion_mnist_dir: Path, empty_home: Path, monkeypatch: pytest.Monk
     return empty_home / "weights"
 
 
-def test_a_later_export_is_of_the_trained_weights_and_not_of_the_rounded_ones(exported: Path) -> None:
+def test_a_later_export_is_of_the_trained_weights_and_not_of_the_rounded_ones(exported):
     origin = checkpoint.sha256_of(PUBLISHED / "lenet" / "checkpoint.safetensors")
     assert checkpoint.load(exported / "lenet" / "checkpoint.safetensors").rounded_from == origin
 
@@ -40,9 +40,7 @@ def test_a_later_export_is_of_the_trained_weights_and_not_of_the_rounded_ones(ex
     assert checkpoint.sha256_of(exported / "lenet" / "checkpoint.safetensors") == origin
 
 
-def test_rounded_weights_without_their_origin_are_exported_in_int8_alone(
-    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rounded_weights_without_their_origin_are_exported_in_int8_alone(exported, tmp_path, monkeypatch):
     monkeypatch.setattr("zoo.runs.trained.folders", lambda: [("user", exported)])
     trained = load_trained("lenet")
 
@@ -53,9 +51,7 @@ def test_rounded_weights_without_their_origin_are_exported_in_int8_alone(
 
 
 @pytest.mark.skipif(not adds_products_in_32_bits(), reason="this CPU has no VNNI, and int8 sums saturate")
-def test_int8_of_a_published_half_size_checkpoint_verifies_against_it(
-    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_int8_of_a_published_half_size_checkpoint_verifies_against_it(exported, tmp_path, monkeypatch):
     """Who clones the repository has only the rounded weights of a large model, and wants the fast file all the same."""
     monkeypatch.setattr("zoo.runs.trained.folders", lambda: [("published", exported)])
     monkeypatch.setattr("zoo.publishing.verify.CALIBRATION", 64)
@@ -74,9 +70,7 @@ def test_int8_of_a_published_half_size_checkpoint_verifies_against_it(
     assert (folder / "lenet" / "checkpoint.safetensors").read_bytes() == published.read_bytes()
 
 
-def test_weights_rounded_to_integers_are_exported_in_int8_no_more_than_in_others(
-    exported: Path, tmp_path: Path
-) -> None:
+def test_weights_rounded_to_integers_are_exported_in_int8_no_more_than_in_others(exported, tmp_path):
     """Their loss is larger than the budget of int8, and would not be seen."""
     export_trained(load_trained("lenet"), tmp_path / "int4", storage="int4", max_drop=0.05)
     trained = load_trained("lenet", tmp_path / "int4" / "lenet" / "checkpoint.safetensors")
