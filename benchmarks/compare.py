@@ -1,4 +1,4 @@
-"""Time the runtime, PyTorch, torch.compile, a CUDA graph, onnxruntime and OpenVINO in turn, beside the device's limits.
+"""Time the runtime, PyTorch, torch.compile, a CUDA graph, onnxruntime and OpenVINO in turn.
 
     python benchmarks/compare.py --device cpu
     python benchmarks/compare.py --device cuda --precisions fp32 tf32 fp16 --minutes 20
@@ -10,7 +10,6 @@ is named in the result.
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +19,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout that is not installed
 
 import conditions
-import limits
 import numpy as np
 import onnx
 import torch
@@ -39,6 +37,7 @@ from zoo.models.summary import summarize
 
 MODELS = ("lenet", "resnet18", "vgg11")
 BATCH_SIZES = (1, 8, 64, 256, 1024)
+MIN_RUNS = 20
 BACKENDS = {
     "cpu": (OURS, "runtime-sleeping", "onnxruntime", "torch", "torch-compile", "openvino"),
     "cuda": (
@@ -46,7 +45,8 @@ BACKENDS = {
         *("torch", "torch-graph", "torch-graph-bare", "torch-compile"),
     ),
 }
-SLOW_MS = 20_000  # a batch that is expected to take longer is left out
+PRECISIONS = {"cpu": ("fp32",), "cuda": ("fp32", "tf32", "fp16")}
+MOST_FLOPS = 4e11  # of a batch on a CPU, where one of more takes tens of seconds in some backend
 
 
 def model_file(model: str, precision: str, folder: Path) -> Path:
@@ -60,17 +60,6 @@ def model_file(model: str, precision: str, folder: Path) -> Path:
     path = folder / "model.onnx"
     path.write_bytes(graph)
     return path
-
-
-def limit_ms(model: str, precision: str, batch_size: int, best: dict[str, Any]) -> dict[str, float]:
-    """Return the least time for the arithmetic, and for moving the weights, the pixels and the logits once."""
-    summary = summarize(model)
-    width = 2 if precision == "fp16" else 4
-    moved = summary.parameters * width + batch_size * (784 + 40)
-    return {
-        "arithmetic": round(1000 * summary.flops * batch_size / best["flop_per_second"][precision], 5),
-        "memory": round(1000 * moved / best["bytes_per_second"], 5),
-    }
 
 
 def start(backends: tuple[str, ...], file: Path, device: str, precision: str, model: str) -> tuple[list[Worker], Any]:
@@ -109,45 +98,35 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     ends = time.monotonic() + 60 * arguments.minutes
     kind = arguments.device.partition(":")[0]
     output: Path = arguments.output
-    document: dict[str, Any] = {"conditions": conditions.conditions(), "starts": {}, "cells": {}}
+    what = f"one caller, numpy pixels in, numpy logits out, in turn; {arguments.min_seconds} s a backend"
+    document: dict[str, Any] = {"conditions": conditions.conditions(), "what": what, "starts": {}, "cells": {}}
     if output.exists():
         document = json.loads(output.read_text())
 
     def save() -> None:
         write_bytes(output, (json.dumps(document, indent=2) + "\n").encode())
 
-    if "limits" not in document:
-        command = [sys.executable, limits.__file__, kind]
-        document["limits"] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-        document["what"] = (
-            f"one caller, numpy pixels in, numpy logits out, in turn; {arguments.min_seconds} s a backend"
-        )
-        save()
     for model in arguments.models:
         for precision in arguments.precisions:
             group = f"{model}/{precision}"
-            todo = [size for size in arguments.batch_sizes if f"{group}/{size}" not in document["cells"]]
+            todo = [size for size in BATCH_SIZES if f"{group}/{size}" not in document["cells"]]
             if not todo or time.monotonic() > ends:
                 continue
-            backends = tuple(arguments.backends or BACKENDS[kind])
             with tempfile.TemporaryDirectory() as scratch:  # all have read it once they have started
                 file = model_file(model, precision, Path(scratch))
-                workers, said = start(backends, file, arguments.device, precision, model)
+                workers, said = start(BACKENDS[kind], file, arguments.device, precision, model)
             try:
                 if not workers or workers[0].backend != OURS:
                     raise SystemExit(f"the runtime itself cannot run {file}: {said[OURS]['error']}")
                 document["starts"][group] = said | {"agreement": agreement(workers)}
                 save()
                 for size in todo:
-                    least = limit_ms(model, precision, size, document["limits"])
-                    if time.monotonic() > ends or max(least.values()) * 10 > SLOW_MS:
+                    too_slow = kind == "cpu" and summarize(model).flops * size > MOST_FLOPS
+                    if time.monotonic() > ends or too_slow:
                         continue
                     load = load_average()
-                    rows = take_turns(workers, size, arguments.min_seconds, arguments.min_runs)
-                    for row in rows.values():
-                        if "error" not in row:
-                            row["share_of_limit"] = round(max(least.values()) / row["latency_ms"]["p50"], 4)
-                    document["cells"][f"{group}/{size}"] = {"limit_ms": least, "load_average": load, "backends": rows}
+                    rows = take_turns(workers, size, arguments.min_seconds, MIN_RUNS)
+                    document["cells"][f"{group}/{size}"] = {"load_average": load, "backends": rows}
                     save()
                     print(line(f"{group}/{size}", rows), flush=True)
             finally:
@@ -171,11 +150,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--models", nargs="+", default=MODELS)
-    parser.add_argument("--precisions", nargs="+", choices=limits.PRECISIONS["cuda"])
-    parser.add_argument("--batch-sizes", nargs="+", type=int, default=BATCH_SIZES)
-    parser.add_argument("--backends", nargs="+", help="by default all that the device has")
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS["cuda"])
     parser.add_argument("--min-seconds", type=float, default=1.0, help="for each backend in each cell")
-    parser.add_argument("--min-runs", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=60.0, help="start no cell later than this")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
@@ -185,7 +161,7 @@ def main() -> None:
     index = arguments.device.partition(":")[2]
     if kind == "cuda" and (problem := device_problem(Device("cuda", int(index or 0)))):
         raise SystemExit(f"cannot measure on {arguments.device}: {problem}")
-    arguments.precisions = arguments.precisions or limits.PRECISIONS[kind]
+    arguments.precisions = arguments.precisions or PRECISIONS[kind]
     if kind == "cpu" and set(arguments.precisions) != {"fp32"}:
         parser.error("on the CPU there is fp32 alone")
     arguments.output = arguments.output or conditions.RESULTS / f"compare_{kind}.json"

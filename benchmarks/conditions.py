@@ -1,9 +1,12 @@
-"""The hardware, the versions and the date that every benchmark writes beside its figures."""
+"""What benchmarks share: turns, and the hardware, the versions and the date that each writes beside its figures."""
 
 import importlib.metadata
 import json
 import os
 import platform
+import statistics
+import sys
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,6 +48,22 @@ def _instruction_sets() -> list[str]:
     except OSError:
         return []
     return [name for name in wanted if name in flags]
+
+
+def in_turn(methods: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[Any]]:
+    """Call each method in each round, and return what they gave by name. Every second round goes the other way, so that
+    a change of the machine's speed affects all of them alike."""
+    results: dict[str, list[Any]] = {name: [] for name in methods}
+    for turn in range(rounds):
+        for name in sorted(methods, reverse=bool(turn % 2)):
+            results[name].append(methods[name]())
+            print(name, results[name][-1], file=sys.stderr, flush=True)
+    return results
+
+
+def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Return the median over rounds of the ratio within a round."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 def save(name: str, figures: dict[str, Any], folder: Path = RESULTS) -> Path:

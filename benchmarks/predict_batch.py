@@ -6,8 +6,9 @@ python benchmarks/predict_batch.py [ROUNDS]
 import argparse
 import statistics
 import tempfile
-import time
+import timeit
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +51,9 @@ def main() -> None:
             Image.fromarray(image).save(path)
         answers = {name: method(paths) for name, method in methods.items()}  # the warm-up; not timed
         differing = sum(a != b for a, b in zip(*answers.values(), strict=True))
-        seconds: dict[str, list[float]] = {name: [] for name in methods}
-        for turn in range(rounds):
-            for name in sorted(methods, reverse=bool(turn % 2)):
-                started = time.perf_counter()
-                methods[name](paths)
-                seconds[name].append(time.perf_counter() - started)
-    ratio = statistics.median(
-        hand / ours for ours, hand in zip(seconds["predict_batch"], seconds["by_hand"], strict=True)
-    )
+        timed = {name: partial(timeit.timeit, partial(method, paths), number=1) for name, method in methods.items()}
+        seconds = conditions.in_turn(timed, rounds)
+    ratio = conditions.median_ratio(seconds["by_hand"], seconds["predict_batch"])
     figures = {
         "what": f"{len(paths):,} PNG files of 28x28, {MODEL}, batches of {BATCH_SIZE}, CPU, in turn; medians",
         "rounds": rounds,

@@ -9,19 +9,17 @@ set, given to the network as they are: no framing mends them.
 
 import argparse
 import io
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
 
+from benchmarks.conditions import save
 from runtime import Classifier
 from runtime.datasets import fashion_mnist
 from runtime.model.registry import read_index, repository_weights
 
-ROOT = Path(__file__).resolve().parents[1]
 Pixels = np.ndarray[Any, np.dtype[Any]]  # uint8 (N, 28, 28)
 Corruption = Callable[[Pixels, np.random.Generator], Pixels]
 
@@ -136,8 +134,7 @@ def main() -> None:
         results[model] = {"clean": accuracy(classifier, images, labels), "mean": mean, "corrupted": found}
         print(f"{model}: clean {results[model]['clean']:.3f}, mean of corrupted {mean:.3f}", flush=True)
     what = "test accuracy on corrupted images at three severities, by kind; see benchmarks/robustness.py"
-    document = {"what": what, "images": len(labels), "models": results}
-    (ROOT / "benchmarks/results/robustness.json").write_text(json.dumps(document, indent=2) + "\n")
+    save("robustness", {"what": what, "images": len(labels), "models": results})
 
 
 if __name__ == "__main__":

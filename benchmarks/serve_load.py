@@ -2,9 +2,8 @@
 
 python benchmarks/serve_load.py [SECONDS] [ROUNDS]     60 seconds a server, in 12 parts: a shared machine's speed drifts
 
-Every connection sends its next request when it has its answer. "One by one" is the same server with `--batch-size 1`,
-with all threads and with one, since a single picture does not profit from a second. The client shares the cores; every
-answer is checked.
+Every connection sends its next request when it has its answer. "One by one" is the same server with `--batch-size 1`.
+The client shares the cores; every answer is checked.
 """
 
 import argparse
@@ -23,6 +22,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import conditions
@@ -35,12 +35,7 @@ from runtime.datasets import fashion_mnist
 MODEL = "lenet"
 CONNECTIONS = 64
 PICTURES = 1000
-SERVERS = {
-    "batches": [],
-    "one_by_one": ["--batch-size", "1"],
-    "one_by_one_one_thread": ["--batch-size", "1", "--threads", "1"],
-}
-SMALL_QUEUE = 32  # too small for half of the connections
+SERVERS: dict[str, list[str]] = {"batches": [], "one_by_one": ["--batch-size", "1"]}
 
 
 @dataclass
@@ -175,16 +170,9 @@ def main() -> None:
     arguments = parser.parse_args()
     seconds, rounds = arguments.seconds, arguments.rounds
     requests = requests_and_answers()
-    parts: dict[str, list[dict[str, Any]]] = {name: [] for name in SERVERS}
-    for turn in range(rounds):
-        for name in sorted(SERVERS, reverse=bool(turn % 2)):
-            parts[name].append(measure(requests, seconds / rounds, *SERVERS[name]))
-            print(name, parts[name][-1], file=sys.stderr)
-    full = measure(requests, min(10.0, seconds), "--max-queue", str(SMALL_QUEUE))
-
-    def ratio(name: str) -> float:
-        pairs = zip(parts["batches"], parts[name], strict=True)
-        return round(statistics.median(a["requests_per_second"] / b["requests_per_second"] for a, b in pairs), 2)
+    servers = {name: partial(measure, requests, seconds / rounds, *options) for name, options in SERVERS.items()}
+    parts = conditions.in_turn(servers, rounds)
+    rates = {name: [part["requests_per_second"] for part in rows] for name, rows in parts.items()}
 
     def median(figure: str) -> dict[str, float]:
         return {name: round(statistics.median(part[figure] for part in rows), 1) for name, rows in parts.items()}
@@ -197,10 +185,8 @@ def main() -> None:
         "requests_per_second": median("requests_per_second"),
         "server_cpu_us_a_request": median("server_cpu_us_a_request"),
         "p99_ms": median("p99_ms"),
-        "median_ratio": ratio("one_by_one"),
-        "median_ratio_to_one_thread": ratio("one_by_one_one_thread"),
+        "median_ratio": round(conditions.median_ratio(rates["batches"], rates["one_by_one"]), 2),
         "servers": {name: {"arguments": SERVERS[name], "parts": rows} for name, rows in parts.items()},
-        "over_the_limit": {"arguments": ["--max-queue", str(SMALL_QUEUE)], **full},
     }
     print(json.dumps({key: value for key, value in figures.items() if key != "servers"}, indent=2))
     print(conditions.save("serve_load", figures))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import conditions
@@ -55,16 +56,15 @@ def main() -> None:
         }
         for command in commands.values():
             measure(command)
-        rows = [{name: measure(command) for name, command in commands.items()} for _ in range(ROUNDS)]
+        measured = conditions.in_turn({name: partial(measure, command) for name, command in commands.items()}, ROUNDS)
+    columns = {name: tuple(zip(*rows, strict=True)) for name, rows in measured.items()}  # seconds, peak MiB
     figures = {
-        name: {
-            "seconds": round(statistics.median(row[name][0] for row in rows), 4),
-            "peak_mib": round(statistics.median(row[name][1] for row in rows), 1),
-        }
-        for name in commands
+        name: {"seconds": round(statistics.median(seconds), 4), "peak_mib": round(statistics.median(peak), 1)}
+        for name, (seconds, peak) in columns.items()
     }
-    ratio = statistics.median(row["runtime"][0] / row["minimal"][0] for row in rows)
-    memory = statistics.median(row["runtime"][1] / row["minimal"][1] for row in rows)
+    ratio, memory = (
+        conditions.median_ratio(*both) for both in zip(columns["runtime"], columns["minimal"], strict=True)
+    )
     path = conditions.save(
         "startup",
         {

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.command_line import python
 from support.doc_pages import ROOT, Block, blocks, pages
 from support.running_server import require_serve
 
@@ -92,7 +93,7 @@ def run_block(block: Block, folder: Path, done: set[str]) -> str:
 
 
 @pytest.mark.parametrize("page", pages())
-def test_the_commands_of_a_page_run_as_they_stand(page: str, clone: Path, done: set[str]) -> None:
+def test_the_commands_of_a_page_run_as_they_stand(page, clone, done):
     """Lost otherwise: a reader who types what is printed, and gets an error."""
     if page == "docs/how-to/precision.md" and not adds_products_in_32_bits():
         pytest.skip("this CPU has no VNNI, so the check of parity refuses files in int8")
@@ -102,19 +103,12 @@ def test_the_commands_of_a_page_run_as_they_stand(page: str, clone: Path, done: 
             if block.output is not None and printed:
                 assert printed == block.output
         elif block.language == "python" and not block.reason:
-            ended = subprocess.run(
-                [sys.executable, "-c", block.text],
-                cwd=clone,
-                env=environment(clone),
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            ended = python("-c", block.text, cwd=clone, env=environment(clone))
             assert ended.returncode == 0, f"{block.text}\n{ended.stderr}"
             assert ended.stdout.strip()
 
 
-def test_the_first_command_of_the_readme_installs_what_the_second_needs(tmp_path: Path) -> None:
+def test_the_first_command_of_the_readme_installs_what_the_second_needs(tmp_path):
     """`pip install .` in a fresh environment, then a prediction. Lost otherwise: every new user."""
     index = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/")
     try:

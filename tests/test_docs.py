@@ -3,12 +3,11 @@
 import inspect
 import json
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from support.command_line import python
 from support.doc_pages import ROOT, blocks, pages
 
 from runtime.cli import COMMANDS as RUNTIME_COMMANDS
@@ -21,15 +20,15 @@ PAGES = pages()
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
-def test_the_table_is_that_made_from_the_index_and_the_benchmarks() -> None:
+def test_the_table_is_that_made_from_the_index_and_the_benchmarks():
     assert with_table(README) == README, "run `python -m tools.readme`"
 
 
-def test_the_readme_is_read_in_minutes() -> None:
+def test_the_readme_is_read_in_minutes():
     assert len(README.split()) <= 900
 
 
-def test_comparisons_become_rows_and_what_broke_does_not(tmp_path: Path) -> None:
+def test_comparisons_become_rows_and_what_broke_does_not(tmp_path):
     def row(p50: float, times: float) -> dict[str, object]:
         return {"latency_ms": {"p50": p50}, "times_ours": times}
 
@@ -47,7 +46,7 @@ def test_comparisons_become_rows_and_what_broke_does_not(tmp_path: Path) -> None
     ]
 
 
-def test_every_page_is_in_the_navigation() -> None:
+def test_every_page_is_in_the_navigation():
     """Lost otherwise: a page that no reader finds."""
     assert {f"docs/{path.relative_to(ROOT / 'docs').as_posix()}" for path in (ROOT / "docs").rglob("*.md")} == set(
         PAGES[1:]
@@ -57,18 +56,18 @@ def test_every_page_is_in_the_navigation() -> None:
 @pytest.mark.parametrize(
     "command", [f"zoo {name}" for name in ZOO_COMMANDS] + [f"runtime {n}" for n in RUNTIME_COMMANDS]
 )
-def test_a_page_says_what_each_command_is_for(command: str) -> None:
+def test_a_page_says_what_each_command_is_for(command):
     assert any(re.search(rf"^{command}\b|`{command}\b", (ROOT / page).read_text(), re.MULTILINE) for page in PAGES)
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_link_and_picture_of_a_page_leads_somewhere(page: str) -> None:
+def test_every_link_and_picture_of_a_page_leads_somewhere(page):
     for target in re.findall(r"\]\((?!http)([^)#]+)(?:#[^)]*)?\)", (ROOT / page).read_text()):
         assert (ROOT / page).parent.joinpath(target).exists(), target
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_install_lines_name_what_there_is(page: str) -> None:
+def test_install_lines_name_what_there_is(page):
     """Lost otherwise: a command that finds nothing, since the package is on no index."""
     text = (ROOT / page).read_text()
 
@@ -80,14 +79,14 @@ def test_install_lines_name_what_there_is(page: str) -> None:
         assert "".join(named) in targets, named
 
 
-def test_no_message_names_a_package_that_is_on_no_index() -> None:
+def test_no_message_names_a_package_that_is_on_no_index():
     sources = [path for package in ("runtime", "export", "zoo") for path in (ROOT / package).rglob("*.py")]
 
     assert len(sources) > 100
     assert [path for path in sources if re.search(r"pip install [^`\n]*fashion-zoo", path.read_text())] == []
 
 
-def test_the_pages_name_the_version_of_onnxruntime_web_that_is_pinned() -> None:
+def test_the_pages_name_the_version_of_onnxruntime_web_that_is_pinned():
     from export.deploy.web import ONNXRUNTIME_WEB
 
     named = [
@@ -98,7 +97,7 @@ def test_the_pages_name_the_version_of_onnxruntime_web_that_is_pinned() -> None:
     assert set(named) == {ONNXRUNTIME_WEB}
 
 
-def test_the_page_of_checks_has_each_check_in_their_order() -> None:
+def test_the_page_of_checks_has_each_check_in_their_order():
     from runtime.model.registry import read_index
 
     text = (ROOT / "docs" / "concepts" / "checks.md").read_text()
@@ -108,7 +107,7 @@ def test_the_page_of_checks_has_each_check_in_their_order() -> None:
     assert others == read_index(ROOT / "weights")["lenet"]["verified"]["checks"][1:]
 
 
-def test_every_public_name_is_in_the_reference() -> None:
+def test_every_public_name_is_in_the_reference():
     """Lost otherwise: a class that can be imported and is described nowhere."""
     import export
     import runtime
@@ -128,11 +127,11 @@ def test_every_public_name_is_in_the_reference() -> None:
 
 
 @pytest.mark.slow
-def test_the_site_is_built_strictly_and_asks_nobody_for_anything(tmp_path: Path) -> None:
+def test_the_site_is_built_strictly_and_asks_nobody_for_anything(tmp_path):
     """Lost otherwise: a dead link, and a site that needs, or tells, another server."""
     pytest.importorskip("zensical", reason="zensical is not installed: pip install '.[docs]'")
     pytest.importorskip("mkdocstrings_handlers.python", reason="mkdocstrings-python is not installed")
-    done = subprocess.run([sys.executable, "-m", "tools.docs"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = python("-m", "tools.docs")
     assert done.returncode == 0, done.stdout + done.stderr
     site = ROOT / "build" / "site"
 
@@ -147,7 +146,7 @@ def test_the_site_is_built_strictly_and_asks_nobody_for_anything(tmp_path: Path)
     assert "contract-true" in api or "A model, ready to answer" in api
 
 
-def test_model_cards_are_those_of_their_index_entries() -> None:
+def test_model_cards_are_those_of_their_index_entries():
     from export.bundle.card import model_card
     from runtime.model.registry import read_index
 
@@ -155,7 +154,7 @@ def test_model_cards_are_those_of_their_index_entries() -> None:
         assert (ROOT / "weights" / name / "README.md").read_text() == model_card(entry)
 
 
-def test_plots_are_those_of_the_figures() -> None:
+def test_plots_are_those_of_the_figures():
     """Lost otherwise: a plot of what was measured before."""
     from tools.plots import IMAGES, PLOTS, digest
 
@@ -165,12 +164,12 @@ def test_plots_are_those_of_the_figures() -> None:
 
 
 @pytest.mark.parametrize("picture", sorted((ROOT / "docs" / "images").iterdir()), ids=lambda path: path.name)
-def test_a_picture_is_small_and_asks_nobody_for_a_font(picture: Path) -> None:
+def test_a_picture_is_small_and_asks_nobody_for_a_font(picture):
     assert picture.stat().st_size < 200_000
     assert b"@font-face" not in picture.read_bytes()
 
 
-def test_a_block_that_is_not_run_says_why() -> None:
+def test_a_block_that_is_not_run_says_why():
     """`tests/test_doc_commands.py` runs the others; most must be run."""
     found = [block for page in PAGES for block in blocks(page) if block.language in ("sh", "python")]
 

@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -16,9 +14,7 @@ MODEL = ROOT / "weights" / "lenet" / "model.onnx"
 
 
 @pytest.mark.parametrize("example", ["plain_onnxruntime", "with_runtime", "thread_pool", "process_pool"])
-def test_an_example_names_what_is_in_the_pictures(
-    example: str, tmp_path: Path, test_images: npt.NDArray[np.uint8]
-) -> None:
+def test_an_example_names_what_is_in_the_pictures(example, tmp_path, test_images):
     labels = ["Ankle boot", "Pullover", "Trouser"]
     pictures = [tmp_path / f"{index}.png" for index in range(len(labels))]
     for picture, image in zip(pictures, test_images, strict=False):
@@ -32,16 +28,14 @@ def test_an_example_names_what_is_in_the_pictures(
     assert [line[: len(start)] for line, start in zip(found, expected, strict=True)] == expected
 
 
-def test_the_example_without_this_package_does_not_import_it() -> None:
+def test_the_example_without_this_package_does_not_import_it():
     program = (ROOT / "examples" / "plain_onnxruntime.py").read_text()
 
     assert "import runtime" not in program
     assert "from runtime" not in program
 
 
-def test_the_example_with_the_package_goes_on_after_a_bad_picture(
-    tmp_path: Path, test_images: npt.NDArray[np.uint8]
-) -> None:
+def test_the_example_with_the_package_goes_on_after_a_bad_picture(tmp_path, test_images):
     Image.fromarray(test_images[0]).save(tmp_path / "boot.png")
     (tmp_path / "bad.png").write_bytes(b"no picture")
     command = [sys.executable, ROOT / "examples" / "with_runtime.py", MODEL, "bad.png", "boot.png"]
@@ -55,7 +49,7 @@ def test_the_example_with_the_package_goes_on_after_a_bad_picture(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Jupyter's own
-def test_the_tour_runs_and_the_broken_weight_is_caught(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tour_runs_and_the_broken_weight_is_caught(empty_home, monkeypatch):
     """Lost otherwise: the first thing that a reader runs cell by cell."""
     nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed: pip install -e '.[dev]'")
     pytest.importorskip("ipykernel", reason="ipykernel is not installed: pip install -e '.[dev]'")

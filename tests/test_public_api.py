@@ -25,7 +25,7 @@ PUBLIC = {
 
 
 @pytest.mark.parametrize("package", PUBLIC)
-def test_a_package_advertises_exactly_its_public_names_and_has_them(package: str) -> None:
+def test_a_package_advertises_exactly_its_public_names_and_has_them(package):
     module = importlib.import_module(package)
 
     assert module.__all__ == PUBLIC[package]
@@ -34,12 +34,12 @@ def test_a_package_advertises_exactly_its_public_names_and_has_them(package: str
 
 
 @pytest.mark.parametrize("package", PUBLIC)
-def test_a_name_that_is_not_there_is_an_attribute_error(package: str) -> None:
+def test_a_name_that_is_not_there_is_an_attribute_error(package):
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         importlib.import_module(package).nonsense  # noqa: B018 - the access is the test
 
 
-def test_every_error_of_the_project_has_one_root_and_a_documented_exit_code() -> None:
+def test_every_error_of_the_project_has_one_root_and_a_documented_exit_code():
     from export.verification.report import VerificationFailed
     from runtime import errors
     from zoo.runs.checkpoint import CheckpointError

@@ -13,8 +13,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -91,16 +89,14 @@ def run(environment: Path, home: Path, program: str) -> subprocess.CompletedProc
     return subprocess.run(**isolated(environment, home, program), capture_output=True, check=False)
 
 
-def test_the_base_requirements_are_few_and_hold_one_onnxruntime() -> None:
+def test_the_base_requirements_are_few_and_hold_one_onnxruntime():
     required = requirements_of("fashion-zoo", set())
 
     assert not required & {"torch", "torchvision", "onnx", "onnxscript", "matplotlib", "safetensors"}
     assert len(required & set(ONNXRUNTIMES)) == 1
 
 
-def test_the_wheel_predicts_offline_with_each_model_it_carries(
-    empty_environment: Path, tmp_path: Path, test_images: npt.NDArray[np.uint8]
-) -> None:
+def test_the_wheel_predicts_offline_with_each_model_it_carries(empty_environment, tmp_path, test_images):
     Image.fromarray(test_images[0]).save(tmp_path / "boot.png")
     for model in (None, *SHIPPED):
         arguments = ["predict", "boot.png", "--json", "--device", "cpu", *(["-m", model] if model else [])]
@@ -110,14 +106,14 @@ def test_the_wheel_predicts_offline_with_each_model_it_carries(
         assert json.loads(done.stdout)[0]["label"] == "Ankle boot"
 
 
-def test_the_wheels_models_are_found_in_the_wheel(empty_environment: Path, tmp_path: Path) -> None:
+def test_the_wheels_models_are_found_in_the_wheel(empty_environment, tmp_path):
     done = run(empty_environment, tmp_path, "from runtime.cli import runtime\nruntime(['list', '--json'])")
 
     assert {(row["name"], row["origin"]) for row in json.loads(done.stdout)} == {(name, "wheel") for name in SHIPPED}
 
 
 @pytest.mark.parametrize("model", SHIPPED)
-def test_the_wheel_carries_what_parity_compares(empty_environment: Path, tmp_path: Path, model: str) -> None:
+def test_the_wheel_carries_what_parity_compares(empty_environment, tmp_path, model):
     arguments = ["parity", "-m", model, "--device", "cpu", "--json"]
     done = run(empty_environment, tmp_path, f"from runtime.cli import runtime\nruntime({arguments!r})")
 
@@ -125,18 +121,21 @@ def test_the_wheel_carries_what_parity_compares(empty_environment: Path, tmp_pat
     assert json.loads(done.stdout)["passed"] is True
 
 
-def test_without_the_extra_zoo_names_the_install_line(empty_environment: Path, tmp_path: Path) -> None:
+def test_without_the_extra_zoo_names_the_install_line(empty_environment, tmp_path):
     done = run(empty_environment, tmp_path, "from zoo.__main__ import main\nmain()")
 
     assert done.returncode == 1
-    assert "pip install '.[zoo]' in a clone" in done.stderr
+    assert done.stderr == (
+        "Error: the zoo command needs torch, onnx, onnxscript, safetensors, matplotlib, which the base install leaves "
+        "out: pip install '.[zoo]' in a clone of the repository\n"
+    )
 
 
-def test_the_wheel_has_the_version_that_the_commands_print(wheel: Path) -> None:
+def test_the_wheel_has_the_version_that_the_commands_print(wheel):
     assert wheel.name.startswith(f"fashion_zoo-{__version__}-")
 
 
-def test_the_wheel_carries_types_license_and_no_tests(wheel: Path) -> None:
+def test_the_wheel_carries_types_license_and_no_tests(wheel):
     names = zipfile.ZipFile(wheel).namelist()
 
     assert {"runtime/py.typed", "export/py.typed", "zoo/py.typed"} <= set(names)
@@ -146,7 +145,7 @@ def test_the_wheel_carries_types_license_and_no_tests(wheel: Path) -> None:
     assert wheel.stat().st_size < 2_000_000
 
 
-def test_no_combination_of_extras_asks_for_two_onnxruntimes() -> None:
+def test_no_combination_of_extras_asks_for_two_onnxruntimes():
     from packaging.requirements import Requirement
 
     lines = [Requirement(line) for line in importlib.metadata.requires("fashion-zoo") or []]
@@ -159,7 +158,7 @@ def test_no_combination_of_extras_asks_for_two_onnxruntimes() -> None:
         assert len(wanted & set(ONNXRUNTIMES)) == 1, (system, machine)
 
 
-def test_the_same_bytes_are_built_twice_and_from_the_sdist_alone(built: Path, tmp_path: Path) -> None:
+def test_the_same_bytes_are_built_twice_and_from_the_sdist_alone(built, tmp_path):
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")
@@ -173,16 +172,14 @@ def test_the_same_bytes_are_built_twice_and_from_the_sdist_alone(built: Path, tm
     assert len(again) == 2
 
 
-def test_the_wheel_carries_the_page_whole(wheel: Path) -> None:
+def test_the_wheel_carries_the_page_whole(wheel):
     page = {f"runtime/serving/static/{path.relative_to(PAGE).as_posix()}" for path in PAGE.rglob("*") if path.is_file()}
 
     assert len(page) >= 15
     assert page <= set(zipfile.ZipFile(wheel).namelist())
 
 
-def test_the_installed_wheel_serves_with_the_extra_alone(
-    wheel: Path, tmp_path: Path, test_images: npt.NDArray[np.uint8]
-) -> None:
+def test_the_installed_wheel_serves_with_the_extra_alone(wheel, tmp_path, test_images):
     from packaging.requirements import Requirement
 
     (metadata,) = [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".dist-info/METADATA")]

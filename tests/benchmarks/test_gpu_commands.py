@@ -2,12 +2,12 @@
 
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from support.command_line import python
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "GRACE_SECONDS", 0.1)
 
 
-def test_each_result_is_saved_and_what_has_ended_is_not_run_again(tmp_path: Path) -> None:
+def test_each_result_is_saved_and_what_has_ended_is_not_run_again(tmp_path):
     todo = [
         script("good", f"open({str(tmp_path / 'runs.txt')!r}, 'a').write('good ')"),
         script("bad", f"open({str(tmp_path / 'runs.txt')!r}, 'a').write('bad '); exit('no kernel')"),
@@ -50,7 +50,7 @@ def test_each_result_is_saved_and_what_has_ended_is_not_run_again(tmp_path: Path
     assert {"gpu", "driver", "versions"} <= result(tmp_path, "last")["conditions"].keys()  # type: ignore[attr-defined]
 
 
-def test_a_command_that_ran_out_of_time_is_ended_with_its_children_and_run_again(tmp_path: Path) -> None:
+def test_a_command_that_ran_out_of_time_is_ended_with_its_children_and_run_again(tmp_path):
     """A child that stays alive would hold the GPU's memory and slow down every later measurement."""
     child = "import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(99)'])"
     hanging = script("work", f"{child}; print(p.pid, flush=True); time.sleep(99)", seconds=3.0)
@@ -64,7 +64,7 @@ def test_a_command_that_ran_out_of_time_is_ended_with_its_children_and_run_again
     assert (tmp_path / "work.log").read_text().endswith("resumed\n")
 
 
-def test_a_command_gets_no_more_than_the_time_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_gets_no_more_than_the_time_left(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "LEAST_SECONDS", 0.0)
     started = time.monotonic()
 
@@ -74,7 +74,7 @@ def test_a_command_gets_no_more_than_the_time_left(tmp_path: Path, monkeypatch: 
     assert time.monotonic() - started < 60
 
 
-def test_a_command_without_time_left_is_not_run_and_not_stored_as_failed(tmp_path: Path) -> None:
+def test_a_command_without_time_left_is_not_run_and_not_stored_as_failed(tmp_path):
     todo = [script("work", "")]
 
     assert run_all(todo, tmp_path, time.monotonic() + 1) == {"work": NOT_RUN}
@@ -86,7 +86,7 @@ def test_a_command_without_time_left_is_not_run_and_not_stored_as_failed(tmp_pat
     ("body", "status"),
     [("pytest.skip('there is no GPU')", FAILED), ("pass", PASSED), ("assert False", FAILED)],
 )
-def test_tests_that_were_all_skipped_have_not_passed(tmp_path: Path, body: str, status: str) -> None:
+def test_tests_that_were_all_skipped_have_not_passed(tmp_path, body, status):
     tests = tmp_path / "test_it.py"
     tests.write_text(f"import pytest\n\ndef test_it():\n    {body}\n")
     command = Command("tests", ["-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)], 60, is_tests=True)
@@ -94,7 +94,7 @@ def test_tests_that_were_all_skipped_have_not_passed(tmp_path: Path, body: str, 
     assert run_all([command], tmp_path, LATER) == {"tests": status}
 
 
-def test_every_command_of_the_list_is_one_of_this_project(tmp_path: Path) -> None:
+def test_every_command_of_the_list_is_one_of_this_project(tmp_path):
     """Without a GPU each benchmark gets as far as saying so; a wrong option would be found only on a rented machine."""
     todo = gpu.commands(tmp_path)
     names = [command.name for command in todo]
@@ -104,14 +104,7 @@ def test_every_command_of_the_list_is_one_of_this_project(tmp_path: Path) -> Non
     assert (ROOT / todo[0].arguments[-1] / "conftest.py").exists()
     by_script = {command.arguments[0]: command.arguments for command in todo[1:]}
     for arguments in by_script.values():
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=ROOT,
-            env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = python(*arguments, env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)})
         assert done.returncode in (1, 4), done.stderr
         assert "cuda" in done.stderr.splitlines()[-1]
         assert "Traceback" not in done.stderr

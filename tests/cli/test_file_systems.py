@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 from support.command_line import ROOT, call
-from support.mirror import Mirror
 
 from export.bundle.artifact import write_artifact
 from export.deploy import web
@@ -179,8 +178,8 @@ def done(monkeypatch: Patch, install: Callable[[Patch], None], *command: object)
 
 @pytest.mark.parametrize("name", LESS)
 def test_each_kind_of_write_is_done_where_a_file_system_offers_less(
-    repository: Path, empty_home: Path, tmp_path: Path, monkeypatch: Patch, picture_folder: Path, name: str
-) -> None:
+    repository, empty_home, tmp_path, monkeypatch, picture_folder, name
+):
     for command in (
         TRAIN,
         [*TRAIN, "--seed", "1"],  # sets the first aside
@@ -206,8 +205,8 @@ def test_each_kind_of_write_is_done_where_a_file_system_offers_less(
 
 
 def test_a_model_is_exported_and_published_where_a_file_system_offers_less_of_everything(
-    repository: Path, empty_home: Path, tmp_path: Path, monkeypatch: Patch
-) -> None:
+    repository, empty_home, tmp_path, monkeypatch
+):
     for command in (["zoo", "export", "lenet", "--checkpoint", CHECKPOINT], ["zoo", "publish", "lenet"]):
         result = done(monkeypatch, everything_less, *command)
 
@@ -220,13 +219,7 @@ def test_a_model_is_exported_and_published_where_a_file_system_offers_less_of_ev
 
 @pytest.mark.usefixtures("bare_machine")
 @pytest.mark.parametrize("name", LESS)
-def test_data_is_fetched_where_a_file_system_offers_less(
-    mirror: Mirror,
-    fashion_mnist_dir: Path,
-    tmp_path: Path,
-    monkeypatch: Patch,
-    name: str,
-) -> None:
+def test_data_is_fetched_where_a_file_system_offers_less(mirror, fashion_mnist_dir, tmp_path, monkeypatch, name):
     held = {file.name: file.path_in(fashion_mnist_dir) for file in fashion_mnist.files_of(None)}
     mirror.files = {f"{name}.gz": path.read_bytes() for name, path in held.items() if path is not None}
     monkeypatch.setattr(fetch, "ensure", functools.partial(ensure, mirrors=[mirror.url]))
@@ -248,8 +241,8 @@ def older(repository: Path, empty_home: Path, tmp_path: Path, picture_folder: Pa
 
 
 def test_what_cannot_be_written_is_told_in_a_sentence_and_what_was_there_is_left_as_it_was(
-    older: Path, monkeypatch: Patch, picture_folder: Path
-) -> None:
+    older, monkeypatch, picture_folder
+):
     before = files_under(older)
     for name, (install, reason) in REFUSALS.items():
         checkpoint = ["--checkpoint", CHECKPOINT] if install is read_only else []
@@ -272,13 +265,7 @@ def test_what_cannot_be_written_is_told_in_a_sentence_and_what_was_there_is_left
 
 @pytest.mark.usefixtures("bare_machine")
 @pytest.mark.parametrize("name", REFUSALS)
-def test_data_that_cannot_be_stored_is_told_in_a_sentence(
-    mirror: Mirror,
-    fashion_mnist_dir: Path,
-    tmp_path: Path,
-    monkeypatch: Patch,
-    name: str,
-) -> None:
+def test_data_that_cannot_be_stored_is_told_in_a_sentence(mirror, fashion_mnist_dir, tmp_path, monkeypatch, name):
     held = {file.name: file.path_in(fashion_mnist_dir) for file in fashion_mnist.files_of(None)}
     mirror.files = {f"{name}.gz": path.read_bytes() for name, path in held.items() if path is not None}
     monkeypatch.setattr(fetch, "ensure", functools.partial(ensure, mirrors=[mirror.url]))
@@ -289,9 +276,7 @@ def test_data_that_cannot_be_stored_is_told_in_a_sentence(
     assert fashion_mnist.find() is None
 
 
-def test_what_writes_nothing_works_where_nothing_can_be_written(
-    older: Path, monkeypatch: Patch, picture_folder: Path
-) -> None:
+def test_what_writes_nothing_works_where_nothing_can_be_written(older, monkeypatch, picture_folder):
     before = files_under(older)
     for command in (
         ["runtime", "list"],
@@ -312,9 +297,7 @@ def test_what_writes_nothing_works_where_nothing_can_be_written(
     assert files_under(older) == before
 
 
-def test_new_files_and_folders_get_the_permissions_of_any_other_and_no_thread_sees_another_umask(
-    tmp_path: Path,
-) -> None:
+def test_new_files_and_folders_get_the_permissions_of_any_other_and_no_thread_sees_another_umask(tmp_path):
     mask = os.umask(0o027)
     try:
         write_bytes(tmp_path / "file", b"")
@@ -326,7 +309,7 @@ def test_new_files_and_folders_get_the_permissions_of_any_other_and_no_thread_se
     assert stat.S_IMODE(folder.stat().st_mode) == 0o750
 
 
-def test_a_lock_that_is_held_is_no_lock_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_lock_that_is_held_is_no_lock_that_is_missing(tmp_path, capsys):
     busy = TimeoutError("held")
     with (
         locked(tmp_path / "new" / ".lock"),
@@ -340,7 +323,7 @@ def test_a_lock_that_is_held_is_no_lock_that_is_missing(tmp_path: Path, capsys: 
     assert capsys.readouterr().err == ""
 
 
-def test_an_older_run_is_set_aside_beside_another_of_the_same_time(tmp_path: Path) -> None:
+def test_an_older_run_is_set_aside_beside_another_of_the_same_time(tmp_path):
     folder = RunFolder(tmp_path)
     for content in (b"first", b"second", b"third"):
         folder.checkpoint.write_bytes(content)

@@ -2,13 +2,13 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
+from support.command_line import python
 
 from runtime.cli import runtime
 from zoo.cli import zoo
@@ -31,7 +31,7 @@ COMMANDS = [*commands(runtime, ("runtime",)), *commands(zoo, ("zoo",))]
 
 
 @pytest.mark.parametrize(("typed", "command"), COMMANDS, ids=[typed for typed, _ in COMMANDS])
-def test_the_help_of_every_command_shows_an_example_of_that_command(typed: str, command: click.Command) -> None:
+def test_the_help_of_every_command_shows_an_example_of_that_command(typed, command):
     name, *words = typed.split()
     group = {"runtime": runtime, "zoo": zoo}[name]
     shown, shown_too = (
@@ -45,14 +45,14 @@ def test_the_help_of_every_command_shows_an_example_of_that_command(typed: str, 
 
 
 @pytest.mark.parametrize(("typed", "command"), COMMANDS, ids=[typed for typed, _ in COMMANDS])
-def test_every_flag_of_every_command_says_what_it_does(typed: str, command: click.Command) -> None:
+def test_every_flag_of_every_command_says_what_it_does(typed, command):
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{typed} {parameter.opts[0]}"
 
 
 @pytest.mark.parametrize("group", [runtime, zoo], ids=["runtime", "zoo"])
-def test_the_help_of_the_whole_names_every_command(group: click.Group) -> None:
+def test_the_help_of_the_whole_names_every_command(group):
     shown = CliRunner().invoke(group, ["--help"]).stdout
 
     for name in group.list_commands(click.Context(group)):
@@ -61,7 +61,7 @@ def test_the_help_of_the_whole_names_every_command(group: click.Group) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 @pytest.mark.parametrize("program", ["runtime", "zoo"])
-def test_the_shell_gets_its_completion_script(program: str, shell: str) -> None:
+def test_the_shell_gets_its_completion_script(program, shell):
     done = complete(program, f"{shell}_source")
 
     assert done.returncode == 0, done.stderr
@@ -78,7 +78,7 @@ def test_the_shell_gets_its_completion_script(program: str, shell: str) -> None:
         ("zoo", "zoo train --se", {"--seed", "--seeds"}),
     ],
 )
-def test_the_shell_is_offered_commands_flags_and_choices(program: str, typed: str, offered: set[str]) -> None:
+def test_the_shell_is_offered_commands_flags_and_choices(program, typed, offered):
     words = typed.split(" ")
     done = complete(program, "bash_complete", COMP_WORDS=typed, COMP_CWORD=str(len(words) - 1))
 
@@ -90,6 +90,4 @@ def complete(program: str, instruction: str, **variables: str) -> subprocess.Com
     """Do what the shell does when the tab key is pressed."""
     code = f"import sys; sys.argv = [{program!r}]; from {program}.__main__ import main; main()"
     environment = os.environ | {f"_{program.upper()}_COMPLETE": instruction} | variables
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
-    )
+    return python("-c", code, env=environment)

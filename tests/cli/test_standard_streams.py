@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -25,9 +23,7 @@ def in_shell(redirections: str, *arguments: object) -> subprocess.CompletedProce
 
 
 @needs_shell
-def test_with_stderr_closed_a_picture_is_answered_all_the_same(
-    tmp_path: Path, test_images: npt.NDArray[np.uint8]
-) -> None:
+def test_with_stderr_closed_a_picture_is_answered_all_the_same(tmp_path, test_images):
     Image.fromarray(test_images[0]).save(tmp_path / "a.png")
     command = ["-m", "runtime", "predict", tmp_path / "a.png", tmp_path / "none.png", "--device", "cpu", "--json"]
     done = in_shell("2>&-", *command)
@@ -37,7 +33,7 @@ def test_with_stderr_closed_a_picture_is_answered_all_the_same(
 
 
 @needs_shell
-def test_with_stderr_closed_zoo_prints_its_document_alone() -> None:
+def test_with_stderr_closed_zoo_prints_its_document_alone():
     done = in_shell("2>&-", "-m", "zoo", "verify", "lenet", "--images", "50", "--device", "cpu", "--json")
 
     assert (done.returncode, json.loads(done.stdout)["passed"]) == (0, True)
@@ -45,7 +41,7 @@ def test_with_stderr_closed_zoo_prints_its_document_alone() -> None:
 
 @needs_shell
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_no_file_that_is_opened_later_becomes_a_standard_stream(closed: str, tmp_path: Path) -> None:
+def test_no_file_that_is_opened_later_becomes_a_standard_stream(closed, tmp_path):
     program = (
         "import os, sys\n"
         "from runtime.cli.console import open_closed_streams\n"
@@ -64,7 +60,7 @@ def test_no_file_that_is_opened_later_becomes_a_standard_stream(closed: str, tmp
 @pytest.mark.parametrize(
     "arguments", [["runtime", "--help"], ["runtime", "--version"], ["runtime", "list", "-h"], ["zoo", "--version"]]
 )
-def test_a_help_page_that_does_not_fit_is_a_sentence(arguments: list[str]) -> None:
+def test_a_help_page_that_does_not_fit_is_a_sentence(arguments):
     with FULL.open("wb") as full:
         run: dict[str, Any] = {"stdout": full, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT, "check": False}
         done = subprocess.run([sys.executable, "-m", *arguments], **run)

@@ -2,10 +2,10 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.command_line import python
 
 pytestmark = pytest.mark.slow
 
@@ -35,15 +35,7 @@ class Folder:
 
     def run(self, *command: object) -> subprocess.CompletedProcess[str]:
         variables = os.environ | {"PYTHONPATH": str(ROOT), "ZOO_HOME": str(self.path / "home")}
-        return subprocess.run(
-            [sys.executable, *map(str, command)],
-            capture_output=True,
-            text=True,
-            cwd=self.path,
-            env=variables,
-            timeout=300,
-            check=False,
-        )
+        return python(*command, cwd=self.path, env=variables, timeout=300)
 
     def imported(self) -> str:
         return self._marker.read_text() if self._marker.exists() else ""
@@ -56,9 +48,7 @@ def folder(tmp_path: Path) -> Folder:
 
 
 @pytest.mark.parametrize("name", STARTS_CHILDREN)
-def test_neither_a_command_nor_its_children_import_a_file_of_the_users(
-    folder: Folder, tmp_path: Path, fashion_mnist_dir: Path, name: str
-) -> None:
+def test_neither_a_command_nor_its_children_import_a_file_of_the_users(folder, tmp_path, fashion_mnist_dir, name):
     program, *arguments = STARTS_CHILDREN[name]
     script = tmp_path / program  # as pip writes it: Python puts its folder first, not the working folder
     script.write_text(f"from {program}.__main__ import main\nmain()\n")
@@ -70,9 +60,7 @@ def test_neither_a_command_nor_its_children_import_a_file_of_the_users(
 
 @pytest.mark.parametrize("arguments", [["runtime", "list"], ["runtime", "parity", "-m", "lenet"], ["zoo", "list"]])
 @pytest.mark.parametrize("flags", [[], ["-P"]])
-def test_python_m_imports_nothing_there_but_what_has_the_name_of_the_package_itself(
-    folder: Folder, arguments: list[str], flags: list[str]
-) -> None:
+def test_python_m_imports_nothing_there_but_what_has_the_name_of_the_package_itself(folder, arguments, flags):
     if not flags:
         (folder.path / f"{arguments[0]}.py").unlink()  # Python looks for it there before a line of ours is run
     done = folder.run(*flags, "-m", *arguments)
@@ -80,19 +68,11 @@ def test_python_m_imports_nothing_there_but_what_has_the_name_of_the_package_its
     assert (done.returncode, folder.imported()) == (0, ""), done.stderr
 
 
-def test_python_m_in_a_checkout_finds_the_packages_beside_each_other() -> None:
+def test_python_m_in_a_checkout_finds_the_packages_beside_each_other():
     program = (
         "import runpy, sys; sys.argv = ['zoo', 'list']; runpy.run_module('zoo', run_name='__main__', alter_sys=True)"
     )
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     for command in (["-m", "zoo", "list"], ["-c", program]):
-        done = subprocess.run(
-            [sys.executable, *command], capture_output=True, text=True, cwd=ROOT, env=variables, check=False
-        )
+        done = python(*command, env=variables)
         assert (done.returncode, "lenet" in done.stdout) == (0, True), done.stderr
-
-
-def test_a_file_that_is_imported_would_be_noticed(folder: Folder) -> None:
-    folder.run("-c", "import json")
-
-    assert folder.imported() == "json"

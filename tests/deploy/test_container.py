@@ -22,14 +22,14 @@ def instructions(name: str) -> list[str]:
     return re.findall(rf"^{name} +(.*)$", DOCKERFILE, re.MULTILINE)
 
 
-def test_it_serves_as_a_user_without_rights_and_a_check_asks_whether_it_is_ready() -> None:
+def test_it_serves_as_a_user_without_rights_and_a_check_asks_whether_it_is_ready():
     assert instructions("USER")[-1] not in ("0", "root")
     assert DOCKERFILE.index("\nUSER") > DOCKERFILE.index("pip install")
     assert "/v2/health/ready" in instructions("HEALTHCHECK")[0]
     assert not instructions("ADD")
 
 
-def test_what_is_copied_and_not_ignored_is_enough_for_the_wheel(tmp_path: Path) -> None:
+def test_what_is_copied_and_not_ignored_is_enough_for_the_wheel(tmp_path):
     """Lost otherwise: an image that cannot be built, or a context of gigabytes."""
     kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     copied = [source for line in instructions("COPY") for source in line.split()[:-1]]
@@ -55,7 +55,7 @@ def test_what_is_copied_and_not_ignored_is_enough_for_the_wheel(tmp_path: Path) 
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the image has a POSIX shell")
-def test_its_commands_start_a_server_that_its_check_finds_healthy_and_a_stop_ends(tmp_path: Path) -> None:
+def test_its_commands_start_a_server_that_its_check_finds_healthy_and_a_stop_ends(tmp_path):
     """Lost otherwise: a container that is restarted for ever, or that waits ten seconds to be killed."""
     require_serve()
     with socket.create_server(("127.0.0.1", 0)) as free:

@@ -3,7 +3,7 @@
 import json
 import shutil
 import subprocess
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,25 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build / "predict"
 
 
+@dataclass(frozen=True)
+class Example:
+    """A program of examples/, to be run with a file and pictures."""
+
+    name: str
+    command: tuple[str | Path, ...]
+
+    def __call__(self, *arguments: Path) -> subprocess.CompletedProcess[str]:
+        command = [*self.command, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture(params=["node", "cpp"])
+def example(request: pytest.FixtureRequest) -> Example:
+    if request.param == "node":
+        return Example("node", (request.getfixturevalue("node"), NODE / "predict.mjs"))
+    return Example("cpp", (request.getfixturevalue("program"),))
+
+
 def lines(model: str, pictures: list[Path]) -> list[str]:
     """What the examples should print, but for the share, which may round the other way."""
     with Classifier(WEIGHTS / model, device="cpu") as classifier:
@@ -84,40 +103,26 @@ def with_labels(labels: list[str], path: Path) -> Path:
 LABELS_WITH_QUOTES = [f'no. {index}: "\\{index}", Schuhgröße' for index in range(10)]
 
 
-def test_the_node_example_reads_labels_with_quotes_and_refuses_a_file_with_too_few(
-    node: str, pictures: list[Path], tmp_path: Path
-) -> None:
-    require_own_labels([node, NODE / "predict.mjs"], pictures[0], tmp_path)
+def test_an_example_reads_labels_with_quotes_and_refuses_a_file_with_too_few(example, pictures, tmp_path):
+    quoted = with_labels(LABELS_WITH_QUOTES, tmp_path / "quoted.onnx")
+    named = example(quoted, pictures[0])
+    refused = example(with_labels(["a", "b"], tmp_path / "few.onnx"), pictures[0])
 
-
-def test_the_cpp_example_reads_labels_with_quotes_and_refuses_a_file_with_too_few(
-    program: Path, pictures: list[Path], tmp_path: Path
-) -> None:
-    require_own_labels([program], pictures[0], tmp_path)
-
-
-def require_own_labels(command: list[str | Path], boot: Path, folder: Path) -> None:
-    quoted = with_labels(LABELS_WITH_QUOTES, folder / "quoted.onnx")
-    named = subprocess.run([*command, quoted, boot], capture_output=True, text=True, timeout=120, check=False)
-    few = with_labels(["a", "b"], folder / "few.onnx")
-    refused = subprocess.run([*command, few, boot], capture_output=True, text=True, timeout=120, check=False)
-
-    assert without_shares(named.stdout) == [f"{boot}: {LABELS_WITH_QUOTES[9]}"], named.stderr
+    assert without_shares(named.stdout) == [f"{pictures[0]}: {LABELS_WITH_QUOTES[9]}"], named.stderr
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "not as many labels as outputs" in refused.stderr
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_node_example_makes_the_same_200_decisions(node: str, model: str, pictures: list[Path]) -> None:
-    command = [node, NODE / "predict.mjs", WEIGHTS / model / "model.onnx", *pictures]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+def test_an_example_makes_the_same_200_decisions(example, model, pictures):
+    done = example(WEIGHTS / model / "model.onnx", *pictures)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert without_shares(done.stdout) == lines(model, pictures)
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_node_gives_the_golden_answers_within_the_derived_tolerance(node: str, model: str) -> None:
+def test_node_gives_the_golden_answers_within_the_derived_tolerance(node, model):
     pixels, expected, tolerance = golden(model)
     program = """
         import { readFileSync } from "node:fs";
@@ -139,7 +144,7 @@ def test_node_gives_the_golden_answers_within_the_derived_tolerance(node: str, m
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_node_example_reads_all_of_the_metadata(model: str) -> None:
+def test_the_node_example_reads_all_of_the_metadata(model):
     node = shutil.which("node") or pytest.skip("Node.js is not on the PATH")
     program = """
         import { readFileSync } from "node:fs";
@@ -172,77 +177,31 @@ def in_colour(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path]
 DATATYPES: dict[Any, Any] = {"UINT8": None, "FP32": (-1, 1)}
 
 
-def test_the_node_example_takes_colour_pictures_as_the_file_says(node: str, in_colour: Any) -> None:
+def test_an_example_takes_colour_pictures_as_the_file_says_or_says_why_not(example, in_colour):
     models, pictures, expected = in_colour
-    for datatype in DATATYPES:
-        command = [node, NODE / "predict.mjs", models[datatype], *pictures]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-        assert (done.returncode, done.stderr) == (0, "")
-        assert without_shares(done.stdout) == expected
-
-
-def test_the_cpp_example_takes_colour_pictures_as_the_file_says(program: Path, in_colour: Any) -> None:
-    models, pictures, expected = in_colour
-    done = subprocess.run(
-        [program, models["UINT8"], *pictures], capture_output=True, text=True, timeout=120, check=False
-    )
-    floats = subprocess.run([program, models["FP32"], pictures[0]], capture_output=True, text=True, check=False)
+    done, floats = (example(models[datatype], *pictures) for datatype in DATATYPES)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert without_shares(done.stdout) == expected
-    assert (floats.returncode, floats.stderr) == (1, "the file takes floats, and this passes bytes\n")
+    if example.name == "node":
+        assert (floats.returncode, floats.stderr) == (0, "")
+        assert without_shares(floats.stdout) == expected
+    else:
+        assert (floats.returncode, floats.stderr) == (1, "the file takes floats, and this passes bytes\n")
 
 
-def test_the_node_example_refuses_a_picture_of_another_size(node: str, tmp_path: Path) -> None:
-    Image.new("L", (30, 28)).save(tmp_path / "wide.png")
-    command = [node, NODE / "predict.mjs", WEIGHTS / "lenet" / "model.onnx", tmp_path / "wide.png"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-    assert done.returncode == 1
-    assert "wide.png is 30x28; the network takes 28x28" in done.stderr
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_the_cpp_example_makes_the_same_200_decisions(program: Path, model: str, pictures: list[Path]) -> None:
-    command = [program, WEIGHTS / model / "model.onnx", *pictures]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-    assert (done.returncode, done.stderr) == (0, "")
-    assert without_shares(done.stdout) == lines(model, pictures)
-
-
-def test_the_cpp_example_names_what_it_cannot_read(program: Path, tmp_path: Path) -> None:
+def test_an_example_names_what_it_cannot_read(example, tmp_path):
     (tmp_path / "no.png").write_bytes(b"no picture")
     Image.new("L", (30, 28)).save(tmp_path / "wide.png")
-    for name, reason in (("no.png", "not a PNG"), ("wide.png", "another size"), ("missing.png", "No such file")):
-        command = [program, WEIGHTS / "lenet" / "model.onnx", tmp_path / name]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    reasons = {"wide.png": "another size", "no.png": "not a png", "missing.png": "no such file"}
+    if example.name == "node":
+        reasons = {"wide.png": "wide.png is 30x28; the network takes 28x28"}
+    for name, reason in reasons.items():
+        done = example(WEIGHTS / "lenet" / "model.onnx", tmp_path / name)
 
         assert (done.returncode, done.stdout) == (1, "")
-        assert f"{name}: " in done.stderr
-        assert reason.lower() in done.stderr.lower()
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_openvino_gives_the_golden_answers_within_the_derived_tolerance(model: str) -> None:
-    """In a process of its own, and set up as examples/cpp is."""
-    pytest.importorskip("openvino", reason="OpenVINO is not installed; it is in the extra dev")
-    pixels, expected, tolerance = golden(model)
-    program = """
-import json, sys
-import numpy, openvino
-asked = json.load(sys.stdin)
-compiled = openvino.Core().compile_model(asked["model"], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-found = compiled({"image": numpy.array(asked["pixels"], numpy.uint8)})
-print(json.dumps(found["logits"].tolist()))
-"""
-    asked = {"model": str(WEIGHTS / model / "model.onnx"), "pixels": pixels.tolist()}
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, timeout=120, check=False)
-
-    assert done.returncode == 0, done.stderr
-    assert np.abs(np.array(json.loads(done.stdout)) - expected).max() <= tolerance
+        assert name in done.stderr
+        assert reason in done.stderr.lower()
 
 
 def golden(model: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], float]:

@@ -90,7 +90,7 @@ def assert_each_once_and_as_the_serial_program(results: Path, pictures: Path) ->
     ]
 
 
-def test_a_worker_killed_half_way_loses_nothing_and_doubles_nothing(pictures: Path, tmp_path: Path) -> None:
+def test_a_worker_killed_half_way_loses_nothing_and_doubles_nothing(pictures, tmp_path):
     driver = started(pictures, tmp_path / "results")
     try:
         wait_for(lambda: len(parts(tmp_path / "results")) >= 6 or driver.poll() is not None)
@@ -108,7 +108,7 @@ def test_a_worker_killed_half_way_loses_nothing_and_doubles_nothing(pictures: Pa
     assert_each_once_and_as_the_serial_program(tmp_path / "results", pictures)
 
 
-def test_a_job_killed_half_way_is_finished_by_the_next_start(pictures: Path, tmp_path: Path) -> None:
+def test_a_job_killed_half_way_is_finished_by_the_next_start(pictures, tmp_path):
     first = started(pictures, tmp_path / "results")
     try:
         wait_for(lambda: len(parts(tmp_path / "results")) >= 6 or first.poll() is not None)
@@ -128,7 +128,7 @@ def test_a_job_killed_half_way_is_finished_by_the_next_start(pictures: Path, tmp
     assert_each_once_and_as_the_serial_program(tmp_path / "results", pictures)
 
 
-def test_results_of_another_job_are_not_mixed_with_these(pictures: Path, tmp_path: Path) -> None:
+def test_results_of_another_job_are_not_mixed_with_these(pictures, tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "other").mkdir()
     messages = []
@@ -167,9 +167,7 @@ def example() -> Any:
     return module
 
 
-def test_a_bucket_that_fails_costs_the_attempt_and_not_the_pictures(
-    example: Any, pictures: Path, tmp_path: Path
-) -> None:
+def test_a_bucket_that_fails_costs_the_attempt_and_not_the_pictures(example, pictures, tmp_path):
     class Bucket:
         def open_input_stream(self, path: str) -> Any:
             raise (FileNotFoundError if path.endswith("gone.png") else ConnectionResetError)(path)
@@ -187,7 +185,7 @@ def test_a_bucket_that_fails_costs_the_attempt_and_not_the_pictures(
     assert [(row["label"], "gone.png" in row["error_message"]) for row in rows_of(tmp_path)] == [(None, True)]
 
 
-def test_another_file_of_the_same_name_is_another_job(example: Any, pictures: Path, tmp_path: Path) -> None:
+def test_another_file_of_the_same_name_is_another_job(example, pictures, tmp_path):
     model = shutil.copytree(MODEL, tmp_path / "model")
     example.listed(str(model), str(pictures), str(tmp_path / "results"))
     sha256 = example.checksum(model)

@@ -37,7 +37,7 @@ def pictures(spec: InputSpec, count: int = 6) -> dict[str, Any]:
     return {"input": spec, "images": spec.random(count, seed=1), "labels": np.arange(count) % 3}
 
 
-def test_a_network_of_rgb_photographs_is_exported_with_its_normalisation_inside(tmp_path: Path) -> None:
+def test_a_network_of_rgb_photographs_is_exported_with_its_normalisation_inside(tmp_path):
     """Whoever runs the file elsewhere gives it pixels as they are, and gets what the network says in PyTorch."""
     network, asked = small(), pictures(PHOTO)
     report = export_network(network, tmp_path, DESCRIPTION, **asked)
@@ -57,7 +57,7 @@ def test_a_network_of_rgb_photographs_is_exported_with_its_normalisation_inside(
     assert not network._forward_pre_hooks
 
 
-def test_the_card_of_anybodys_network_says_nothing_that_was_not_given(tmp_path: Path) -> None:
+def test_the_card_of_anybodys_network_says_nothing_that_was_not_given(tmp_path):
     export_network(small(), tmp_path, DESCRIPTION, **pictures(PHOTO))
     card, entry = (tmp_path / "own" / "README.md").read_text(), read_index(tmp_path)["own"]
 
@@ -67,7 +67,7 @@ def test_the_card_of_anybodys_network_says_nothing_that_was_not_given(tmp_path: 
     assert entry["license"] is None
 
 
-def test_a_file_of_floats_passes_every_check() -> None:
+def test_a_file_of_floats_passes_every_check():
     network = small(1)
     report = verify(network, build_graph(network, DESCRIPTION.metadata(None), input=FLOATS), **pictures(FLOATS))
 
@@ -85,7 +85,7 @@ class Thresholded(nn.Module):
         return self.layers(torch.where(images > 0.25, images, torch.zeros_like(images)))
 
 
-def test_an_operator_that_jumps_is_listed_as_not_proved_and_others_are_not() -> None:
+def test_an_operator_that_jumps_is_listed_as_not_proved_and_others_are_not():
     """A user reads what the checks do not vouch for, and no more."""
     reports = []
     for network in (Thresholded(), small()):
@@ -109,7 +109,7 @@ class Tables(nn.Module):
         return self.layers(images) @ (self.table[self.places] * self.scale.exp()).relu()
 
 
-def test_parameters_that_an_exporter_computes_with_beforehand_are_found_and_a_changed_one_is_missed() -> None:
+def test_parameters_that_an_exporter_computes_with_beforehand_are_found_and_a_changed_one_is_missed():
     torch.manual_seed(0)
     network = Tables().eval()
     content = build_graph(network, DESCRIPTION.metadata(None), input=PHOTO)
@@ -178,7 +178,7 @@ class Position(nn.Module):
     ],
     ids=["an expanded query", "position biases", "unfold", "flatten", "unflatten"],
 )
-def test_constructions_of_other_libraries_pass_every_check(make: Any) -> None:
+def test_constructions_of_other_libraries_pass_every_check(make):
     """Networks that nobody here has listed are what users bring."""
     torch.manual_seed(0)
     network = make().eval()
@@ -205,7 +205,7 @@ class Masked(nn.Module):
         return self.head((scores.softmax(-1) @ places).mean(1))
 
 
-def test_the_tolerance_does_not_take_a_mask_for_an_inexact_sum() -> None:
+def test_the_tolerance_does_not_take_a_mask_for_an_inexact_sum():
     """With every 0 of the mask moved, the tolerance was as large as the logits, and a wrong file passed."""
     torch.manual_seed(0)
     network, spec = Masked().eval(), InputSpec.photo((20, 24))
@@ -225,9 +225,7 @@ def test_the_tolerance_does_not_take_a_mask_for_an_inexact_sum() -> None:
         (InputSpec.photo((20, 24), mean=(0, 0, 0), std=(1, 1, 1)), "signature"),
     ],
 )
-def test_a_file_with_another_normalisation_is_refused_though_it_declares_the_right_one(
-    other: InputSpec, check: str
-) -> None:
+def test_a_file_with_another_normalisation_is_refused_though_it_declares_the_right_one(other, check):
     network = small()
     model = onnx.load_from_string(build_graph(network, DESCRIPTION.metadata(None), input=other))
     declared = next(prop for prop in model.metadata_props if prop.key == "input")
@@ -311,20 +309,20 @@ WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG_ARGUMENTS)
-def test_an_argument_that_makes_no_sense_is_named(name: str, tmp_path: Path) -> None:
+def test_an_argument_that_makes_no_sense_is_named(name, tmp_path):
     arguments, sentence = WRONG_ARGUMENTS[name]
     with pytest.raises(UsageError, match=sentence):
         export_network(small(), tmp_path, DESCRIPTION, **pictures(PHOTO) | arguments)
 
 
-def test_a_path_is_no_file_to_verify() -> None:
+def test_a_path_is_no_file_to_verify():
     with pytest.raises(UsageError, match="model: expected the bytes of an ONNX file"):
         verify(small(), "model.onnx", **pictures(PHOTO))  # type: ignore[arg-type]
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", WRONG_NETWORKS)
-def test_a_network_that_cannot_be_exported_is_refused_with_the_remedy(name: str, tmp_path: Path) -> None:
+def test_a_network_that_cannot_be_exported_is_refused_with_the_remedy(name, tmp_path):
     make, sentence = WRONG_NETWORKS[name]
     with pytest.raises(UsageError, match=sentence) as refusal:
         export_network(make(), tmp_path, DESCRIPTION, **pictures(PHOTO))
@@ -346,16 +344,14 @@ def test_a_network_that_cannot_be_exported_is_refused_with_the_remedy(name: str,
         ({"labels": ["cat"] * 6}, "labels should be whole numbers"),
     ],
 )
-def test_wrong_pictures_and_labels_are_refused_by_name_and_not_blamed_on_the_file(
-    wrong: dict[str, Any], sentence: str
-) -> None:
+def test_wrong_pictures_and_labels_are_refused_by_name_and_not_blamed_on_the_file(wrong, sentence):
     network = small()
     content = build_graph(network, DESCRIPTION.metadata(None), input=PHOTO)
     with pytest.raises(UsageError, match=sentence):
         verify(network, content, **(pictures(PHOTO) | wrong))
 
 
-def test_a_file_of_format_1_verifies_as_before() -> None:
+def test_a_file_of_format_1_verifies_as_before():
     """Files that were published before there was an `InputSpec` stay provable."""
     from runtime.datasets import fashion_mnist
     from zoo.runs.trained import load_trained

@@ -31,7 +31,7 @@ def drawn(n: int = 4000, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     return logits * spread, (rng.random((n, 1)) > cumulated).sum(1).clip(0, 9)
 
 
-def test_the_temperature_found_is_the_one_that_the_labels_were_drawn_by() -> None:
+def test_the_temperature_found_is_the_one_that_the_labels_were_drawn_by():
     """Without it, a network twice too sure stays so, and its probabilities mean nothing."""
     logits, labels = drawn()
     found = fit_confidence(logits, labels)
@@ -42,7 +42,7 @@ def test_the_temperature_found_is_the_one_that_the_labels_were_drawn_by() -> Non
     assert after < 0.03 < before
 
 
-def test_the_threshold_keeps_the_share_that_it_says_and_refuses_what_is_far() -> None:
+def test_the_threshold_keeps_the_share_that_it_says_and_refuses_what_is_far():
     """Without it, garments are called none, or noise is called a garment."""
     logits, _ = drawn()
     score = fit_confidence(logits, logits.argmax(1)).score
@@ -61,7 +61,7 @@ def test_the_threshold_keeps_the_share_that_it_says_and_refuses_what_is_far() ->
 
 
 @pytest.mark.parametrize("precision", [Precision(), Precision("fp16"), Precision(storage="fp16")], ids=str)
-def test_the_graph_divides_by_the_temperature_in_every_precision(precision: Precision, test_images: Any) -> None:
+def test_the_graph_divides_by_the_temperature_in_every_precision(precision, test_images):
     """Without it, a file declares a temperature that its probabilities do not have."""
     torch.manual_seed(0)
     network = create_model("lenet-modern").eval()
@@ -103,7 +103,7 @@ def change(path: str, value: Any) -> dict[str, Any]:
         ("score.factors", None),
     ],
 )
-def test_a_malformed_confidence_is_refused_by_name(path: str, value: Any) -> None:
+def test_a_malformed_confidence_is_refused_by_name(path, value):
     """Without it, a damaged file answers with numbers that mean nothing, or fails at the first picture."""
     fields = Description(name="x", labels=LABELS).metadata(None) | {"confidence": change(path, value)}
 
@@ -111,7 +111,7 @@ def test_a_malformed_confidence_is_refused_by_name(path: str, value: Any) -> Non
         parse_metadata(encode_metadata(fields), "the file")
 
 
-def test_a_file_of_before_has_none() -> None:
+def test_a_file_of_before_has_none():
     """Without it, files that were published before cannot be read any more."""
     props = encode_metadata(Description(name="x", labels=LABELS).metadata(None))
 

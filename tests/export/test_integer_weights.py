@@ -1,11 +1,8 @@
 """Files that keep the weights of linear layers as int8 or int4: what is promised of them, and wrong ones refused."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx.helper
 import onnx.numpy_helper as nph
@@ -13,35 +10,24 @@ import onnxruntime
 import pytest
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from support.exports import content_of, failed
+from support.graph_edits import attribute, change, change_tensor, metadata, node, store_as_float, tensor
 from torch import nn
 
-from export import Description, verify
-from export.convert.exporter import build_graph
+from export import verify
 from export.integers import quantize
 from export.precision import Precision
 from export.verification.backends import open_engine
 from runtime import Classifier
-from runtime.datasets.fashion_mnist import LABELS
 from runtime.errors import UsageError
 from runtime.evaluation.parity import measure_parity
 from zoo.models import create_model
 from zoo.publishing.publish import export_trained
 from zoo.publishing.verify import find_pair, verify_stored
 from zoo.runs import checkpoint
-from zoo.runs.trained import Trained, load_trained
+from zoo.runs.trained import Trained
 
-IMAGES = 300
 INT8, INT4 = Precision(storage="int8"), Precision(storage="int4")
-
-
-@pytest.fixture(scope="module")
-def pictures(test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uint8]) -> dict[str, Any]:
-    return {"images": test_images[:IMAGES, None].copy(), "labels": test_labels[:IMAGES]}
-
-
-@pytest.fixture(scope="module")
-def trained(fashion_mnist_dir: Path) -> Trained:
-    return load_trained("lenet-modern")
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +35,8 @@ def contents(trained: Trained) -> dict[str, bytes]:
     return {form.storage: content_of(trained.network, form) for form in (INT8, INT4)}
 
 
-def content_of(network: nn.Module, precision: Precision, opset: int | None = None) -> bytes:
-    return build_graph(network, Description(name="m", labels=LABELS, precision=precision).metadata(None), opset)
-
-
-def failed(report: Any) -> list[str]:
-    return [check.name for check in report.failures]
-
-
 @pytest.mark.parametrize("storage", ["int8", "int4"])
-def test_weights_that_were_rounded_once_round_to_the_same_integers(storage: str, rng: np.random.Generator) -> None:
+def test_weights_that_were_rounded_once_round_to_the_same_integers(storage, rng):
     weight = (rng.standard_normal((40, 300)) * np.exp(rng.uniform(-60, 20, (40, 1)))).astype(np.float32)
     weight[3], weight[4, :150] = 0, 0
     once = quantize(weight, storage)
@@ -72,9 +50,7 @@ def test_weights_that_were_rounded_once_round_to_the_same_integers(storage: str,
 
 
 @pytest.mark.parametrize("storage", ["int8", "int4"])
-def test_a_file_in_integers_passes_every_check(
-    storage: str, trained: Trained, contents: dict[str, bytes], pictures: dict[str, Any]
-) -> None:
+def test_a_file_in_integers_passes_every_check(storage, trained, contents, pictures):
     report = verify(trained.network, contents[storage], **pictures)
     parity = next(check.measures for check in report.checks if check.name == "parity")
 
@@ -85,9 +61,7 @@ def test_a_file_in_integers_passes_every_check(
 
 
 @pytest.mark.parametrize("storage", ["int8", "int4"])
-def test_onnxruntime_multiplies_by_the_integers_and_openvino_reads_them(
-    storage: str, contents: dict[str, bytes], pictures: dict[str, Any], tmp_path: Path
-) -> None:
+def test_onnxruntime_multiplies_by_the_integers_and_openvino_reads_them(storage, contents, pictures, tmp_path):
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "optimized.onnx"), 3
     session = onnxruntime.InferenceSession(contents[storage], options, providers=["CPUExecutionProvider"])
@@ -101,7 +75,7 @@ def test_onnxruntime_multiplies_by_the_integers_and_openvino_reads_them(
     assert np.abs(ours - theirs).max() < 0.5
 
 
-def test_a_network_of_another_kind_keeps_its_linear_layers_in_integers(pictures: dict[str, Any]) -> None:
+def test_a_network_of_another_kind_keeps_its_linear_layers_in_integers(pictures):
     """Layers on sequences, one without a bias, a width that no block divides, and a weight that an embedding shares."""
 
     class Tokens(nn.Module):
@@ -129,7 +103,7 @@ def test_a_network_of_another_kind_keeps_its_linear_layers_in_integers(pictures:
         assert not [tensor for tensor in INT8.integers(network) if "tied" in tensor or "shared" in tensor]
 
 
-def test_what_cannot_be_is_refused_with_the_way_out(trained: Trained) -> None:
+def test_what_cannot_be_is_refused_with_the_way_out(trained):
     with pytest.raises(UsageError, match="int4 needs opset 21 or later, not 20"):
         content_of(trained.network, INT4, opset=20)
     with pytest.raises(UsageError, match="stores float16 too: leave out storage int8"):
@@ -149,57 +123,47 @@ def scales(model: onnx.ModelProto) -> list[onnx.TensorProto]:
     return [tensor for tensor in model.graph.initializer if tensor.name.endswith("_scale")]
 
 
-def change(tensor: onnx.TensorProto, function: Callable[[Any], Any]) -> None:
-    array = function(nph.to_array(tensor).copy())
-    tensor.CopyFrom(nph.from_array(np.ascontiguousarray(array), tensor.name))
-
-
 def one_scale_doubled(model: onnx.ModelProto) -> None:
-    change(scales(model)[1], lambda array: np.where(np.arange(array.size).reshape(array.shape) == 5, 2 * array, array))
+    change_tensor(scales(model)[1], lambda a: np.where(np.arange(a.size).reshape(a.shape) == 5, 2 * a, a))
 
 
 def one_integer_moved(model: onnx.ModelProto) -> None:
-    change(tensors(model, onnx.TensorProto.INT8)[0], lambda a: np.where(a == a.max(), a - 1, a).astype(np.int8))
+    change_tensor(tensors(model, onnx.TensorProto.INT8)[0], lambda a: np.where(a == a.max(), a - 1, a))
 
 
 def one_scale_for_all_outputs(model: onnx.ModelProto) -> None:
-    change(scales(model)[0], lambda array: np.array(array.mean(), np.float32))
+    change_tensor(scales(model)[0], np.mean)
 
 
 def a_zero_point(model: onnx.ModelProto) -> None:
-    node = next(node for node in model.graph.node if node.op_type == "DequantizeLinear")
-    count = nph.to_array(next(t for t in model.graph.initializer if t.name == node.input[1])).size
+    reading = node(model, "DequantizeLinear")
+    count = nph.to_array(tensor(model, reading.input[1])).size
     model.graph.initializer.append(nph.from_array(np.eye(1, count, 3, dtype=np.int8)[0], "zeros"))
-    node.input.append("zeros")
+    reading.input.append("zeros")
 
 
 def weights_of_another_network(model: onnx.ModelProto) -> None:
-    change(tensors(model, onnx.TensorProto.INT8)[1], lambda array: array[:, ::-1])
+    change_tensor(tensors(model, onnx.TensorProto.INT8)[1], lambda array: array[:, ::-1])
 
 
 def one_layer_in_float(model: onnx.ModelProto) -> None:
-    node = next(node for node in model.graph.node if node.op_type == "DequantizeLinear")
-    values, scale = (nph.to_array(next(t for t in model.graph.initializer if t.name == n)) for n in node.input)
-    kept = [t for t in model.graph.initializer if t.name not in node.input]
-    model.graph.node.remove(node)
-    del model.graph.initializer[:]
-    model.graph.initializer.extend([*kept, nph.from_array(values.astype(np.float32) * scale, node.output[0])])
+    reading = node(model, "DequantizeLinear")
+    store_as_float(model, reading, tuple(tensor(model, reading.input[1]).dims))
 
 
 def nibbles_in_the_other_order(model: onnx.ModelProto) -> None:
-    for tensor in tensors(model, onnx.TensorProto.INT4):
-        bytes_ = np.frombuffer(tensor.raw_data, np.uint8)
-        tensor.raw_data = ((bytes_ >> 4) | (bytes_ << 4)).tobytes()
+    for stored in tensors(model, onnx.TensorProto.INT4):
+        bytes_ = np.frombuffer(stored.raw_data, np.uint8)
+        stored.raw_data = ((bytes_ >> 4) | (bytes_ << 4)).tobytes()
 
 
 def blocks_of_another_size(model: onnx.ModelProto) -> None:
-    node = next(node for node in model.graph.node if node.op_type == "DequantizeLinear")
-    next(a for a in node.attribute if a.name == "block_size").i = 80
-    change(next(t for t in model.graph.initializer if t.name == node.input[1]), lambda array: array[::5])
+    attribute("DequantizeLinear", block_size=80)(model)
+    change("DequantizeLinear", 1, lambda array: array[::5])(model)
 
 
 def int8_that_says_int4(model: onnx.ModelProto) -> None:
-    next(prop for prop in model.metadata_props if prop.key == "storage").value = '"int4"'
+    metadata("storage", '"int4"')(model)
 
 
 WRONG: list[tuple[str, Callable[[onnx.ModelProto], None], str]] = [
@@ -217,14 +181,7 @@ WRONG: list[tuple[str, Callable[[onnx.ModelProto], None], str]] = [
 
 
 @pytest.mark.parametrize(("storage", "damage", "check"), WRONG, ids=[f"{s}-{d.__name__}" for s, d, _ in WRONG])
-def test_a_wrong_file_is_refused_by_the_check_that_should(
-    storage: str,
-    damage: Callable[[onnx.ModelProto], None],
-    check: str,
-    trained: Trained,
-    contents: dict[str, bytes],
-    pictures: dict[str, Any],
-) -> None:
+def test_a_wrong_file_is_refused_by_the_check_that_should(storage, damage, check, trained, contents, pictures):
     model = onnx.load_from_string(contents[storage])
     damage(model)
     report = verify(trained.network, model.SerializeToString(deterministic=True), **pictures)
@@ -233,9 +190,7 @@ def test_a_wrong_file_is_refused_by_the_check_that_should(
     assert "could not be run" not in next(each.detail for each in report.checks if each.name == check)
 
 
-def test_dynamic_quantization_fails_the_batch_check(
-    trained: Trained, contents: dict[str, bytes], pictures: dict[str, Any], tmp_path: Path
-) -> None:
+def test_dynamic_quantization_fails_the_batch_check(trained, contents, pictures, tmp_path):
     """Its scale is that of the largest number in the whole batch: an image's answer depends on its neighbours'."""
     (tmp_path / "float.onnx").write_bytes(content_of(trained.network, Precision()))
     quantize_dynamic(tmp_path / "float.onnx", tmp_path / "dynamic.onnx", weight_type=QuantType.QInt8)
@@ -247,9 +202,7 @@ def test_dynamic_quantization_fails_the_batch_check(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("storage", "max_drop"), [("int8", 0.002), ("int4", 0.01)])
-def test_an_export_in_integers_is_verified_from_the_small_checkpoint_beside_it(
-    storage: str, max_drop: float, trained: Trained, empty_home: Path
-) -> None:
+def test_an_export_in_integers_is_verified_from_the_small_checkpoint_beside_it(storage, max_drop, trained, empty_home):
     entry, folder = export_trained(trained, storage=storage, max_drop=max_drop)
     stored = checkpoint.load(folder / "checkpoint.safetensors")
     pair = find_pair("lenet-modern", folder / "model.onnx", folder / "checkpoint.safetensors")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from support.mutants import make_network, node
+from support.graph_edits import make_network, node
 
 from export import Description, verify
 from export.convert.exporter import build_graph
@@ -44,14 +44,14 @@ def props(**changed: str) -> dict[str, str]:
         ("labels", '["a", "b\\u202ec"]'),
     ],
 )
-def test_what_readers_may_take_differently_or_a_terminal_obeys_is_refused(key: str, text: str) -> None:
+def test_what_readers_may_take_differently_or_a_terminal_obeys_is_refused(key, text):
     with pytest.raises(ModelInvalid, match=f"'{key}'|input") as refusal:
         parse_metadata(props(**{key: text}), "the file")
 
     assert str(refusal.value).isprintable()
 
 
-def test_a_file_of_format_1_is_read_as_fashion_mnist() -> None:
+def test_a_file_of_format_1_is_read_as_fashion_mnist():
     old = props(format=json.dumps(FORMAT_1), input=json.dumps(INPUT_CONTRACT_1))
 
     assert parse_metadata(old, "the file").input == FASHION_MNIST
@@ -59,31 +59,31 @@ def test_a_file_of_format_1_is_read_as_fashion_mnist() -> None:
         parse_metadata(old | {"input": json.dumps(CONTRACT)}, "the file")
 
 
-def test_provenance_may_be_unknown_and_other_programs_may_add_keys() -> None:
+def test_provenance_may_be_unknown_and_other_programs_may_add_keys():
     metadata = parse_metadata(props(license="null", versions="null", seed="null", added="not even JSON"), "the file")
 
     assert (metadata.model, metadata.labels) == ("lenet", LABELS)
 
 
 @pytest.mark.parametrize("label", ["T-shirt/top", "Knöchelstiefel", "می\u200cخواهم", "靴"])
-def test_labels_may_be_of_any_language(label: str) -> None:
+def test_labels_may_be_of_any_language(label):
     Description(name="lenet", labels=[label, "other"])
 
     assert parse_metadata(props(labels=json.dumps([label, "other"])), "the file").labels == (label, "other")
 
 
 @pytest.mark.parametrize("labels", [["a", ""], ["a", "b\x1b[2J"], ["a", "a"]])
-def test_labels_that_no_reader_would_take_are_not_written(labels: list[str]) -> None:
+def test_labels_that_no_reader_would_take_are_not_written(labels):
     with pytest.raises(UsageError, match="printable"):
         Description(name="lenet", labels=labels)
 
 
-def test_a_hostile_dimension_is_shown_by_its_escape() -> None:
+def test_a_hostile_dimension_is_shown_by_its_escape():
     assert str(TensorSpec("x", "FP32", ("\x1b[2J", 1))) == "x FP32[\\x1b[2J, 1]"
 
 
 @pytest.mark.parametrize("place", ["operator", "domain", "output", "model"])
-def test_a_report_holds_no_text_that_a_terminal_obeys(place: str) -> None:
+def test_a_report_holds_no_text_that_a_terminal_obeys(place):
     network = make_network("lenet-modern")
     model = onnx.load_from_string(build_graph(network, Description(name="x", labels=LABELS).metadata(None)))
     hostile = "\x1b[2J\x1b[31mX"

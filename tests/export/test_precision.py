@@ -1,5 +1,6 @@
 """float16 files, and float32 files that keep their weights as float16: what is promised of each, on real pictures."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,54 +12,38 @@ import onnx.numpy_helper
 import onnxruntime
 import pytest
 import torch
-from click.testing import CliRunner
-from support.mutants import make_network
+from support.command_line import call
+from support.exports import content_of, failed
+from support.graph_edits import make_network
 from torch import nn
 
 from export import Description, export_network, verify
 from export.analysis.references import in_half
-from export.convert.exporter import build_graph
 from export.precision import Precision, precision_in
 from export.verification.accuracy_change import AccuracyChange
 from runtime import Classifier
 from runtime.datasets.fashion_mnist import LABELS
 from runtime.errors import UsageError
-from runtime.evaluation.parity import measure_parity
+from runtime.evaluation.parity import OUTPUT_FILES, REPORT, measure_parity, read_tolerances
 from runtime.model.registry import read_index
-from zoo.cli import zoo
 from zoo.models import create_model
 from zoo.publishing import publish
 from zoo.publishing.publish import NotPublishable, export_trained, publish_exported
 from zoo.runs import checkpoint
-from zoo.runs.trained import Trained, load_trained
+from zoo.runs.trained import Trained
 
 pytestmark = pytest.mark.slow
 
-IMAGES = 300
 HALF_SIZE = Precision(storage="fp16")
 
 
 @pytest.fixture(scope="module")
-def pictures(test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uint8]) -> dict[str, Any]:
-    return {"images": test_images[:IMAGES, None].copy(), "labels": test_labels[:IMAGES]}
-
-
-@pytest.fixture(scope="module")
-def trained(fashion_mnist_dir: Path) -> Trained:
-    """The published LeNet: trained weights, whose decisions have margins."""
-    return load_trained("lenet-modern")
-
-
-@pytest.fixture(scope="module")
 def half(trained: Trained, pictures: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an index and an export that computes in float16."""
     folder = tmp_path_factory.mktemp("half")
     description = Description(name="lenet-modern", labels=LABELS)
     export_network(trained.network, folder, description, **pictures, dtype="fp16")
     return folder
-
-
-def content_of(network: nn.Module, precision: Precision) -> bytes:
-    return build_graph(network, Description(name="m", labels=LABELS, precision=precision).metadata(None))
 
 
 def answers(content: bytes, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -66,11 +51,7 @@ def answers(content: bytes, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.flo
     return session.run(["logits"], {"image": images})[0]  # type: ignore[no-any-return]
 
 
-def failed(report: Any) -> list[str]:
-    return [check.name for check in report.failures]
-
-
-def test_a_float16_file_computes_in_float16_between_the_edges_of_the_contract(half: Path) -> None:
+def test_a_float16_file_computes_in_float16_between_the_edges_of_the_contract(half):
     model = onnx.shape_inference.infer_shapes(onnx.load(half / "lenet-modern" / "model.onnx"))
     types = {info.name: info.type.tensor_type.elem_type for info in model.graph.value_info}
     wide = {name for name, kind in types.items() if kind != onnx.TensorProto.FLOAT16}
@@ -83,7 +64,7 @@ def test_a_float16_file_computes_in_float16_between_the_edges_of_the_contract(ha
     assert [info.type.tensor_type.elem_type for info in [*model.graph.input, *model.graph.output]] == [2, 1, 1]
 
 
-def test_the_runtime_takes_it_under_the_contract_and_says_what_it_is(half: Path, pictures: dict[str, Any]) -> None:
+def test_the_runtime_takes_it_under_the_contract_and_says_what_it_is(half, pictures):
     entry = read_index(half)["lenet-modern"]
     with Classifier(half / "lenet-modern", device="cpu") as classifier:
         assert classifier.info()["dtype"] == "fp16"
@@ -94,7 +75,7 @@ def test_the_runtime_takes_it_under_the_contract_and_says_what_it_is(half: Path,
     assert "float16" in (half / "lenet-modern" / "README.md").read_text()
 
 
-def test_its_tolerance_is_eight_times_what_the_same_rounding_costs_pytorch(half: Path, trained: Trained) -> None:
+def test_its_tolerance_is_eight_times_what_the_same_rounding_costs_pytorch(half, trained):
     report = json.loads((half / "lenet-modern" / "verification.json").read_text())
     (parity,) = (check["measures"] for check in report["checks"] if check["name"] == "parity")
     row, plain = parity["logits"], parity["read as float32"]["logits"]
@@ -105,7 +86,7 @@ def test_its_tolerance_is_eight_times_what_the_same_rounding_costs_pytorch(half:
     assert plain["tolerance"] < row["noise_floor"] / 20  # the graph itself is held to float32
 
 
-def test_the_reference_in_float16_rounds_every_result_and_changes_no_weight(pictures: dict[str, Any]) -> None:
+def test_the_reference_in_float16_rounds_every_result_and_changes_no_weight(pictures):
     network = Precision("fp16").rounded(make_network("small-resnet"))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     seen: list[torch.Tensor] = []
@@ -121,9 +102,7 @@ def test_the_reference_in_float16_rounds_every_result_and_changes_no_weight(pict
 
 
 @pytest.mark.parametrize("name", ["lenet-modern", "small-resnet"])
-def test_half_size_storage_is_to_the_bit_the_network_whose_weights_were_rounded(
-    name: str, pictures: dict[str, Any], tmp_path: Path
-) -> None:
+def test_half_size_storage_is_to_the_bit_the_network_whose_weights_were_rounded(name, pictures, tmp_path):
     network = make_network(name)
     content = content_of(network, HALF_SIZE)
     model, rounded = onnx.load_from_string(content), HALF_SIZE.rounded(network).state_dict()
@@ -151,7 +130,7 @@ def test_half_size_storage_is_to_the_bit_the_network_whose_weights_were_rounded(
 
 
 @pytest.mark.parametrize("name", ["lenet-modern", "small-resnet"])
-def test_a_runtime_folds_the_casts_of_half_size_storage_when_it_loads(name: str, tmp_path: Path) -> None:
+def test_a_runtime_folds_the_casts_of_half_size_storage_when_it_loads(name, tmp_path):
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.log_severity_level = 3
@@ -167,7 +146,7 @@ def test_a_runtime_folds_the_casts_of_half_size_storage_when_it_loads(name: str,
     assert "BatchNormalization" not in {node.op_type for node in optimized.node}
 
 
-def test_a_file_is_held_to_the_dtype_that_is_asked_for(trained: Trained, half: Path, pictures: dict[str, Any]) -> None:
+def test_a_file_is_held_to_the_dtype_that_is_asked_for(trained, half, pictures):
     content = (half / "lenet-modern" / "model.onnx").read_bytes()
 
     assert failed(verify(trained.network, content, **pictures)) == []
@@ -177,9 +156,7 @@ def test_a_file_is_held_to_the_dtype_that_is_asked_for(trained: Trained, half: P
         verify(trained.network, content, **pictures, dtype="half")
 
 
-def test_a_half_size_file_is_proved_against_the_trained_weights_and_against_the_rounded(
-    trained: Trained, pictures: dict[str, Any]
-) -> None:
+def test_a_half_size_file_is_proved_against_the_trained_weights_and_against_the_rounded(trained, pictures):
     content = content_of(trained.network, HALF_SIZE)
     of_rounded = verify(HALF_SIZE.rounded(trained.network), content, **pictures)
 
@@ -188,7 +165,53 @@ def test_a_half_size_file_is_proved_against_the_trained_weights_and_against_the_
     assert of_rounded.checks[6].measures["logits"]["tolerance"] < 1e-3
 
 
-def test_a_weight_beyond_float16_is_named() -> None:
+def test_what_rounding_costs_is_no_room_for_a_device_a_batch_or_a_bug(trained, pictures, tmp_path):
+    """A half-size file is held to its own rounded weights, like any float32 file."""
+    description = Description(name="lenet-modern", labels=LABELS)
+    export_network(trained.network, tmp_path, description, **pictures, storage="fp16")
+    folder = tmp_path / "lenet-modern"
+    digest = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+    checks = {check["name"]: check["measures"] for check in json.loads((folder / REPORT).read_text())["checks"]}
+    tolerance = read_tolerances(folder, digest)["logits"]
+
+    assert tolerance < checks["parity"]["logits"]["tolerance"] / 100  # that one holds the cost of rounding too
+    assert checks["batch"]["max_abs_diff"] < tolerance
+    assert measure_parity(Classifier(folder, device="cpu")).passed
+
+    path = folder / OUTPUT_FILES["logits"]
+    shifted = onnx.numpy_helper.to_array(onnx.TensorProto.FromString(path.read_bytes())) + np.float32(0.005)
+    path.write_bytes(onnx.numpy_helper.from_array(shifted, "logits").SerializeToString())
+    assert not measure_parity(Classifier(folder, device="cpu")).passed
+
+
+class Standardized(nn.Module):
+    """The usual preprocessing, written into the code: its numbers are not float16's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers: nn.Module = create_model("lenet-modern").network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers((images.float() / 255 - 0.2860) / 0.3530) * 0.1  # type: ignore[no-any-return]
+
+
+def test_numbers_in_the_code_may_be_rounded_to_float16_but_not_changed(pictures):
+    torch.manual_seed(1)
+    network = Standardized().eval()
+    content = content_of(network, Precision("fp16"))
+    model = onnx.load_from_string(content)
+    for tensor in model.graph.initializer:
+        array = onnx.numpy_helper.to_array(tensor)
+        if array.size == 1 and abs(float(array.reshape(())) - 0.2860) < 0.001:
+            changed = np.nextafter(array, np.float16(1), dtype=np.float16)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(changed, tensor.name))
+
+    assert failed(verify(network, content, **pictures)) == []
+    assert model.SerializeToString() != content
+    assert "parity" in failed(verify(network, model.SerializeToString(), **pictures))
+
+
+def test_a_weight_beyond_float16_is_named():
     network = create_model("lenet")
     with torch.no_grad():
         next(network.parameters())[0, 0, 0, 0] = 70_000
@@ -210,7 +233,7 @@ class Overflowing(nn.Module):
         return self.dense(images.float().flatten(1))  # type: ignore[no-any-return]
 
 
-def test_a_network_whose_activations_are_beyond_float16_is_refused(pictures: dict[str, Any]) -> None:
+def test_a_network_whose_activations_are_beyond_float16_is_refused(pictures):
     content = content_of(Overflowing(), Precision("fp16"))
     report = verify(Overflowing(), content, **pictures)
     parity = next(check for check in report.checks if check.name == "parity")
@@ -223,11 +246,11 @@ def test_a_network_whose_activations_are_beyond_float16_is_refused(pictures: dic
     ("lost", "gained", "loss"),
     [(0, 0, False), (3, 1, False), (5, 0, False), (6, 0, True), (0, 9, False), (20, 5, True)],
 )
-def test_accuracy_has_moved_where_mcnemars_test_says_so(lost: int, gained: int, loss: bool) -> None:
+def test_accuracy_has_moved_where_mcnemars_test_says_so(lost, gained, loss):
     assert AccuracyChange(10_000, lost + gained, lost, gained).is_loss is loss
 
 
-def test_mcnemars_test_is_a_coins() -> None:
+def test_mcnemars_test_is_a_coins():
     assert AccuracyChange(100, 10, lost=8, gained=2).p_value == pytest.approx(2 * (1 + 10 + 45) / 1024)
 
 
@@ -241,9 +264,7 @@ def exported(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return tmp_path / "repository"
 
 
-def test_a_published_half_size_model_carries_a_half_size_checkpoint_that_is_its_network(
-    exported: Path, trained: Trained
-) -> None:
+def test_a_published_half_size_model_carries_a_half_size_checkpoint_that_is_its_network(exported, trained):
     entry, folder = publish_exported("lenet-modern")
     stored = checkpoint.load(folder / "checkpoint.safetensors")
     network = create_model("lenet-modern")
@@ -259,9 +280,7 @@ def test_a_published_half_size_model_carries_a_half_size_checkpoint_that_is_its_
     assert measure_parity(Classifier(folder, device="cpu")).passed
 
 
-def test_publish_refuses_what_lost_accuracy_or_has_no_room_and_leaves_the_repository_as_it_was(
-    exported: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_publish_refuses_what_lost_accuracy_or_has_no_room_and_leaves_the_repository_as_it_was(exported, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(publish, "MAX_WEIGHTS", 200_000)
         with pytest.raises(NotPublishable, match="would hold"):
@@ -276,15 +295,13 @@ def test_publish_refuses_what_lost_accuracy_or_has_no_room_and_leaves_the_reposi
     assert not list(exported.iterdir())
 
 
-def test_the_commands_take_a_dtype_and_refuse_another(
-    trained: Trained, half: Path, fashion_mnist_dir: Path, tmp_path: Path
-) -> None:
+def test_the_commands_take_a_dtype_and_refuse_another(trained, half, fashion_mnist_dir, tmp_path):
     file, weights = str(half / "lenet-modern" / "model.onnx"), str(trained.checkpoint.path)
     verifying = ["verify", "lenet-modern", "--onnx", file, "--checkpoint", weights, "--images", "32", "--dtype"]
-    refused = CliRunner().invoke(zoo, [*verifying, "fp32"])
+    refused = call("zoo", *verifying, "fp32")
     export = ["export", "lenet-modern", "-o", str(tmp_path), "--dtype"]
-    unknown = CliRunner().invoke(zoo, [*export, "int2"])
-    mixed = CliRunner().invoke(zoo, [*export, "fp16", "--storage", "fp32"])
+    unknown = call("zoo", *export, "int2")
+    mixed = call("zoo", *export, "fp16", "--storage", "fp32")
 
     assert refused.exit_code == 3
     assert "'dtype' should be 'fp32', but is 'fp16'" in " ".join(refused.stdout.split())

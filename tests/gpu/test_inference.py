@@ -61,7 +61,7 @@ def in_threads(work: Callable[[int], None], threads: int = 8) -> list[Exception]
     return errors
 
 
-def test_the_gpu_is_described() -> None:
+def test_the_gpu_is_described():
     document, unavailable = examine("cuda:0")
 
     assert unavailable is None
@@ -70,21 +70,21 @@ def test_the_gpu_is_described() -> None:
     assert document["driver"]["version"]
 
 
-def test_every_known_answer_is_right() -> None:
+def test_every_known_answer_is_right():
     report = run_selftest(DEVICE)
 
     assert [case.as_dict() for case in report.failures] == []
     assert report.device == "cuda:0"
 
 
-def test_every_node_of_a_published_model_is_on_the_gpu(model: Path) -> None:
+def test_every_node_of_a_published_model_is_on_the_gpu(model):
     with Classifier(model, device=DEVICE) as classifier:
         assert (classifier.device, list(classifier.placement)) == ("cuda:0", ["CUDAExecutionProvider"])
         assert classifier.info()["gpu"]["notice"] is None
 
 
 @pytest.mark.parametrize("tf32", [False, True])
-def test_a_published_model_gives_its_golden_answers(model: Path, tf32: bool) -> None:
+def test_a_published_model_gives_its_golden_answers(model, tf32):
     with Classifier(model, device=DEVICE, tf32=tf32) as classifier:
         report = measure_parity(classifier)
 
@@ -93,14 +93,14 @@ def test_a_published_model_gives_its_golden_answers(model: Path, tf32: bool) -> 
 
 
 @pytest.mark.parametrize("tf32", [False, True])
-def test_a_published_model_gives_the_answers_of_the_network_run_now(model: Path, tf32: bool, images: Pixels) -> None:
+def test_a_published_model_gives_the_answers_of_the_network_run_now(model, tf32, images):
     with Classifier(model, device=DEVICE, tf32=tf32) as classifier:
         report = measure_live_parity(classifier, images[:512])
 
     assert report.passed, report
 
 
-def test_every_test_image_gets_the_cpus_class(model: Path, images: Pixels, test_labels: npt.NDArray[np.uint8]) -> None:
+def test_every_test_image_gets_the_cpus_class(model, images, test_labels):
     expected = cpu_logits(model, images)
     with Classifier(model, device=DEVICE) as classifier:
         found = classifier.logits(images)
@@ -111,7 +111,7 @@ def test_every_test_image_gets_the_cpus_class(model: Path, images: Pixels, test_
         assert report.correct == classifier.metadata.fields["accuracy"]["correct"]
 
 
-def test_batches_are_replayed_as_graphs_one_for_each_size(lenet: Path, images: Pixels) -> None:
+def test_batches_are_replayed_as_graphs_one_for_each_size(lenet, images):
     with Classifier(lenet, device=DEVICE) as classifier:
         for count in (1, 5, 8, 100):
             classifier.logits(images[:count])
@@ -120,7 +120,7 @@ def test_batches_are_replayed_as_graphs_one_for_each_size(lenet: Path, images: P
     assert (gpu["graphs"], gpu["notice"], gpu["batch_sizes"]) == (True, None, [1, 8, 128])
 
 
-def test_a_graph_stays_right_after_other_batch_sizes_were_captured(model: Path, images: Pixels) -> None:
+def test_a_graph_stays_right_after_other_batch_sizes_were_captured(model, images):
     """cuDNN plans anew for another shape: a graph captured before must not read what that plan freed."""
     expected = cpu_logits(model, images[:64])
     with Classifier(model, device=DEVICE) as classifier:
@@ -131,7 +131,7 @@ def test_a_graph_stays_right_after_other_batch_sizes_were_captured(model: Path, 
         assert classifier.info()["gpu"]["notice"] is None
 
 
-def test_mixed_batch_sizes_give_what_a_session_without_graphs_gives(model: Path, images: Pixels) -> None:
+def test_mixed_batch_sizes_give_what_a_session_without_graphs_gives(model, images):
     with (
         Classifier(model, device=DEVICE) as replayed,
         Classifier(model, device=DEVICE, tuning=Tuning(graphs=False)) as uncaptured,
@@ -144,7 +144,7 @@ def test_mixed_batch_sizes_give_what_a_session_without_graphs_gives(model: Path,
         assert replayed.info()["gpu"]["notice"] is None
 
 
-def test_memory_on_the_gpu_is_flat_over_mixed_batch_sizes(lenet: Path, images: Pixels) -> None:
+def test_memory_on_the_gpu_is_flat_over_mixed_batch_sizes(lenet, images):
     with Classifier(lenet, device=DEVICE) as classifier:
         for bucket in BUCKETS:
             classifier.logits(images[:bucket], 1024)
@@ -158,7 +158,7 @@ def test_memory_on_the_gpu_is_flat_over_mixed_batch_sizes(lenet: Path, images: P
     assert after <= before * 1.05
 
 
-def test_eight_threads_share_a_classifier_and_threads_come_and_go(lenet: Path, images: Pixels) -> None:
+def test_eight_threads_share_a_classifier_and_threads_come_and_go(lenet, images):
     with Classifier(lenet, device=DEVICE) as classifier:
         expected = classifier.logits(images[:1500], 1024)
 
@@ -172,7 +172,7 @@ def test_eight_threads_share_a_classifier_and_threads_come_and_go(lenet: Path, i
 
 
 @pytest.mark.parametrize("closed", [True, False])
-def test_eight_threads_open_run_and_close_classifiers(lenet: Path, images: Pixels, closed: bool) -> None:
+def test_eight_threads_open_run_and_close_classifiers(lenet, images, closed):
     """While one captures a graph, another may neither allocate nor free: also where it is dropped and not closed."""
     expected = cpu_logits(lenet, images[:300])
 
@@ -193,7 +193,7 @@ def test_eight_threads_open_run_and_close_classifiers(lenet: Path, images: Pixel
 
 @pytest.mark.parametrize("algorithms", ALGORITHMS)
 @pytest.mark.parametrize("nhwc", [False, True])
-def test_no_setting_of_speed_changes_an_answer(lenet: Path, algorithms: str, nhwc: bool, images: Pixels) -> None:
+def test_no_setting_of_speed_changes_an_answer(lenet, algorithms, nhwc, images):
     expected = cpu_logits(lenet, images[:256])
     with Classifier(lenet, device=DEVICE, tuning=Tuning(algorithms, nhwc=nhwc)) as classifier:
         assert np.abs(classifier.logits(images[:256]) - expected).max() <= tolerance(classifier)

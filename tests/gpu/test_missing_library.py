@@ -39,7 +39,7 @@ def require_hiding(library: str) -> None:
 
 
 @pytest.mark.parametrize("library", LINKED)
-def test_a_library_that_every_network_needs_is_named_where_it_is_missing(library: str) -> None:
+def test_a_library_that_every_network_needs_is_named_where_it_is_missing(library):
     require_hiding(library)
     refused, answered = parity("--device", "cuda", hidden=library), parity(hidden=library)
 
@@ -51,7 +51,7 @@ def test_a_library_that_every_network_needs_is_named_where_it_is_missing(library
 
 
 @pytest.mark.parametrize("library", OPTIONAL_LIBRARIES)
-def test_without_an_optional_part_of_cudnn_the_gpu_is_right_or_refused(library: str) -> None:
+def test_without_an_optional_part_of_cudnn_the_gpu_is_right_or_refused(library):
     require_hiding(library)
     asked, answered = parity("--device", "cuda", hidden=library), parity(hidden=library)
 
@@ -59,7 +59,7 @@ def test_without_an_optional_part_of_cudnn_the_gpu_is_right_or_refused(library: 
     assert answered.returncode == 0, answered.stderr
 
 
-def test_where_no_gpu_is_visible_the_cause_is_named() -> None:
+def test_where_no_gpu_is_visible_the_cause_is_named():
     refused, answered = parity("--device", "cuda", CUDA_VISIBLE_DEVICES=""), parity(CUDA_VISIBLE_DEVICES="")
 
     assert (refused.returncode, refused.stdout) == (4, "")

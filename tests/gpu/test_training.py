@@ -43,7 +43,7 @@ def weights_after_a_step(
 
 @pytest.mark.parametrize("compile", [False, True])
 @pytest.mark.parametrize("model", ["lenet", "lenet-modern"])
-def test_a_training_step_is_the_cpus(model: str, compile: bool, data: LabelledImages) -> None:
+def test_a_training_step_is_the_cpus(model, compile, data):
     """Within 8 times the CPU's own float32 error, against the step in float64: TF32 would miss it by far."""
     configure_backends(CUDA)
     exact = weights_after_a_step(model, data, torch.device("cpu"), torch.float64)
@@ -57,9 +57,7 @@ def test_a_training_step_is_the_cpus(model: str, compile: bool, data: LabelledIm
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("compile", [False, True])
 @pytest.mark.parametrize("model", ["lenet-modern", "resnet18"])
-def test_a_seed_gives_the_same_weights_twice(
-    tmp_path: Path, model: str, compile: bool, precision: str, data: LabelledImages, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_seed_gives_the_same_weights_twice(tmp_path, model, compile, precision, data, monkeypatch):
     monkeypatch.setattr(run, "load_split", lambda split, device=None: load_split(split, device)[slice(0, 4 * BATCH)])
     recipe = recipe_for(model).override(epochs=2, batch_size=BATCH)
     settings = Settings(recipe, precision=precision, compile=compile)  # type: ignore[arg-type]

@@ -2,10 +2,10 @@
 
 import json
 import os
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from support.command_line import call
 
 from runtime.cli import runtime
 from runtime.datasets import fashion_mnist
@@ -30,13 +30,13 @@ def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pwd, "getpwuid", unknown)
 
 
-def test_a_user_without_a_home_still_has_the_shipped_models(homeless: None) -> None:
+def test_a_user_without_a_home_still_has_the_shipped_models(homeless):
     assert known_home() is None
     assert registry.find_model().name == "lenet-modern"
     assert {"lenet", "lenet-modern"} <= {stored.name for stored in registry.list_models()}
 
 
-def test_the_commands_that_only_read_run_without_a_home(homeless: None) -> None:
+def test_the_commands_that_only_read_run_without_a_home(homeless):
     for group, *command in (
         (runtime, "list"),
         (runtime, "info", "--device", "cpu"),
@@ -49,20 +49,20 @@ def test_the_commands_that_only_read_run_without_a_home(homeless: None) -> None:
         assert (result.exit_code, bool(json.loads(result.stdout))) == (0, True), result.output
 
 
-def test_the_data_is_found_without_a_home(homeless: None, fashion_mnist_dir: Path) -> None:
+def test_the_data_is_found_without_a_home(homeless, fashion_mnist_dir):
     assert fashion_mnist.find() == fashion_mnist.Location(fashion_mnist_dir, "environment")
 
 
-def test_whoever_would_write_there_is_told_of_the_variable(homeless: None) -> None:
+def test_whoever_would_write_there_is_told_of_the_variable(homeless):
     for asked in (home, registry.user_weights, fashion_mnist.cache_folder):
         with pytest.raises(UsageError, match=r"no home folder; set \$ZOO_HOME"):
             asked()
 
 
 @pytest.mark.parametrize("command", [["list"], ["predict", "a.png"]])
-def test_a_zoo_home_of_nobody_is_named(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_zoo_home_of_nobody_is_named(command, monkeypatch):
     monkeypatch.setenv("ZOO_HOME", "~nosuch/x")
-    result = CliRunner().invoke(runtime, [*command, "-m", "lenet"] if command[0] == "predict" else command)
+    result = call("runtime", *([*command, "-m", "lenet"] if command[0] == "predict" else command))
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.strip() == (
@@ -70,17 +70,17 @@ def test_a_zoo_home_of_nobody_is_named(command: list[str], monkeypatch: pytest.M
     )
 
 
-def test_a_data_folder_of_nobody_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_folder_of_nobody_is_named(monkeypatch):
     monkeypatch.setenv("FASHION_MNIST_DIR", "~nosuch/x")
-    result = CliRunner().invoke(runtime, ["accuracy", "-m", "lenet", "--device", "cpu"])
+    result = call("runtime", "accuracy", "-m", "lenet", "--device", "cpu")
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert "$FASHION_MNIST_DIR is '~nosuch/x', but ~nosuch has no home folder here" in result.stderr
 
 
-def test_the_doctor_names_a_variable_that_is_wrong_and_says_to_correct_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_names_a_variable_that_is_wrong_and_says_to_correct_it(monkeypatch):
     monkeypatch.setenv("ZOO_HOME", "~nosuch/x")
-    problems = json.loads(CliRunner().invoke(runtime, ["doctor", "--json"]).stdout)["problems"]
+    problems = json.loads(call("runtime", "doctor", "--json").stdout)["problems"]
 
     (found,) = [problem for problem in problems if "$ZOO_HOME" in problem["what"]]
     assert found["remedy"] == "correct that variable, or unset it"

@@ -1,7 +1,6 @@
 """Files of classifiers of photographs: pictures in, the file's own labels out, by every way that the runtime has."""
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx.numpy_helper
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
+from support.command_line import call
 from support.photo_models import COLOURS, colour_model, paint, random_model
+from support.pictures import encoded
 from support.running_server import RunningServer, require_serve
 
 from runtime import Classifier, ImageError, InputSpec, UsageError
-from runtime.cli import runtime
 from runtime.evaluation.golden import FOLDER
 from runtime.imaging.contact_sheet import GAP
 from runtime.imaging.photo import to_levels
@@ -49,11 +49,11 @@ def photos(tmp_path: Path) -> Path:
 
 
 def run(command: str, model: Path, *arguments: object) -> Result:
-    return CliRunner().invoke(runtime, [command, "-m", str(model), "--device", "cpu", *map(str, arguments)])
+    return call("runtime", command, "-m", model, "--device", "cpu", *arguments)
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_files_arrays_and_the_very_pixels_get_one_answer(models: dict[str, Path], photos: Path, name: str) -> None:
+def test_files_arrays_and_the_very_pixels_get_one_answer(models, photos, name):
     spec = SPECS[name]
     for path in sorted(photos.rglob("*.*")):
         with Classifier(models[name], device="cpu") as classifier, Image.open(path) as picture:
@@ -69,7 +69,7 @@ def test_files_arrays_and_the_very_pixels_get_one_answer(models: dict[str, Path]
                 assert answer.label == path.parent.name
 
 
-def test_arrays_are_checked_by_the_files_own_input(models: dict[str, Path]) -> None:
+def test_arrays_are_checked_by_the_files_own_input(models):
     with Classifier(models["floats"], device="cpu") as classifier:
         assert str(classifier.input) == "float32 (N, 3, 32, 32)"
         with pytest.raises(ImageError, match=r"expected float32 \(N, 3, 32, 32\), found uint8 \(1, 1, 28, 28\)"):
@@ -78,7 +78,7 @@ def test_arrays_are_checked_by_the_files_own_input(models: dict[str, Path]) -> N
             classifier.logits(np.full((1, 3, 32, 32), 255, np.float32) * (np.arange(32) > 0).astype(np.float32))
 
 
-def test_options_of_garments_are_refused_in_a_sentence(models: dict[str, Path], photos: Path) -> None:
+def test_options_of_garments_are_refused_in_a_sentence(models, photos):
     with Classifier(models["colours"], device="cpu") as classifier:
         for options in ({"fit": "auto"}, {"invert": "yes"}, {"fit": "exact", "invert": "no"}):
             with pytest.raises(UsageError, match=r"this model takes photos .* there is no (fit|invert)"):
@@ -89,7 +89,7 @@ def test_options_of_garments_are_refused_in_a_sentence(models: dict[str, Path], 
     assert result.stderr.splitlines()[-1].startswith("Error: this model takes photos")
 
 
-def test_predict_and_its_contact_sheet(models: dict[str, Path], photos: Path, tmp_path: Path) -> None:
+def test_predict_and_its_contact_sheet(models, photos, tmp_path):
     sheet = tmp_path / "sheet.png"
     result = run("predict", models["colours"], photos, "-r", "--json", "--show", sheet)
     answers = json.loads(result.stdout)
@@ -104,7 +104,7 @@ def test_predict_and_its_contact_sheet(models: dict[str, Path], photos: Path, tm
     np.testing.assert_array_equal(levels[GAP : GAP + 32, GAP : GAP + 32].transpose(2, 0, 1), first)
 
 
-def test_accuracy_is_measured_on_folders_and_not_on_fashion_mnist(models: dict[str, Path], photos: Path) -> None:
+def test_accuracy_is_measured_on_folders_and_not_on_fashion_mnist(models, photos):
     report = json.loads(run("accuracy", models["floats"], photos, "--json").stdout)
     refused = run("accuracy", models["colours"])
 
@@ -116,7 +116,7 @@ def test_accuracy_is_measured_on_folders_and_not_on_fashion_mnist(models: dict[s
     )
 
 
-def test_only_classes_that_have_pictures_are_listed_of_a_thousand(models: dict[str, Path], tmp_path: Path) -> None:
+def test_only_classes_that_have_pictures_are_listed_of_a_thousand(models, tmp_path):
     (tmp_path / "thing 7").mkdir()
     paint("red").save(tmp_path / "thing 7" / "a.png")
     lines = run("accuracy", models["thousand"], tmp_path).stdout.splitlines()
@@ -126,7 +126,7 @@ def test_only_classes_that_have_pictures_are_listed_of_a_thousand(models: dict[s
 
 
 @pytest.mark.parametrize("name", ["floats", "thousand"])
-def test_parity_compares_the_golden_answers_of_any_input(models: dict[str, Path], name: str, tmp_path: Path) -> None:
+def test_parity_compares_the_golden_answers_of_any_input(models, name, tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(models[name].read_bytes())
     spec = SPECS[name]
@@ -152,7 +152,7 @@ def test_parity_compares_the_golden_answers_of_any_input(models: dict[str, Path]
     assert run("parity", path).exit_code == 3
 
 
-def test_bench_and_info_take_the_files_input(models: dict[str, Path]) -> None:
+def test_bench_and_info_take_the_files_input(models):
     bench = run("bench", models["floats"], "-b", "3", "--min-runs", "2", "--min-seconds", "0", "--json")
     info = json.loads(run("info", models["thousand"], "--json").stdout)
 
@@ -165,7 +165,7 @@ def test_bench_and_info_take_the_files_input(models: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("topk", [1, 5, 64, 999, 1000, 5000])
-def test_the_top_of_a_thousand_is_that_of_a_stable_sort(topk: int) -> None:
+def test_the_top_of_a_thousand_is_that_of_a_stable_sort(topk):
     row = np.random.default_rng(0).integers(0, 300, 1000).astype(np.float32) / 300  # with many ties
     found = ranked([str(index) for index in range(1000)], row, False, topk)
 
@@ -184,20 +184,14 @@ def photo_server(models: dict[str, Path]) -> Iterator[RunningServer]:
         yield running
 
 
-def png(picture: Image.Image) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return file.getvalue()
-
-
-def test_a_photograph_is_answered_with_what_the_network_saw(photo_server: RunningServer) -> None:
+def test_a_photograph_is_answered_with_what_the_network_saw(photo_server):
     for colour in COLOURS:
-        document = photo_server.ask("POST", "/predict?pixels=true", png(paint(colour))).json()
+        document = photo_server.ask("POST", "/predict?pixels=true", encoded(paint(colour))).json()
 
         assert (document["label"], document["model"]) == (colour, "colours")
         np.testing.assert_array_equal(document["pixels"], to_levels(paint(colour), SPECS["colours"]))
-    many = photo_server.ask("POST", "/predict?model=thousand&topk=1000", png(paint("red"))).json()
-    refused = photo_server.ask("POST", "/predict?fit=auto", png(paint("red")))
+    many = photo_server.ask("POST", "/predict?model=thousand&topk=1000", encoded(paint("red"))).json()
+    refused = photo_server.ask("POST", "/predict?fit=auto", encoded(paint("red")))
 
     assert len(many["top"]) == 1000
     assert refused.status == 400
@@ -224,9 +218,7 @@ def infer(
 
 @pytest.mark.parametrize("binary", [False, True])
 @pytest.mark.parametrize("name", SPECS)
-def test_tensors_of_the_models_own_input_are_answered(
-    photo_server: RunningServer, models: dict[str, Path], name: str, binary: bool
-) -> None:
+def test_tensors_of_the_models_own_input_are_answered(photo_server, models, name, binary):
     images = SPECS[name].random(3)
     status, document = infer(photo_server, name, images, binary)
     with Classifier(models[name], device="cpu") as classifier:
@@ -239,7 +231,7 @@ def test_tensors_of_the_models_own_input_are_answered(
     assert (described["datatype"], described["shape"]) == (SPECS[name].datatype, [-1, *SPECS[name].shape])
 
 
-def test_other_tensors_are_refused_in_a_sentence(photo_server: RunningServer) -> None:
+def test_other_tensors_are_refused_in_a_sentence(photo_server):
     floats, nan = SPECS["floats"].random(1), SPECS["floats"].random(1)
     nan[0, 0, 0, 0] = np.nan
     wrong = [
@@ -260,7 +252,7 @@ def test_other_tensors_are_refused_in_a_sentence(photo_server: RunningServer) ->
     assert f"should be {3 * 32 * 32} whole numbers from 0 to 255" in sentences[5]
 
 
-def test_lists_and_texts_in_place_of_a_large_image_are_refused_before_they_are_parsed() -> None:
+def test_lists_and_texts_in_place_of_a_large_image_are_refused_before_they_are_parsed():
     """Lost otherwise: a hundred times a request's bytes, where an image of 224 x 224 allows many values."""
     pytest.importorskip("starlette", reason="the extra serve is not installed")
     from starlette.exceptions import HTTPException

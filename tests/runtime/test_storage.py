@@ -9,7 +9,7 @@ import pytest
 from runtime.storage import atomic_write, require_writable, write_bytes
 
 
-def test_a_write_replaces_the_old_content_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+def test_a_write_replaces_the_old_content_and_leaves_nothing_beside_it(tmp_path):
     path = tmp_path / "new" / "file"
     write_bytes(path, b"old")
     write_bytes(path, b"new")
@@ -18,7 +18,7 @@ def test_a_write_replaces_the_old_content_and_leaves_nothing_beside_it(tmp_path:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_write_that_breaks_off_leaves_the_old_content(tmp_path: Path) -> None:
+def test_a_write_that_breaks_off_leaves_the_old_content(tmp_path):
     path = tmp_path / "file"
     write_bytes(path, b"old")
 
@@ -35,14 +35,14 @@ def test_a_write_that_breaks_off_leaves_the_old_content(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
-def test_a_written_file_has_the_rights_that_any_new_file_gets(tmp_path: Path) -> None:
+def test_a_written_file_has_the_rights_that_any_new_file_gets(tmp_path):
     write_bytes(tmp_path / "ours", b"")
     (tmp_path / "plain").touch()
 
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path, monkeypatch):
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -54,7 +54,7 @@ def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path, monkeypat
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows asks for a privilege before it makes links")
-def test_a_symbolic_link_stays_one_and_its_target_is_replaced(tmp_path: Path) -> None:
+def test_a_symbolic_link_stays_one_and_its_target_is_replaced(tmp_path):
     (tmp_path / "far").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "middle")
     (tmp_path / "middle").symlink_to("far/file")
@@ -69,7 +69,7 @@ def test_a_symbolic_link_stays_one_and_its_target_is_replaced(tmp_path: Path) ->
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this platform has no named pipes")
 @pytest.mark.parametrize("by", ["name", "link", "descriptor"])
-def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path, by: str) -> None:
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path, by):
     pipe, link = tmp_path / "pipe", tmp_path / "link"
     os.mkfifo(pipe)
     link.symlink_to(pipe)
@@ -89,7 +89,7 @@ def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path, by: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mknod"), reason="this platform has no device nodes")
-def test_a_device_is_written_to_and_stays_a_device(tmp_path: Path) -> None:
+def test_a_device_is_written_to_and_stays_a_device(tmp_path):
     device = tmp_path / "null"
     try:
         os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
@@ -103,7 +103,7 @@ def test_a_device_is_written_to_and_stays_a_device(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows asks for a privilege before it makes links")
-def test_a_folder_and_a_link_to_itself_are_refused_by_name(tmp_path: Path) -> None:
+def test_a_folder_and_a_link_to_itself_are_refused_by_name(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "loop").symlink_to("loop")
     for name in ("folder", "loop"):
@@ -114,13 +114,13 @@ def test_a_folder_and_a_link_to_itself_are_refused_by_name(tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "loop"]
 
 
-def test_a_folder_that_cannot_be_made_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_told_with_the_name_of_the_file(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"'.*file.inside'"):
         write_bytes(tmp_path / "file" / "inside", b"content")
 
 
-def test_whether_a_file_can_be_written_is_known_before_and_leaves_no_trace(tmp_path: Path) -> None:
+def test_whether_a_file_can_be_written_is_known_before_and_leaves_no_trace(tmp_path):
     (tmp_path / "file").write_bytes(b"old")
     require_writable(tmp_path / "file")
     require_writable(tmp_path / "new" / "file")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from support.mutants import make_network
+from support.graph_edits import make_network
 from torch import nn
 
 from export import Description

@@ -37,11 +37,14 @@ LOSSY: dict[str, dict[str, Any]] = {
     "avif": {"format": "AVIF", "quality": 95},
 }
 EVERY = {name: how for name, how in {**LOSSLESS, **LOSSY}.items() if name != "avif" or features.check("avif")}
+# EXIF orientation -> how a camera that was turned so stores an upright picture.
+STORED = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 
 
 def encoded(picture: Image.Image, **how: Any) -> bytes:
+    """The content of a file of this picture: a PNG, if no other format is asked for."""
     file = io.BytesIO()
-    picture.save(file, **how)
+    picture.save(file, **{"format": "PNG"} | how)
     return file.getvalue()
 
 
@@ -98,13 +101,19 @@ def transparent_files(image: Grey) -> dict[str, bytes]:
 
 
 def photograph(image: Grey, rng: np.random.Generator) -> bytes:
-    """A data set image as if photographed: eight times larger, dark on a light tinted page, off-centre, JPEG 85."""
-    garment = Image.fromarray(255 - image).resize((224, 224), Image.Resampling.BICUBIC)
-    width, height = rng.integers(260, 520, 2).tolist()
+    """Enlarged, in colour, dark on a light page and off its centre, JPEG, and stored as a turned camera does."""
+    side = int(rng.integers(160, 400))
+    garment = Image.fromarray(255 - image).resize((side, side), Image.Resampling.BICUBIC)
+    width, height = (side + rng.integers(10, 300, 2)).tolist()
     page = Image.new("L", (width, height), 255)
-    page.paste(garment, tuple(rng.integers(0, (width - 223, height - 223)).tolist()))
-    tinted = Image.merge("RGB", [page.point([int(level * tint) for level in range(256)]) for tint in (1, 0.98, 0.95)])
-    return encoded(tinted, format="JPEG", quality=85)
+    page.paste(garment, tuple(rng.integers(0, (width - side + 1, height - side + 1)).tolist()))
+    tint = rng.uniform(0.9, 1.0, 3)
+    colours = Image.merge("RGB", [page.point([int(level * share) for level in range(256)]) for share in tint])
+    orientation = int(rng.choice(list(STORED)))
+    turn = STORED[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(colours if turn is None else colours.transpose(turn), format="JPEG", quality=85, exif=exif)
 
 
 @contextmanager

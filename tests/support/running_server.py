@@ -1,9 +1,9 @@
 """A server of `runtime serve` in a process of its own, for the tests that talk to one."""
 
+import asyncio
 import contextlib
 import http.client
 import importlib.util
-import io
 import json
 import os
 import re
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from PIL import Image
 
 from runtime.cli.serve import NEEDED
 
@@ -133,10 +132,37 @@ def many_connections(server: RunningServer, count: int) -> Iterator[list[socket.
         yield [stack.enter_context(server.connect()) for _ in range(count)]
 
 
-def encoded(picture: Image.Image, format: str = "PNG") -> bytes:
-    file = io.BytesIO()
-    picture.save(file, format)
-    return file.getvalue()
+@contextlib.contextmanager
+def lenet_app() -> Iterator[tuple[Any, Any, Any]]:
+    """The server's application in this process, without a socket, with its models and its metrics."""
+    from runtime.classifier import Classifier
+    from runtime.serving.app import create_app
+    from runtime.serving.limits import Limits
+    from runtime.serving.metrics import Metrics
+    from runtime.serving.models import Models
+
+    metrics = Metrics()
+    models = Models([Classifier("lenet", device="cpu")], Limits(), metrics)
+    try:
+        yield create_app(models, Limits(), metrics), models, metrics
+    finally:
+        models.close()
+
+
+def ask_app(app: Any, method: str, path: str, body: bytes, sent: list[Any]) -> Answer:
+    """Send one request of a client that stays; `sent` keeps the messages of an application that raises."""
+    bodies = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Any:
+        return bodies.pop() if bodies else await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": [], "state": {}}
+    asyncio.run(app(scope, receive, send))
+    headers = {key.decode(): value.decode() for key, value in sent[0]["headers"]}
+    return Answer(sent[0]["status"], headers, b"".join(message["body"] for message in sent[1:]))
 
 
 def require_serve() -> None:

@@ -12,21 +12,7 @@ from zoo.runs import checkpoint, run
 from zoo.runs.checkpoint import checkpoint_in
 from zoo.runs.settings import Settings
 from zoo.training.metrics import RunningMetrics
-from zoo.training.trainer import EpochMetrics, Trainer
-
-__all__ = [
-    "CPU",
-    "RECIPE",
-    "Stop",
-    "StopAfter",
-    "Trainer",
-    "load_once",
-    "run",
-    "small_split",
-    "torch",
-    "train",
-    "weights",
-]
+from zoo.training.trainer import EpochMetrics
 
 CPU = torch.device("cpu")
 # With everything that has a state: Adam's moments, the average of weights, augmentation, the schedule.

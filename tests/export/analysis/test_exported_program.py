@@ -69,14 +69,14 @@ class LooksAtValues(Dense):
 
 
 @pytest.mark.parametrize("name", ["lenet", "vgg11", "resnet18", "googlenet"])  # of 28, 224 and 96 pixels; branches
-def test_the_batch_is_a_symbol_in_front_of_every_layer(name: str) -> None:
+def test_the_batch_is_a_symbol_in_front_of_every_layer(name):
     found = trace(create_model(name).eval())
 
     assert found.problem is None
     assert {call.after[0] for call in found.calls} == {"batch"}
 
 
-def test_the_shapes_are_those_of_real_images() -> None:
+def test_the_shapes_are_those_of_real_images():
     network = create_model("lenet").eval()
     found = trace(network)
     seen: list[tuple[int, ...]] = []
@@ -87,7 +87,7 @@ def test_the_shapes_are_those_of_real_images() -> None:
     assert [call.after[1:] for call in found.calls] == seen
 
 
-def test_the_table_has_the_symbol_in_all_three_sources() -> None:
+def test_the_table_has_the_symbol_in_all_three_sources():
     network = create_model("lenet").eval()
     table = shapes(context_of(network, exported(network))).measures["table"]
     row = next(row for row in table if row["module"] == "network.3")
@@ -105,9 +105,7 @@ def test_the_table_has_the_symbol_in_all_three_sources() -> None:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
-def test_a_network_that_freezes_or_reshapes_the_batch_fails_the_check(
-    network: nn.Module, reason: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_network_that_freezes_or_reshapes_the_batch_fails_the_check(network, reason, capfd):
     content = exported(nn.Sequential(nn.Flatten(), ToFloat(), nn.Linear(784, 10)))
     with pytest.raises(CheckFailed, match=reason):
         shapes(context_of(network, content))
@@ -115,7 +113,7 @@ def test_a_network_that_freezes_or_reshapes_the_batch_fails_the_check(
     assert capfd.readouterr().err == ""
 
 
-def test_halves_of_images_as_a_batch_of_their_own_are_followed() -> None:
+def test_halves_of_images_as_a_batch_of_their_own_are_followed():
     """As the windows of a Swin transformer are: their number is a multiple of the batch."""
     network = HalfAnImage(392, 5).eval()
 
@@ -134,7 +132,7 @@ class AsksForTheLength(Dense):
         return logits
 
 
-def test_code_that_asks_for_the_length_is_followed_for_any_number_of_images(capfd: pytest.CaptureFixture[str]) -> None:
+def test_code_that_asks_for_the_length_is_followed_for_any_number_of_images(capfd):
     found = trace(AsksForTheLength().eval())
 
     assert found.problem is None
@@ -142,7 +140,7 @@ def test_code_that_asks_for_the_length_is_followed_for_any_number_of_images(capf
     assert capfd.readouterr().err == ""
 
 
-def test_it_says_what_a_network_reads() -> None:
+def test_it_says_what_a_network_reads():
     """Else a file could do without a parameter, or a float16 file be read with the wrong constants."""
     torch.manual_seed(0)
     layers = [ToFloat(), nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.LeakyReLU(0.25), nn.Flatten(), nn.Linear(1352, 10)]
@@ -156,7 +154,7 @@ def test_it_says_what_a_network_reads() -> None:
     assert 0.25 in found.scalars
 
 
-def test_a_reshape_in_the_file_that_freezes_the_batch_is_shown_in_its_column() -> None:
+def test_a_reshape_in_the_file_that_freezes_the_batch_is_shown_in_its_column():
     network = create_model("lenet").eval()
     model = onnx.load_from_string(exported(network))
     reshape = next(node for node in model.graph.node if node.op_type == "Reshape")

@@ -3,7 +3,6 @@
 import base64
 import functools
 import http.server
-import io
 import json
 import re
 import shutil
@@ -13,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from click.testing import CliRunner
 from PIL import Image
+from support.command_line import call
 from support.photo_models import random_model
+from support.pictures import encoded
 
 from export.deploy import LayoutRefused, web
 from export.deploy.web import ONNXRUNTIME_WEB, find_onnxruntime_web, write_web
@@ -26,7 +25,6 @@ from runtime.evaluation import parity
 from runtime.imaging.photo import to_levels
 from runtime.imaging.preprocess import to_pixels
 from runtime.model.registry import find_model
-from zoo.cli import zoo
 
 pytestmark = pytest.mark.slow
 
@@ -37,12 +35,6 @@ PHOTOS = InputSpec.photo((40, 60), resize=64)
 
 def as_base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
-
-
-def png(image: npt.NDArray[np.uint8]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return file.getvalue()
 
 
 class QuietServer(http.server.SimpleHTTPRequestHandler):
@@ -83,31 +75,7 @@ def page(browser: Any, sites: str) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_browser_gives_the_golden_answers_within_the_derived_tolerance(page: Any, sites: str, model: str) -> None:
-    page.goto(f"{sites}/{model}/index.html")
-    (logits,) = page.evaluate(
-        """async (pixels) => {
-            const { run } = await import("./model.js");
-            const { logits } = await run(Uint8Array.from(atob(pixels), (c) => c.charCodeAt(0)));
-            return [Array.from(logits)];
-        }""",
-        as_base64(golden(model, parity.INPUT_FILE).tobytes()),
-    )
-    expected = golden(model, parity.OUTPUT_FILES["logits"])
-    digest = json.loads((ROOT / "weights" / model / parity.REPORT).read_bytes())["conditions"]["onnx_sha256"]
-    tolerance = parity.read_tolerances(ROOT / "weights" / model, digest)["logits"]
-
-    assert np.abs(np.reshape(logits, expected.shape) - expected).max() <= tolerance
-
-
-def golden(model: str, file: str) -> npt.NDArray[Any]:
-    from runtime.evaluation.golden import read_tensor
-
-    return read_tensor(ROOT / "weights" / model / file)[1]
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_the_parity_page_says_what_runtime_parity_says(page: Any, sites: str, model: str) -> None:
+def test_the_parity_page_says_what_runtime_parity_says(page, sites, model):
     page.goto(f"{sites}/{model}/parity.html")
     page.wait_for_function("document.getElementById('report').textContent")
     found = json.loads(page.text_content("#report"))
@@ -120,7 +88,7 @@ def test_the_parity_page_says_what_runtime_parity_says(page: Any, sites: str, mo
     }
 
 
-def test_a_wrong_weight_fails_parity_in_the_browser(page: Any, sites: str, tmp_path: Path) -> None:
+def test_a_wrong_weight_fails_parity_in_the_browser(page, sites, tmp_path):
     page.route("**/model.onnx", lambda route: route.fulfill(path=ROOT / "weights" / "lenet" / "model.onnx"))
     page.goto(f"{sites}/lenet-modern/parity.html")  # the golden answers of one model, the file of another
     page.wait_for_function("document.getElementById('report').textContent")
@@ -130,9 +98,7 @@ def test_a_wrong_weight_fails_parity_in_the_browser(page: Any, sites: str, tmp_p
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_200_test_images_get_the_same_decisions_and_the_very_same_pixels(
-    page: Any, sites: str, model: str, test_images: npt.NDArray[np.uint8]
-) -> None:
+def test_200_test_images_get_the_same_decisions_and_the_very_same_pixels(page, sites, model, test_images):
     images = test_images[:200]
     page.goto(f"{sites}/{model}/index.html")
     answers = page.evaluate(
@@ -146,7 +112,7 @@ def test_200_test_images_get_the_same_decisions_and_the_very_same_pixels(
             }
             return answers;
         }""",
-        [as_base64(png(image)) for image in images],
+        [as_base64(encoded(Image.fromarray(image))) for image in images],
     )
     with Classifier(model, device="cpu") as classifier:
         expected = [prediction.label for prediction in classifier.predict_batch(list(images))]
@@ -155,9 +121,7 @@ def test_200_test_images_get_the_same_decisions_and_the_very_same_pixels(
     np.testing.assert_array_equal([answer["pixels"] for answer in answers], images.reshape(200, 784))
 
 
-def test_a_photograph_in_colour_is_prepared_as_the_runtime_prepares_it(
-    page: Any, sites: str, test_images: npt.NDArray[np.uint8]
-) -> None:
+def test_a_photograph_in_colour_is_prepared_as_the_runtime_prepares_it(page, sites, test_images):
     sheet = Image.new("RGB", (640, 480), (243, 239, 228))
     garment = Image.fromarray(255 - test_images[0]).resize((280, 280), Image.Resampling.BICUBIC)
     sheet.paste(
@@ -170,7 +134,7 @@ def test_a_photograph_in_colour_is_prepared_as_the_runtime_prepares_it(
             const found = await predict(await (await fetch(`data:image/png;base64,${file}`)).blob());
             return { ...found, pixels: Array.from(found.pixels) };
         }""",
-        as_base64(png(np.asarray(sheet))),
+        as_base64(encoded(sheet)),
     )
     expected = to_pixels(sheet)
 
@@ -178,7 +142,7 @@ def test_a_photograph_in_colour_is_prepared_as_the_runtime_prepares_it(
     assert np.abs(np.array(answer["pixels"]) - expected.array.reshape(-1)).max() <= 2
 
 
-def test_the_page_names_its_first_example_and_a_file_that_is_no_picture_gets_a_sentence(page: Any, sites: str) -> None:
+def test_the_page_names_its_first_example_and_a_file_that_is_no_picture_gets_a_sentence(page, sites):
     page.goto(f"{sites}/lenet/")
     page.wait_for_function("document.getElementById('where').textContent.includes('ms')")
 
@@ -191,16 +155,14 @@ def test_the_page_names_its_first_example_and_a_file_that_is_no_picture_gets_a_s
     assert page.text_content("#error") == "This browser cannot read the picture; PNG and JPEG always work."
 
 
-def test_a_photo_model_is_shown_its_pixels_and_names_three_of_its_thousand_classes(
-    page: Any, sites: str, test_images: npt.NDArray[np.uint8], tmp_path: Path
-) -> None:
+def test_a_photo_model_is_shown_its_pixels_and_names_three_of_its_thousand_classes(page, sites, test_images, tmp_path):
     page.goto(f"{sites}/thousand/")
     page.wait_for_selector("#model:not([disabled])")
     assert page.locator("#examples").is_hidden()
     assert page.text_content("#label").strip() == ""
 
     picture = Image.fromarray(test_images[:3].transpose(1, 2, 0).copy()).resize((200, 130), Image.Resampling.BICUBIC)
-    content = png(np.asarray(picture))
+    content = encoded(picture)
     page.set_input_files("#file", {"name": "photo.png", "mimeType": "image/png", "buffer": content})
     page.wait_for_function("document.getElementById('where').textContent.includes('ms')")
     seen = page.evaluate(
@@ -237,7 +199,7 @@ def installed(tmp_path: Path) -> Path:
     return tmp_path / "app"
 
 
-def test_the_folder_holds_the_very_file_and_what_it_says_of_itself(installed: Path, tmp_path: Path) -> None:
+def test_the_folder_holds_the_very_file_and_what_it_says_of_itself(installed, tmp_path):
     stored = find_model("lenet")
     site = write_web(stored, tmp_path / "site", installed)
     description = json.loads((site / "model.json").read_text())
@@ -248,7 +210,7 @@ def test_the_folder_holds_the_very_file_and_what_it_says_of_itself(installed: Pa
     assert (site / "onnxruntime" / "ort.wasm").read_bytes() == b"ort-wasm-simd-threaded.wasm"
 
 
-def test_every_file_that_the_pages_and_modules_name_is_in_the_folder(installed: Path, tmp_path: Path) -> None:
+def test_every_file_that_the_pages_and_modules_name_is_in_the_folder(installed, tmp_path):
     site = write_web(find_model("lenet"), tmp_path / "site", installed)
     for source in [*site.glob("*.js"), *site.glob("*.html")]:
         text = source.read_text()
@@ -257,7 +219,7 @@ def test_every_file_that_the_pages_and_modules_name_is_in_the_folder(installed: 
             assert (site / target).is_file(), (source.name, target)
 
 
-def test_a_file_that_travels_alone_is_written_without_golden_answers(installed: Path, tmp_path: Path) -> None:
+def test_a_file_that_travels_alone_is_written_without_golden_answers(installed, tmp_path):
     shutil.copy(ROOT / "weights" / "lenet" / "model.onnx", tmp_path / "alone.onnx")
     site = write_web(find_model(tmp_path / "alone.onnx"), tmp_path / "site", installed)
 
@@ -265,19 +227,17 @@ def test_a_file_that_travels_alone_is_written_without_golden_answers(installed: 
     assert not (site / "golden.json").exists()
 
 
-def test_onnxruntime_web_is_found_in_the_nearest_folder_above(installed: Path) -> None:
+def test_onnxruntime_web_is_found_in_the_nearest_folder_above(installed):
     below = installed / "src" / "pages"
     below.mkdir(parents=True)
 
     assert find_onnxruntime_web(below) == installed / "node_modules" / "onnxruntime-web"
 
 
-def test_without_the_npm_package_one_sentence_names_the_install_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_npm_package_one_sentence_names_the_install_line(tmp_path, monkeypatch):
     monkeypatch.setattr(web, "repository_weights", lambda: None)
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(zoo, ["export", "lenet", "--layout", "web", "-o", "site"])
+    done = call("zoo", "export", "lenet", "--layout", "web", "-o", "site")
 
     assert done.exit_code == 1
     assert f"npm install --ignore-scripts onnxruntime-web@{ONNXRUNTIME_WEB}" in done.stderr
@@ -285,21 +245,21 @@ def test_without_the_npm_package_one_sentence_names_the_install_line(
     assert not (tmp_path / "site").exists()
 
 
-def test_another_version_of_the_npm_package_is_refused(installed: Path) -> None:
+def test_another_version_of_the_npm_package_is_refused(installed):
     (installed / "node_modules" / "onnxruntime-web" / "package.json").write_text('{"version": "1.0.0"}')
 
     with pytest.raises(LayoutRefused, match=r"is version 1\.0\.0, and .* is the one tested"):
         find_onnxruntime_web(installed)
 
 
-def test_a_damaged_npm_package_is_refused(installed: Path) -> None:
+def test_a_damaged_npm_package_is_refused(installed):
     (installed / "node_modules" / "onnxruntime-web" / "dist" / "ort-wasm-simd-threaded.wasm").unlink()
 
     with pytest.raises(LayoutRefused, match="lacks dist/ort-wasm"):
         find_onnxruntime_web(installed)
 
 
-def test_an_older_folder_is_replaced_and_what_the_new_one_lacks_is_gone(installed: Path, tmp_path: Path) -> None:
+def test_an_older_folder_is_replaced_and_what_the_new_one_lacks_is_gone(installed, tmp_path):
     shutil.copy(ROOT / "weights" / "lenet" / "model.onnx", tmp_path / "alone.onnx")
     site = write_web(find_model("lenet"), tmp_path / "site", installed)
     assert (site / "golden.json").exists()
@@ -321,9 +281,7 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_a_folder_to_which_something_was_added_is_refused_and_stays_as_it_is(
-    installed: Path, tmp_path: Path, name: str
-) -> None:
+def test_a_folder_to_which_something_was_added_is_refused_and_stays_as_it_is(installed, tmp_path, name):
     site = write_web(find_model("lenet"), tmp_path / "site", installed)
     FOREIGN[name](site / name)
     before = tree(site)
@@ -344,7 +302,7 @@ def test_a_folder_to_which_something_was_added_is_refused_and_stays_as_it_is(
         "no JSON",
     ],
 )
-def test_a_foreign_model_json_does_not_make_a_folder_ours(installed: Path, tmp_path: Path, description: str) -> None:
+def test_a_foreign_model_json_does_not_make_a_folder_ours(installed, tmp_path, description):
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "model.json").write_text(description)
@@ -356,16 +314,6 @@ def test_a_foreign_model_json_does_not_make_a_folder_ours(installed: Path, tmp_p
     assert tree(mine) == before
 
 
-def test_a_folder_of_anything_else_is_refused(installed: Path, tmp_path: Path) -> None:
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    (mine / "thesis.tex").write_text("years of work")
-    with pytest.raises(LayoutRefused, match=r"thesis\.tex among them"):
-        write_web(find_model("lenet"), mine, installed)
-
-    assert [path.name for path in mine.iterdir()] == ["thesis.tex"]
-
-
 def tree(folder: Path) -> dict[str, bytes | None]:
     """Everything below a folder by its path; the content of files."""
     return {
@@ -374,7 +322,7 @@ def tree(folder: Path) -> dict[str, bytes | None]:
     }
 
 
-def test_a_failed_write_leaves_the_old_folder(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_folder(installed, tmp_path, monkeypatch):
     site = write_web(find_model("lenet"), tmp_path / "site", installed)
 
     def full(path: Path, content: bytes) -> None:
@@ -388,14 +336,14 @@ def test_a_failed_write_leaves_the_old_folder(installed: Path, tmp_path: Path, m
     assert sorted(path.name for path in tmp_path.iterdir()) == ["app", "site"]
 
 
-def test_a_layout_needs_a_folder() -> None:
-    done = CliRunner().invoke(zoo, ["export", "lenet", "--layout", "web"])
+def test_a_layout_needs_a_folder():
+    done = call("zoo", "export", "lenet", "--layout", "web")
 
     assert done.exit_code == 2
     assert "--layout needs -o" in done.stderr
 
 
-def test_package_json_pins_the_version_that_is_asked_for() -> None:
+def test_package_json_pins_the_version_that_is_asked_for():
     dependencies = json.loads((ROOT / "package.json").read_text())["dependencies"]
     locked = json.loads((ROOT / "package-lock.json").read_text())["packages"]
 

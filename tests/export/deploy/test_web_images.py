@@ -36,9 +36,7 @@ def pictures(images: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
         yield np.rint(rng.integers(190, 250) * (1 - image / 255)).astype(np.uint8)
 
 
-def test_the_javascript_that_prepares_pictures_computes_what_the_runtime_computes(
-    test_images: npt.NDArray[np.uint8], tmp_path: Path
-) -> None:
+def test_the_javascript_that_prepares_pictures_computes_what_the_runtime_computes(test_images, tmp_path):
     node = shutil.which("node") or pytest.skip("Node.js is not on the PATH")
     given = [np.ascontiguousarray(picture) for picture in pictures(test_images[:15])]
     program = tmp_path / "prepare.mjs"
@@ -69,9 +67,7 @@ def test_the_javascript_that_prepares_pictures_computes_what_the_runtime_compute
     assert np.mean(np.array(differences) < 1) > 0.8, differences
 
 
-def test_the_javascript_that_prepares_photographs_computes_what_the_runtime_computes(
-    test_images: npt.NDArray[np.uint8], tmp_path: Path
-) -> None:
+def test_the_javascript_that_prepares_photographs_computes_what_the_runtime_computes(test_images, tmp_path):
     """Lost otherwise: the accuracy that was measured here, in the browser."""
     node = shutil.which("node") or pytest.skip("Node.js is not on the PATH")
     rng = np.random.default_rng(3)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from onnx.reference import ReferenceEvaluator
-from support.mutants import make_network
+from support.graph_edits import make_network
 
 from export import Description, verify
 from export.convert.exporter import build_graph
@@ -41,7 +41,7 @@ def answers(name: str, file: Path, images: npt.NDArray[np.uint8]) -> dict[str, n
 
 @pytest.mark.parametrize("model", sorted(read_index(WEIGHTS)))
 @pytest.mark.parametrize("name", OTHERS)
-def test_an_engine_gives_a_published_models_golden_answers(name: str, model: str) -> None:
+def test_an_engine_gives_a_published_models_golden_answers(name, model):
     entry = read_index(WEIGHTS)[model]
     file = WEIGHTS / entry["file"]
     tolerances = read_tolerances(file.parent, entry["sha256"])
@@ -66,12 +66,8 @@ UNABLE = pytest.mark.xfail(reason="tract 0.23 takes a float16 Gemm's result for 
     ],
 )
 def test_an_engine_gives_what_a_resized_residual_network_does_in_every_precision(
-    name: str,
-    precision: Precision,
-    tmp_path: Path,
-    test_images: npt.NDArray[np.uint8],
-    test_labels: npt.NDArray[np.uint8],
-) -> None:
+    name, precision, tmp_path, test_images, test_labels
+):
     images = test_images[:16, None].copy()
     network = make_network("small-resnet")
     content = build_graph(network, Description(name="m", labels=LABELS, precision=precision).metadata(None))
@@ -84,9 +80,7 @@ def test_an_engine_gives_what_a_resized_residual_network_does_in_every_precision
         assert np.abs(found[output] - exact).max() <= context.parity[output]["tolerance"], output
 
 
-def test_the_gates_are_asked_of_another_engine_and_the_report_names_it(
-    test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uint8]
-) -> None:
+def test_the_gates_are_asked_of_another_engine_and_the_report_names_it(test_images, test_labels):
     network = make_network("lenet-modern")
     content = build_graph(network, Description(name="m", labels=LABELS).metadata(None))
     pictures: dict[str, Any] = {"images": test_images[:16, None].copy(), "labels": test_labels[:16]}
@@ -101,9 +95,7 @@ def test_the_gates_are_asked_of_another_engine_and_the_report_names_it(
         verify(network, content, engine="abacus", **pictures)
 
 
-def test_an_engine_that_answers_otherwise_fails_the_checks(
-    test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_engine_that_answers_otherwise_fails_the_checks(test_images, test_labels, monkeypatch):
     run = ReferenceEvaluator.run
     monkeypatch.setattr(ReferenceEvaluator, "run", lambda *given, **more: [1.01 * a for a in run(*given, **more)])
     network = make_network("lenet-modern")
@@ -113,7 +105,7 @@ def test_an_engine_that_answers_otherwise_fails_the_checks(
     assert [check.name for check in report.failures] == ["parity"]
 
 
-def test_an_engine_that_is_not_installed_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_is_not_installed_is_named_with_its_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "tract", None)
     with pytest.raises(EngineMissing, match=r"tract is not installed: pip install '\.\[engines\]'"):
         open_engine("tract", b"")

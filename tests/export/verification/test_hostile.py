@@ -4,7 +4,6 @@ import re
 import resource
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import onnx
 import onnx.helper
 import onnx.numpy_helper
 import pytest
-from support.mutants import make_network
+from support.graph_edits import make_network
 from torch import nn
 
 from export import verify
@@ -162,7 +161,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_file_is_refused_by_name_in_seconds(name: str, network: nn.Module) -> None:
+def test_a_hostile_file_is_refused_by_name_in_seconds(name, network):
     make, words = HOSTILE[name]
     content, images = make(), np.zeros((4, 1, 28, 28), np.uint8)
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
@@ -177,32 +176,8 @@ def test_a_hostile_file_is_refused_by_name_in_seconds(name: str, network: nn.Mod
         assert all("not run" in check.detail for check in report.checks[1:])
 
 
-@pytest.mark.parametrize("link", ["symlink", "hardlink"])
-def test_a_linked_file_outside_is_not_read(link: str, tmp_path: Path, network: nn.Module) -> None:
-    (tmp_path / "secret").write_bytes(np.ones(4, np.float32).tobytes())
-    inside = tmp_path / "weights.bin"
-    inside.symlink_to(tmp_path / "secret") if link == "symlink" else inside.hardlink_to(tmp_path / "secret")
-    images = np.zeros((4, 1, 28, 28), np.uint8)
-    report = verify(network, outside(str(inside)), images=images, labels=np.zeros(4, np.int64))
-
-    assert "external data is not allowed" in report.failures[0].detail
-
-
-def test_a_file_that_crashes_a_library_crashes_only_the_child() -> None:
-    found = examine(conv(group=0))
-
-    assert found.unsafe or found.problem
-
-
-def test_a_file_that_wants_all_memory_is_stopped_in_the_child() -> None:
-    shape = integers("r", 1, 2**16, 2**8, 2**8)
-    found = examine(graph(cast(Node("Tile", ["x", "r"], ["logits"])), shape))
-
-    assert found.unsafe or found.problem
-
-
 @pytest.mark.parametrize("cut", [0, 1, 10, 100, 150, -1])
-def test_a_file_cut_anywhere_is_refused_before_anything_opens_it(cut: int) -> None:
+def test_a_file_cut_anywhere_is_refused_before_anything_opens_it(cut):
     """A prefix of a message may be a message; what it then lacks is named by the structure check."""
     found = examine(conv(pads=[1, 1, 1, 1])[:cut])
 

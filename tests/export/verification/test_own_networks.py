@@ -3,11 +3,8 @@
 import io
 import warnings
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx.helper
 import onnx.numpy_helper
@@ -28,12 +25,8 @@ from runtime.model.spec import encode_metadata
 
 pytestmark = pytest.mark.slow
 
+IMAGES = 24
 DESCRIPTION = Description(name="own", labels=LABELS)
-
-
-@pytest.fixture(scope="module")
-def pictures(test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uint8]) -> dict[str, Any]:
-    return {"images": test_images[:24, None].copy(), "labels": test_labels[:24]}
 
 
 class Pixels(nn.Module):
@@ -311,14 +304,14 @@ def made(name: str) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_of_other_parts_passes_every_check(name: str, pictures: dict[str, Any]) -> None:
+def test_a_network_of_other_parts_passes_every_check(name, pictures):
     network = made(name)
     report = verify(network, build_graph(network, DESCRIPTION.metadata(None)), **pictures)
 
     assert report.passed, report.failures
 
 
-def test_a_half_size_file_of_a_network_that_calls_a_batch_norm_by_keyword_passes(pictures: dict[str, Any]) -> None:
+def test_a_half_size_file_of_a_network_that_calls_a_batch_norm_by_keyword_passes(pictures):
     description = Description(name="own", labels=LABELS, precision=Precision("fp32", "fp16"))
     network = made("names of the exporter")
     report = verify(network, build_graph(network, description.metadata(None)), **pictures)
@@ -326,7 +319,7 @@ def test_a_half_size_file_of_a_network_that_calls_a_batch_norm_by_keyword_passes
     assert report.passed, report.failures
 
 
-def test_a_block_of_layers_in_a_file_of_the_older_exporter_is_not_taken_for_another(pictures: dict[str, Any]) -> None:
+def test_a_block_of_layers_in_a_file_of_the_older_exporter_is_not_taken_for_another(pictures):
     network, written = made("blocks"), io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -347,7 +340,7 @@ def test_a_block_of_layers_in_a_file_of_the_older_exporter_is_not_taken_for_anot
     assert report.passed, report.failures
 
 
-def test_a_fold_into_a_transposed_convolution_is_recomputed_group_by_group(pictures: dict[str, Any]) -> None:
+def test_a_fold_into_a_transposed_convolution_is_recomputed_group_by_group(pictures):
     network = made("transposed convolution in groups")
     model = onnx.load_from_string(build_graph(network, DESCRIPTION.metadata(None)))
     node = next(node for node in model.graph.node if node.op_type == "ConvTranspose")
@@ -360,7 +353,7 @@ def test_a_fold_into_a_transposed_convolution_is_recomputed_group_by_group(pictu
         weights_check(context)
 
 
-def test_the_first_wrong_layer_is_named_though_activations_work_in_place(pictures: dict[str, Any]) -> None:
+def test_the_first_wrong_layer_is_named_though_activations_work_in_place(pictures):
     torch.manual_seed(0)
     first = (nn.Conv2d(1, 8, 3, 2), nn.ReLU(inplace=True), nn.BatchNorm2d(8))
     second = (nn.Conv2d(8, 8, 3, 2), nn.LeakyReLU(0.2, inplace=True), nn.BatchNorm2d(8))
@@ -425,8 +418,8 @@ class AtRandom(Dense):
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )  # fmt: skip
 def test_what_breaks_the_contract_is_refused_in_one_sentence_and_nothing_is_written(
-    network: nn.Module, error: type[Exception], sentence: str, tmp_path: Path, pictures: dict[str, Any]
-) -> None:
+    network, error, sentence, tmp_path, pictures
+):
     with pytest.raises(error, match=sentence) as refusal:
         export_network(network, tmp_path, DESCRIPTION, **pictures)
 
@@ -434,7 +427,7 @@ def test_what_breaks_the_contract_is_refused_in_one_sentence_and_nothing_is_writ
     assert not list(tmp_path.iterdir())
 
 
-def test_half_a_network_is_not_verified_as_if_it_were_whole(pictures: dict[str, Any]) -> None:
+def test_half_a_network_is_not_verified_as_if_it_were_whole(pictures):
     network = made("without modules")
     content = build_graph(network, DESCRIPTION.metadata(None))
     with pytest.raises(UsageError, match="weight is float16"):

@@ -1,19 +1,16 @@
 """`runtime list`, `info` and `accuracy`: the documents of the design."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from support.command_line import ROOT, call
+from support.command_line import ROOT, call, python
 
 from runtime import __version__
 
 pytestmark = pytest.mark.usefixtures("empty_home")
 
 
-def test_list_and_info_name_the_file_in_use() -> None:
+def test_list_and_info_name_the_file_in_use():
     listed = json.loads(call("runtime", "list", "--json").stdout)
     info = json.loads(call("runtime", "info", "-m", "lenet", "--device", "cpu", "--json").stdout)
 
@@ -23,7 +20,7 @@ def test_list_and_info_name_the_file_in_use() -> None:
     assert info["labels"][9] == "Ankle boot"
 
 
-def test_list_takes_an_entry_that_lacks_its_figures(tmp_path: Path) -> None:
+def test_list_takes_an_entry_that_lacks_its_figures(tmp_path):
     weights = tmp_path / "home" / "weights"
     weights.mkdir(parents=True)
     (weights / "mine.onnx").write_bytes(b"x")
@@ -35,7 +32,7 @@ def test_list_takes_an_entry_that_lacks_its_figures(tmp_path: Path) -> None:
     assert (result.exit_code, row) == (0, ["mine", "-", "-", "1", "user", str(weights / "mine.onnx")])
 
 
-def test_accuracy_json_is_the_designs_document() -> None:
+def test_accuracy_json_is_the_designs_document():
     report = json.loads(call("runtime", "accuracy", "-m", "lenet", "--device", "cpu", "--json").stdout)
 
     assert set(report) == {
@@ -47,13 +44,13 @@ def test_accuracy_json_is_the_designs_document() -> None:
 
 
 @pytest.mark.parametrize("program", ["runtime", "zoo"])
-def test_a_checkout_that_is_not_installed_knows_its_version(program: str) -> None:
+def test_a_checkout_that_is_not_installed_knows_its_version(program):
     block = (
         "import importlib.metadata as installed, runpy, sys\n"
         "def missing(name): raise installed.PackageNotFoundError(name)\n"
         "installed.version = installed.distribution = missing\n"
         f"sys.argv = ['{program}', '--version']\nrunpy.run_module('{program}', run_name='__main__')"
     )
-    done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, cwd=ROOT, check=False)
+    done = python("-c", block)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{program}, version {__version__}\n", "")

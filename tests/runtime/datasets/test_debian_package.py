@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.mirror import IMAGES
 
 from runtime.datasets import fashion_mnist
 from runtime.datasets.download import ensure
@@ -20,7 +21,6 @@ pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="the stand-ins for apt-get and dpkg-deb are shell scripts"),
 ]
 
-IMAGES = fashion_mnist.FILES["test"][0].name
 DPKG_DEB_HERE = shutil.which("dpkg-deb")
 
 APT_GET = """#!/bin/sh
@@ -58,9 +58,7 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "home" / "data"
 
 
-def test_the_package_is_unpacked_where_no_mirror_has_the_files(
-    plain_test_split: Path, tmp_path: Path, cache: Path
-) -> None:
+def test_the_package_is_unpacked_where_no_mirror_has_the_files(plain_test_split, tmp_path, cache):
     log = install_tools(tmp_path, plain_test_split, system_lists=FOUND)
     steps: list[tuple[str, int, int | None]] = []
 
@@ -73,8 +71,8 @@ def test_the_package_is_unpacked_where_no_mirror_has_the_files(
 
 
 def test_missing_package_lists_are_fetched_to_a_folder_of_our_own_even_past_a_dead_source(
-    plain_test_split: Path, tmp_path: Path, cache: Path
-) -> None:
+    plain_test_split, tmp_path, cache
+):
     log = install_tools(tmp_path, plain_test_split, system_lists=MISSING, private_lists=FOUND)
 
     ensure("test", mirrors=[])
@@ -86,16 +84,14 @@ def test_missing_package_lists_are_fetched_to_a_folder_of_our_own_even_past_a_de
     verify(cache, "test")
 
 
-def test_when_apt_fails_its_first_error_is_told_and_its_warnings_are_not(
-    plain_test_split: Path, tmp_path: Path
-) -> None:
+def test_when_apt_fails_its_first_error_is_told_and_its_warnings_are_not(plain_test_split, tmp_path):
     install_tools(tmp_path, plain_test_split, system_lists=MISSING)
 
     with pytest.raises(DatasetError, match=r"apt-get download dataset-fashion-mnist \(Failed to fetch http://dead"):
         ensure("test", mirrors=[])
 
 
-def test_a_package_with_other_content_is_refused_by_name(tmp_path: Path, cache: Path) -> None:
+def test_a_package_with_other_content_is_refused_by_name(tmp_path, cache):
     other = tmp_path / "other"
     other.mkdir()
     (other / IMAGES).write_bytes(b"no images")
@@ -108,9 +104,7 @@ def test_a_package_with_other_content_is_refused_by_name(tmp_path: Path, cache: 
 
 
 @pytest.mark.skipif(DPKG_DEB_HERE is None, reason="dpkg-deb is not on this machine")
-def test_the_real_dpkg_deb_unpacks_a_real_package(
-    plain_test_split: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_real_dpkg_deb_unpacks_a_real_package(plain_test_split, tmp_path, cache, monkeypatch):
     tree = tmp_path / "tree"
     (tree / "DEBIAN").mkdir(parents=True)
     (tree / "DEBIAN" / "control").write_text(

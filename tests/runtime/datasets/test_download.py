@@ -9,22 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from support.mirror import Mirror
+from support.mirror import GZ, IMAGES, LABELS
 
-from runtime.datasets import download, fashion_mnist
+from runtime.datasets import download
 from runtime.datasets.download import ensure
 from runtime.datasets.fashion_mnist import Location, verify
 from runtime.errors import DatasetError
 
 pytestmark = pytest.mark.usefixtures("bare_machine")
-
-IMAGES, LABELS = (file.name for file in fashion_mnist.FILES["test"])
-GZ = f"{LABELS}.gz"
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "data"
 
 
 @pytest.fixture
@@ -36,9 +28,7 @@ def images_cached(plain_test_split: Path, cache: Path) -> Path:
 
 
 class TestDownload:
-    def test_a_split_is_downloaded_checked_and_found_from_then_on(
-        self, mirror: Mirror, plain_test_split: Path, cache: Path
-    ) -> None:
+    def test_a_split_is_downloaded_checked_and_found_from_then_on(self, mirror, plain_test_split, cache):
         images = gzip.compress((plain_test_split / IMAGES).read_bytes(), compresslevel=1)
         mirror.files[f"{IMAGES}.gz"] = images
         steps: list[tuple[str, int, int | None]] = []
@@ -52,22 +42,35 @@ class TestDownload:
         assert ensure("test", mirrors=[]) == Location(cache, "cache")
         verify(cache, "test")
 
-    def test_only_the_files_that_are_missing_are_fetched(self, mirror: Mirror, images_cached: Path) -> None:
+    def test_only_the_files_that_are_missing_are_fetched(self, mirror, images_cached):
         ensure("test", mirrors=[mirror.url])
 
         assert mirror.requests == [(GZ, 0)]
 
-    def test_a_broken_connection_is_continued_where_it_broke(self, mirror: Mirror, images_cached: Path) -> None:
-        mirror.cuts = [1000, 500]
+    @pytest.mark.parametrize(
+        ("behaves", "left_over", "starts"),
+        [
+            ({"cuts": [1000, 500]}, b"", [0, 1000, 1500]),
+            ({"cuts": [1000], "knows_ranges": False}, b"", [0, 1000]),
+            ({"cuts": [1000], "range_error": 1}, b"", [0, 1000, 0]),
+            ({}, b"of something else", [17, 0]),
+            ({}, bytes(10_000), [10_000, 0]),
+        ],
+        ids=["broken twice", "cannot continue", "continues at another byte", "a shorter rest", "a longer rest"],
+    )
+    def test_a_file_is_continued_where_it_broke_or_asked_for_as_a_whole(
+        self, mirror, images_cached, behaves, left_over, starts
+    ):
+        vars(mirror).update(behaves, cuts=list(behaves.get("cuts", [])))
+        if left_over:
+            (images_cached / f"{GZ}.part").write_bytes(left_over)
 
         ensure("test", mirrors=[mirror.url])
 
-        assert mirror.requests == [(GZ, 0), (GZ, 1000), (GZ, 1500)]
+        assert mirror.requests == [(GZ, start) for start in starts]
         verify(images_cached, "test")
 
-    def test_a_mirror_that_falls_silent_is_asked_again_for_the_rest(
-        self, mirror: Mirror, images_cached: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_mirror_that_falls_silent_is_asked_again_for_the_rest(self, mirror, images_cached, monkeypatch):
         monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.2)
         mirror.cuts = [1000]
         mirror.hangs_up.clear()
@@ -77,7 +80,7 @@ class TestDownload:
         assert mirror.requests == [(GZ, 0), (GZ, 1000)]
         verify(images_cached, "test")
 
-    def test_the_next_run_continues_what_an_earlier_one_began(self, mirror: Mirror, images_cached: Path) -> None:
+    def test_the_next_run_continues_what_an_earlier_one_began(self, mirror, images_cached):
         mirror.cuts = [1000, 0]
         with pytest.raises(DatasetError, match=f"the connection broke after 1000 of .* bytes of {GZ}"):
             ensure("test", mirrors=[mirror.url])
@@ -89,38 +92,7 @@ class TestDownload:
         assert mirror.requests[-1] == (GZ, 1000)
         verify(images_cached, "test")
 
-    def test_a_server_that_cannot_continue_is_asked_for_all_of_it(self, mirror: Mirror, images_cached: Path) -> None:
-        mirror.knows_ranges = False
-        mirror.cuts = [1000]
-
-        ensure("test", mirrors=[mirror.url])
-
-        assert mirror.requests == [(GZ, 0), (GZ, 1000)]
-        verify(images_cached, "test")
-
-    def test_a_server_that_continues_at_another_byte_is_asked_for_all_of_it(
-        self, mirror: Mirror, images_cached: Path
-    ) -> None:
-        mirror.range_error = 1
-        mirror.cuts = [1000]
-
-        ensure("test", mirrors=[mirror.url])
-
-        assert mirror.requests == [(GZ, 0), (GZ, 1000), (GZ, 0)]
-        verify(images_cached, "test")
-
-    @pytest.mark.parametrize("left_over", [b"of something else", bytes(10_000)], ids=["shorter", "longer"])
-    def test_a_left_over_that_does_not_fit_is_dropped(
-        self, mirror: Mirror, images_cached: Path, left_over: bytes
-    ) -> None:
-        (images_cached / f"{GZ}.part").write_bytes(left_over)
-
-        ensure("test", mirrors=[mirror.url])
-
-        assert mirror.requests == [(GZ, len(left_over)), (GZ, 0)]
-        verify(images_cached, "test")
-
-    def test_a_left_over_that_is_complete_is_taken(self, mirror: Mirror, images_cached: Path) -> None:
+    def test_a_left_over_that_is_complete_is_taken(self, mirror, images_cached):
         (images_cached / f"{GZ}.part").write_bytes(mirror.files[GZ])
 
         ensure("test", mirrors=[mirror.url])
@@ -138,9 +110,7 @@ class TestDownload:
         ],
         ids=["web page", "another release", "truncated", "endless"],
     )
-    def test_wrong_content_is_refused_by_name_and_left_nowhere(
-        self, mirror: Mirror, images_cached: Path, served: bytes, reason: str
-    ) -> None:
+    def test_wrong_content_is_refused_by_name_and_left_nowhere(self, mirror, images_cached, served, reason):
         mirror.files[GZ] = served
         mirror.tells_length = False
 
@@ -151,14 +121,12 @@ class TestDownload:
         assert mirror.requests == [(GZ, 0)]
         assert sorted(path.name for path in images_cached.iterdir()) == [".lock", IMAGES]
 
-    def test_the_next_mirror_is_asked_where_one_fails(self, mirror: Mirror, images_cached: Path) -> None:
+    def test_the_next_mirror_is_asked_where_one_fails(self, mirror, images_cached):
         ensure("test", mirrors=["http://127.0.0.1:1/", f"{mirror.url}missing/", mirror.url])
 
         assert mirror.requests == [(f"missing/{GZ}", 0), (GZ, 0)]
 
-    def test_when_every_source_fails_the_error_says_why_each_did_and_what_to_do(
-        self, mirror: Mirror, cache: Path
-    ) -> None:
+    def test_when_every_source_fails_the_error_says_why_each_did_and_what_to_do(self, mirror, cache):
         with pytest.raises(DatasetError) as refusal:
             ensure("test", mirrors=["http://127.0.0.1:1/", mirror.url])
 
@@ -171,7 +139,7 @@ class TestDownload:
         ):
             assert words in str(refusal.value)
 
-    def test_two_at_once_download_it_once(self, mirror: Mirror, images_cached: Path) -> None:
+    def test_two_at_once_download_it_once(self, mirror, images_cached):
         mirror.cuts = [1000]
         together = threading.Barrier(2)
 
@@ -186,7 +154,7 @@ class TestDownload:
         assert sorted(location.origin for location in got) == ["cache", "mirror"]
         assert mirror.requests == [(GZ, 0), (GZ, 1000)]
 
-    def test_a_home_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
+    def test_a_home_that_cannot_be_written_is_named(self, tmp_path):
         (tmp_path / "home").write_text("a file where a folder should be")
 
         with pytest.raises(DatasetError, match=r"cannot be stored in .*home/data.*\$ZOO_HOME"):

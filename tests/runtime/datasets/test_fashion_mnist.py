@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+from support.mirror import IMAGES
+from support.mirror import LABELS as LABEL_FILE
 
 from runtime.datasets import fashion_mnist
 from runtime.datasets.download import ensure
@@ -16,13 +17,7 @@ from runtime.errors import DatasetError, UsageError
 
 pytestmark = pytest.mark.usefixtures("bare_machine")
 
-IMAGES, LABEL_FILE = (file.name for file in fashion_mnist.FILES["test"])
 Place = Callable[..., Path]
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "data"
 
 
 @pytest.fixture
@@ -52,15 +47,13 @@ def flipped(whole: bytes, position: int) -> bytes:
 
 
 class TestReader:
-    def test_labels_are_those_of_torchvision_in_its_order(self) -> None:
+    def test_labels_are_those_of_torchvision_in_its_order(self):
         torchvision = "T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Ankle_boot"
 
         assert tuple(name.replace("_", " ") for name in torchvision.split()) == LABELS
 
     @pytest.mark.parametrize(("split", "count"), [("train", 60000), ("test", 10000)])
-    def test_a_split_has_one_channel_balanced_classes_and_writable_arrays(
-        self, fashion_mnist_dir: Path, split: fashion_mnist.Split, count: int
-    ) -> None:
+    def test_a_split_has_one_channel_balanced_classes_and_writable_arrays(self, fashion_mnist_dir, split, count):
         images, labels = load(split, fashion_mnist_dir)
 
         assert (images.dtype.name, images.shape) == ("uint8", (count, 1, 28, 28))
@@ -70,23 +63,23 @@ class TestReader:
         assert labels.flags.writeable
 
     def test_plain_files_read_as_gzipped_ones_do_and_need_no_train_split(
-        self, plain_test_split: Path, test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uint8]
-    ) -> None:
+        self, plain_test_split, test_images, test_labels
+    ):
         images, labels = load("test", plain_test_split)
 
         np.testing.assert_array_equal(images[:, 0], test_images)
         np.testing.assert_array_equal(labels, test_labels)
 
-    def test_a_file_that_a_browser_decompressed_is_read_under_its_gzip_name(self, place: Place, tmp_path: Path) -> None:
+    def test_a_file_that_a_browser_decompressed_is_read_under_its_gzip_name(self, place, tmp_path):
         verify(place(tmp_path / "saved", as_name=f"{LABEL_FILE}.gz"), "test")
 
-    def test_gzip_without_compression_is_read(self, place: Place, tmp_path: Path, labels: bytes) -> None:
+    def test_gzip_without_compression_is_read(self, place, tmp_path, labels):
         stored = gzip.compress(labels, compresslevel=0)
 
         assert len(stored) > len(labels)
         verify(place(tmp_path / "stored", stored, as_name=f"{LABEL_FILE}.gz"), "test")
 
-    def test_a_split_that_does_not_exist_is_a_usage_error(self) -> None:
+    def test_a_split_that_does_not_exist_is_a_usage_error(self):
         with pytest.raises(UsageError, match="no split 'validation'"):
             load("validation")  # type: ignore[arg-type]
 
@@ -107,22 +100,15 @@ class TestRefusal:
             pytest.param(lambda whole: b"\0\0\x0d" + whole[3:], "no IDX file of unsigned bytes", id="IDX of floats"),
         ],
     )
-    def test_a_damaged_file_is_refused_by_name(
-        self,
-        place: Place,
-        tmp_path: Path,
-        labels: bytes,
-        damage: Callable[[bytes], bytes],
-        reason: str,
-    ) -> None:
+    def test_a_damaged_file_is_refused_by_name(self, place, tmp_path, labels, damage, reason):
         folder = place(tmp_path / "damaged", damage(labels))
 
         with pytest.raises(DatasetError, match=f"{folder}, {LABEL_FILE} .*{reason}.*run `zoo data`"):
             load("test", folder)
 
     def test_files_of_train_under_the_names_of_test_are_refused_with_both_shapes(
-        self, place: Place, tmp_path: Path, fashion_mnist_dir: Path
-    ) -> None:
+        self, place, tmp_path, fashion_mnist_dir
+    ):
         train_labels = fashion_mnist.FILES["train"][1].path_in(fashion_mnist_dir)
         assert train_labels is not None
         folder = place(tmp_path / "swapped", train_labels.read_bytes())
@@ -130,17 +116,13 @@ class TestRefusal:
         with pytest.raises(DatasetError, match=r"should be IDX of shape \(10000,\), but is IDX of shape \(60000,\)"):
             load("test", folder)
 
-    def test_images_under_the_name_of_labels_are_refused_with_both_shapes(
-        self, place: Place, tmp_path: Path, plain_test_split: Path
-    ) -> None:
+    def test_images_under_the_name_of_labels_are_refused_with_both_shapes(self, place, tmp_path, plain_test_split):
         folder = place(tmp_path / "swapped", (plain_test_split / IMAGES).read_bytes())
 
         with pytest.raises(DatasetError, match=rf"{LABEL_FILE} should be .* but is IDX of shape \(10000, 28, 28\)"):
             load("test", folder)
 
-    def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(
-        self, place: Place, tmp_path: Path, labels: bytes
-    ) -> None:
+    def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(self, place, tmp_path, labels):
         bomb = place(tmp_path / "bomb", gzip.compress(labels[:8] + bytes(64 << 20), compresslevel=1))
         tracemalloc.start()
         try:
@@ -152,15 +134,13 @@ class TestRefusal:
 
         assert peak_bytes < 1 << 20
 
-    def test_a_missing_file_is_named(self, plain_test_split: Path) -> None:
+    def test_a_missing_file_is_named(self, plain_test_split):
         with pytest.raises(DatasetError, match=r"has neither train-images-idx3-ubyte nor train-images-idx3-ubyte\.gz"):
             load("train", plain_test_split)
 
 
 class TestSearch:
-    def test_the_variable_comes_first_then_the_cache_then_the_debian_package(
-        self, place: Place, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_the_variable_comes_first_then_the_cache_then_the_debian_package(self, place, tmp_path, cache, monkeypatch):
         assert find("test") is None
 
         system = place(fashion_mnist.SYSTEM_FOLDER)
@@ -174,7 +154,7 @@ class TestSearch:
         assert find("test") == Location(chosen, "environment")
         assert ensure("test", mirrors=[]) == Location(chosen, "environment")
 
-    def test_a_place_that_lacks_a_file_of_the_split_is_passed_over(self, place: Place, cache: Path) -> None:
+    def test_a_place_that_lacks_a_file_of_the_split_is_passed_over(self, place, cache):
         (place(cache) / LABEL_FILE).unlink()
         system = place(fashion_mnist.SYSTEM_FOLDER)
 
@@ -182,8 +162,8 @@ class TestSearch:
         assert find("train") is None
 
     def test_a_variable_that_names_the_wrong_folder_is_an_error_and_never_skipped(
-        self, place: Place, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+        self, place, tmp_path, cache, monkeypatch
+    ):
         place(cache)
         monkeypatch.setenv("FASHION_MNIST_DIR", str(tmp_path / "nowhere"))
 
@@ -192,23 +172,21 @@ class TestSearch:
                 search("test")
 
     def test_a_damaged_file_where_the_variable_points_names_file_and_variable(
-        self, place: Place, tmp_path: Path, labels: bytes, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+        self, place, tmp_path, labels, monkeypatch
+    ):
         monkeypatch.setenv("FASHION_MNIST_DIR", str(place(tmp_path / "chosen", labels[:-1])))
 
         with pytest.raises(DatasetError, match=rf"{LABEL_FILE} is truncated.*\$FASHION_MNIST_DIR"):
             load("test")
 
-    def test_an_empty_variable_counts_as_unset(
-        self, place: Place, cache: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_an_empty_variable_counts_as_unset(self, place, cache, monkeypatch):
         monkeypatch.setenv("FASHION_MNIST_DIR", "")
 
         place(cache)
 
         assert find("test") == Location(cache, "cache")
 
-    def test_load_says_where_it_looked_and_what_to_run(self, cache: Path) -> None:
+    def test_load_says_where_it_looked_and_what_to_run(self, cache):
         with pytest.raises(DatasetError) as refusal:
             load("train")
 

@@ -3,16 +3,15 @@
 import json
 
 import pytest
-from click.testing import CliRunner
+from support.command_line import call
 
 from runtime import Classifier, UsageError
-from runtime.cli import runtime
 from runtime.evaluation.benchmark import measure_bench
 
 
-def test_bench_json_names_its_figures_and_its_conditions() -> None:
+def test_bench_json_names_its_figures_and_its_conditions():
     arguments = ["-m", "lenet", "--device", "cpu", "--threads", "1", "-b", "1", "-b", "32"]
-    result = CliRunner().invoke(runtime, ["bench", *arguments, "--min-seconds", "0", "--min-runs", "20", "--json"])
+    result = call("runtime", "bench", *arguments, "--min-seconds", "0", "--min-runs", "20", "--json")
     report = json.loads(result.stdout)
 
     assert result.exit_code == 0
@@ -27,7 +26,7 @@ def test_bench_json_names_its_figures_and_its_conditions() -> None:
     assert report["conditions"]["outliers"] == "none dropped"
 
 
-def test_a_batch_size_is_measured_for_the_least_time_as_well_as_the_least_runs() -> None:
+def test_a_batch_size_is_measured_for_the_least_time_as_well_as_the_least_runs():
     with Classifier("lenet", device="cpu", threads=1) as classifier:
         report = measure_bench(classifier, threads=1, batch_sizes=[1], min_seconds=0.2, min_runs=1)
 
@@ -37,7 +36,7 @@ def test_a_batch_size_is_measured_for_the_least_time_as_well_as_the_least_runs()
 
 
 @pytest.mark.parametrize("settings", [{"batch_sizes": []}, {"batch_sizes": [0]}, {"min_runs": 0}, {"min_seconds": -1}])
-def test_numbers_that_make_no_sense_are_refused(settings: dict[str, object]) -> None:
+def test_numbers_that_make_no_sense_are_refused(settings):
     with (
         Classifier("lenet", device="cpu") as classifier,
         pytest.raises(UsageError, match="expected at least one batch"),

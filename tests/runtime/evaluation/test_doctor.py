@@ -10,9 +10,9 @@ from typing import Any
 
 import onnxruntime
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from support.command_line import call
 
-from runtime.cli import runtime
 from runtime.errors import DeviceUnavailable, ModelInvalid, ModelNotFound, UsageError
 from runtime.evaluation import doctor, self_test
 from runtime.evaluation.doctor import as_lines, diagnose, examine, is_healthy
@@ -49,10 +49,10 @@ def gpu_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(runtime, ["doctor", *arguments])
+    return call("runtime", "doctor", *arguments)
 
 
-def test_the_document_has_what_other_programs_rely_on_and_is_json() -> None:
+def test_the_document_has_what_other_programs_rely_on_and_is_json():
     document = json.loads(json.dumps(diagnose()))
 
     assert document["onnxruntime"] == onnxruntime.__version__
@@ -63,7 +63,7 @@ def test_the_document_has_what_other_programs_rely_on_and_is_json() -> None:
     ]
 
 
-def test_this_very_machine_can_be_diagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_this_very_machine_can_be_diagnosed(monkeypatch):
     monkeypatch.undo()
 
     document = diagnose()
@@ -74,7 +74,7 @@ def test_this_very_machine_can_be_diagnosed(monkeypatch: pytest.MonkeyPatch) -> 
     assert is_healthy(document | {"selftest": None})
 
 
-def test_a_machine_without_a_gpu_is_healthy_and_told_what_cuda_would_take() -> None:
+def test_a_machine_without_a_gpu_is_healthy_and_told_what_cuda_would_take():
     document, unavailable = examine()
 
     assert (is_healthy(document), unavailable) == (True, None)
@@ -90,7 +90,7 @@ def test_a_machine_without_a_gpu_is_healthy_and_told_what_cuda_would_take() -> N
 
 
 @pytest.mark.usefixtures("gpu_machine")
-def test_a_gpu_that_works_is_listed_with_its_memory_and_driver() -> None:
+def test_a_gpu_that_works_is_listed_with_its_memory_and_driver():
     document, unavailable = examine("cuda:0")
 
     assert (document["problems"], unavailable) == ([], None)
@@ -109,7 +109,7 @@ def test_a_gpu_that_works_is_listed_with_its_memory_and_driver() -> None:
 
 
 @pytest.mark.usefixtures("gpu_machine")
-def test_a_gpu_that_stands_idle_is_a_warning_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_stands_idle_is_a_warning_with_the_remedy(monkeypatch):
     monkeypatch.setattr(doctor, "device_problem", lambda _asked: "libcudnn.so.9 cannot be loaded: install cuDNN")
 
     document, unavailable = examine("cuda")
@@ -126,26 +126,44 @@ def test_a_gpu_that_stands_idle_is_a_warning_with_the_remedy(monkeypatch: pytest
     assert str(unavailable) == "nothing can run on cuda:0: libcudnn.so.9 cannot be loaded: install cuDNN"
 
 
-@pytest.mark.usefixtures("gpu_machine")
-def test_a_driver_older_than_onnxruntimes_cuda_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "find_driver", lambda: Driver("550.54", "12.4"))
+def raising(error: Exception) -> Callable[[], Any]:
+    def fail() -> Any:
+        raise error
 
-    (problem,) = diagnose()["problems"]
-
-    assert problem["what"].endswith("the NVIDIA driver serves CUDA up to 12.4, this onnxruntime needs 13")
-    assert problem["remedy"] == "update the driver"
+    return fail
 
 
-def test_two_onnxruntimes_in_one_folder_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "installed_onnxruntimes", lambda: ["onnxruntime 1.31.1", "onnxruntime-gpu 1.31.1"])
+@pytest.mark.parametrize(
+    ("pretended", "said"),
+    [
+        (
+            {"find_driver": lambda: Driver("550.54", "12.4"), "list_gpus": lambda: [H100]},
+            "NVIDIA H100 (cuda:0) stands idle: the NVIDIA driver serves CUDA up to 12.4, this onnxruntime needs 13: "
+            "update the driver",
+        ),
+        (
+            {"installed_onnxruntimes": lambda: ["onnxruntime 1.31.1", "onnxruntime-gpu 1.31.1"]},
+            "onnxruntime 1.31.1 and onnxruntime-gpu 1.31.1 are both installed and share one folder: ",
+        ),
+        ({"list_models": list, "find_model": raising(ModelNotFound("carries no model"))}, "carries no model: "),
+        ({"find_model": raising(ModelInvalid("the index is damaged"))}, "the index is damaged: "),
+        ({"list_models": raising(ModelInvalid("index.json is damaged"))}, "index.json is damaged: "),
+    ],
+)
+def test_what_keeps_some_of_a_machine_from_its_use_is_a_warning(pretended, said, monkeypatch):
+    for name, function in pretended.items():
+        monkeypatch.setattr(doctor, name, function)
+    document = diagnose()
+    first = document["problems"][0]
 
-    warning, _info = diagnose()["problems"]
+    assert first["severity"] == "warning"
+    assert f"{first['what']}: {first['remedy']}".startswith(said)
+    assert [model["default"] for model in document["models"]] == (
+        [] if "list_models" in pretended else ["find_model" not in pretended]
+    )
 
-    assert warning["severity"] == "warning"
-    assert warning["what"] == "onnxruntime 1.31.1 and onnxruntime-gpu 1.31.1 are both installed and share one folder"
 
-
-def test_without_onnxruntime_there_is_an_error_and_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_onnxruntime_there_is_an_error_and_no_traceback(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
 
     done = run("--selftest", "--json")
@@ -158,7 +176,7 @@ def test_without_onnxruntime_there_is_an_error_and_no_traceback(monkeypatch: pyt
     assert document["problems"][0]["what"].startswith("onnxruntime cannot be imported")
 
 
-def test_an_onnxruntime_that_cannot_prove_placement_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_onnxruntime_that_cannot_prove_placement_is_an_error(monkeypatch):
     monkeypatch.setattr(onnxruntime, "InferenceSession", object)
 
     document, _ = examine("cpu", selftest=True)
@@ -168,26 +186,7 @@ def test_an_onnxruntime_that_cannot_prove_placement_is_an_error(monkeypatch: pyt
     assert document["selftest"] is None
 
 
-@pytest.mark.parametrize(
-    ("models", "error"), [([], ModelNotFound("carries no model")), ([LENET], ModelInvalid("the index is damaged"))]
-)
-def test_missing_or_damaged_models_are_a_warning(
-    models: list[StoredModel], error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def find() -> StoredModel:
-        raise error
-
-    monkeypatch.setattr(doctor, "list_models", lambda: models)
-    monkeypatch.setattr(doctor, "find_model", find)
-
-    document = diagnose()
-
-    assert document["problems"][0]["what"] == str(error)
-    assert document["problems"][0]["severity"] == "warning"
-    assert [model["default"] for model in document["models"]] == [False] * len(models)
-
-
-def test_a_damaged_index_of_the_users_own_is_to_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_index_of_the_users_own_is_to_be_removed(tmp_path, monkeypatch):
     monkeypatch.setenv("ZOO_HOME", str(tmp_path))
     index = tmp_path / "weights" / "index.json"
     index.parent.mkdir()
@@ -197,19 +196,8 @@ def test_a_damaged_index_of_the_users_own_is_to_be_removed(tmp_path: Path, monke
     assert found["remedy"] == f"remove {index}, then export your own models again with `zoo export`"
 
 
-def test_a_damaged_index_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    def list_models() -> list[StoredModel]:
-        raise ModelInvalid("index.json is damaged")
-
-    monkeypatch.setattr(doctor, "list_models", list_models)
-
-    document = diagnose()
-
-    assert (document["models"], document["problems"][0]["what"]) == ([], "index.json is damaged")
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="libraries are asked for by soname")
-def test_libraries_are_listed_by_file_name_as_found_or_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_libraries_are_listed_by_file_name_as_found_or_missing(monkeypatch):
     monkeypatch.setattr(doctor, "loads", lambda library: library.startswith("libcu"))
     monkeypatch.setattr(doctor, "mapped_libraries", lambda: {"libcudart": "/opt/cuda/libcudart.so.13.0.48"})
 
@@ -222,11 +210,11 @@ def test_libraries_are_listed_by_file_name_as_found_or_missing(monkeypatch: pyte
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there is no /proc elsewhere")
-def test_a_loaded_library_is_found_in_this_process() -> None:
+def test_a_loaded_library_is_found_in_this_process():
     assert any(Path(path).is_file() for path in doctor.mapped_libraries().values())
 
 
-def test_an_onnxruntime_for_the_cpu_alone_wants_no_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_onnxruntime_for_the_cpu_alone_wants_no_libraries(monkeypatch):
     monkeypatch.setattr(onnxruntime, "cuda_version", "", raising=False)
 
     document = diagnose()
@@ -234,7 +222,7 @@ def test_an_onnxruntime_for_the_cpu_alone_wants_no_libraries(monkeypatch: pytest
     assert (document["libraries"], document["onnxruntime_cuda"]) == ({}, None)
 
 
-def test_only_variables_that_matter_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_variables_that_matter_are_shown(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
 
@@ -247,7 +235,7 @@ def test_only_variables_that_matter_are_shown(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("quota", "ending"), [(None, "may run on 8"), (1.5, "its control group grants the time of 1.5")]
 )
-def test_the_thread_count_is_explained(quota: float | None, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_thread_count_is_explained(quota, ending, monkeypatch):
     monkeypatch.setattr(device, "cpu_quota", lambda: quota)
     monkeypatch.setattr(device, "_affinity", lambda: 8)
 
@@ -289,21 +277,21 @@ def set_text(out: Any, value: str) -> int:
     return 0
 
 
-def test_gpus_and_their_driver_are_read_from_the_driver_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_and_their_driver_are_read_from_the_driver_itself(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: FakeDriver())
 
     assert cuda.list_gpus() == [Gpu(0, "GPU 0", 2**30, "9.0"), Gpu(1, "GPU 1", 2**31, "9.0")]
     assert cuda.find_driver() == Driver("580.82.07", "13.0")
 
 
-def test_a_driver_that_refuses_shows_no_gpu_and_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_refuses_shows_no_gpu_and_no_version(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: FakeDriver(status=100))
 
     assert cuda.list_gpus() == []
     assert cuda.find_driver() == Driver(None, "13.0")
 
 
-def test_a_machine_without_a_driver_has_neither(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_driver_has_neither(monkeypatch):
     def missing(name: str) -> None:
         raise OSError(f"{name}: cannot open shared object file")
 
@@ -312,7 +300,7 @@ def test_a_machine_without_a_driver_has_neither(monkeypatch: pytest.MonkeyPatch)
     assert (cuda.list_gpus(), cuda.find_driver()) == ([], None)
 
 
-def test_doctor_prints_one_json_document_with_the_self_test_inside() -> None:
+def test_doctor_prints_one_json_document_with_the_self_test_inside():
     done = run("--selftest", "--device", "cpu", "--json")
 
     document = json.loads(done.stdout)
@@ -323,11 +311,11 @@ def test_doctor_prints_one_json_document_with_the_self_test_inside() -> None:
     assert document["selftest"]["n"] == len(document["selftest"]["cases"]) >= 20
 
 
-def test_doctor_without_the_self_test_runs_none() -> None:
+def test_doctor_without_the_self_test_runs_none():
     assert json.loads(run("--json").stdout)["selftest"] is None
 
 
-def test_doctor_ends_with_the_verdict_in_words() -> None:
+def test_doctor_ends_with_the_verdict_in_words():
     done = run("--selftest", "--device", "cpu")
 
     assert done.exit_code == 0
@@ -336,7 +324,7 @@ def test_doctor_ends_with_the_verdict_in_words() -> None:
     assert "known answers right on cpu, in" in done.stdout.splitlines()[-1]
 
 
-def test_a_wrong_answer_is_named_and_exits_with_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_answer_is_named_and_exits_with_1(tmp_path, monkeypatch):
     path = shutil.copy(self_test.FOLDER / "7.5.1-max.onnx", tmp_path)
     Path(path).write_bytes(Path(path).read_bytes().replace(b"[[4, 5], [7, 8]]", b"[[4, 5], [7, 9]]"))
     real = self_test.run_selftest
@@ -351,9 +339,7 @@ def test_a_wrong_answer_is_named_and_exits_with_1(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("arguments", [["--json"], ["--json", "--selftest"]])
-def test_a_device_that_is_not_there_exits_with_4_after_the_diagnosis(
-    arguments: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_device_that_is_not_there_exits_with_4_after_the_diagnosis(arguments, monkeypatch):
     def refuse(asked: str) -> None:
         raise DeviceUnavailable(f"the self-test cannot run on {asked}: {NO_DRIVER}")
 
@@ -366,7 +352,7 @@ def test_a_device_that_is_not_there_exits_with_4_after_the_diagnosis(
     assert "there is no NVIDIA driver" in done.stderr
 
 
-def test_a_device_that_does_not_exist_exits_with_2() -> None:
+def test_a_device_that_does_not_exist_exits_with_2():
     done = run("--device", "tpu", "--json")
 
     assert (done.exit_code, done.stdout) == (2, "")
@@ -374,7 +360,7 @@ def test_a_device_that_does_not_exist_exits_with_2() -> None:
         examine("tpu")
 
 
-def test_why_auto_chose_the_cpu_is_said_on_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_why_auto_chose_the_cpu_is_said_on_stderr(monkeypatch):
     report = self_test.SelfTestReport("cpu", "no GPU here", (), 0.0)
     monkeypatch.setattr(doctor, "run_selftest", lambda _asked: report)
 

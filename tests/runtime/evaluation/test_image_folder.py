@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
-
-from runtime.cli import runtime
+from support.command_line import call
 
 
 def accuracy(*arguments: object) -> Result:
-    return CliRunner().invoke(runtime, ["accuracy", "-m", "lenet", "--device", "cpu", *map(str, arguments)])
+    return call("runtime", "accuracy", "-m", "lenet", "--device", "cpu", *arguments)
 
 
 @pytest.fixture
@@ -27,9 +26,7 @@ def folder(tmp_path: Path, test_images: npt.NDArray[np.uint8], test_labels: npt.
     return tmp_path / "mine"
 
 
-def test_a_folder_gives_what_the_same_images_give(
-    folder: Path, test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uint8]
-) -> None:
+def test_a_folder_gives_what_the_same_images_give(folder, test_images, test_labels):
     from runtime import Classifier
     from runtime.evaluation.accuracy import measure_accuracy
 
@@ -41,7 +38,7 @@ def test_a_folder_gives_what_the_same_images_give(
     assert report["confusion"] == expected.confusion.tolist()
 
 
-def test_a_folder_that_is_no_class_is_a_sentence(folder: Path) -> None:
+def test_a_folder_that_is_no_class_is_a_sentence(folder):
     (folder / "Hats").mkdir()
     result = accuracy(folder)
 
@@ -49,7 +46,7 @@ def test_a_folder_that_is_no_class_is_a_sentence(folder: Path) -> None:
     assert "Hats is no class of this model; expected one of 'T-shirt/top'" in result.stderr
 
 
-def test_a_folder_without_pictures_is_a_sentence(tmp_path: Path) -> None:
+def test_a_folder_without_pictures_is_a_sentence(tmp_path):
     (tmp_path / "Bag").mkdir()
     result = accuracy(tmp_path)
 
@@ -57,7 +54,7 @@ def test_a_folder_without_pictures_is_a_sentence(tmp_path: Path) -> None:
     assert "DIR/<label>/*.png" in result.stderr
 
 
-def test_a_bad_picture_is_named_and_does_not_count(folder: Path) -> None:
+def test_a_bad_picture_is_named_and_does_not_count(folder):
     (folder / "Bag" / "bad.png").write_bytes(b"no picture")
     result = accuracy(folder, "--json")
 
@@ -66,7 +63,7 @@ def test_a_bad_picture_is_named_and_does_not_count(folder: Path) -> None:
     assert "1 of 61 pictures could not be read" in result.stderr
 
 
-def test_the_confusion_is_drawn_with_what_is_right_in_blue(folder: Path, tmp_path: Path) -> None:
+def test_the_confusion_is_drawn_with_what_is_right_in_blue(folder, tmp_path):
     result = accuracy(folder, "-o", tmp_path / "confusion.png")
     picture = Image.open(tmp_path / "confusion.png")
 
@@ -77,9 +74,7 @@ def test_the_confusion_is_drawn_with_what_is_right_in_blue(folder: Path, tmp_pat
     assert (blue > 60).sum() > 10_000
 
 
-def test_a_disk_that_is_full_costs_the_picture_and_not_the_measurement(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_is_full_costs_the_picture_and_not_the_measurement(folder, tmp_path, monkeypatch):
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -92,9 +87,7 @@ def test_a_disk_that_is_full_costs_the_picture_and_not_the_measurement(
     assert (tmp_path / "confusion.png").read_bytes() == b"old"
 
 
-def test_a_place_that_takes_no_picture_is_told_before_anything_is_measured(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_place_that_takes_no_picture_is_told_before_anything_is_measured(folder, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setattr("runtime.cli.accuracy.measured", lambda *_: pytest.fail("it was measured"))
     result = accuracy(folder, "-o", tmp_path / "file" / "confusion.png")

@@ -10,11 +10,11 @@ import numpy.typing as npt
 import onnx
 import onnx.numpy_helper
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
+from support.command_line import call
 
 from runtime import Classifier, UsageError
-from runtime.cli import runtime
 from runtime.datasets.fashion_mnist import LABELS
 from runtime.evaluation.accuracy import measure_accuracy
 from runtime.evaluation.labels import class_indices, match_labels
@@ -60,7 +60,7 @@ def places(labels: Sequence[str]) -> list[int]:
 
 
 def accuracy(model: Path, *arguments: object) -> Result:
-    return CliRunner().invoke(runtime, ["accuracy", "-m", str(model), "--device", "cpu", *map(str, arguments)])
+    return call("runtime", "accuracy", "-m", model, "--device", "cpu", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +69,7 @@ def published(fashion_mnist_dir: Path) -> Any:
 
 
 @pytest.mark.parametrize("labels", [REVERSED, MIXED])
-def test_a_file_that_has_its_classes_in_another_order_is_as_accurate_as_before(
-    labels: tuple[str, ...], tmp_path: Path, published: Any
-) -> None:
+def test_a_file_that_has_its_classes_in_another_order_is_as_accurate_as_before(labels, tmp_path, published):
     report = json.loads(accuracy(labelled(tmp_path / "m.onnx", labels, classes=places(labels)), "--json").stdout)
 
     assert (report["n"], report["correct"]) == (10_000, published["correct"])
@@ -80,7 +78,7 @@ def test_a_file_that_has_its_classes_in_another_order_is_as_accurate_as_before(
     assert report["labels"] == list(labels)  # a reader of the confusion needs them
 
 
-def test_a_file_whose_labels_were_reversed_alone_is_as_wrong_as_its_answers(tmp_path: Path, published: Any) -> None:
+def test_a_file_whose_labels_were_reversed_alone_is_as_wrong_as_its_answers(tmp_path, published):
     report = json.loads(accuracy(labelled(tmp_path / "m.onnx", REVERSED), "--json").stdout)
 
     # The logits are lenet's; a picture of class k is named right where lenet answers 9 - k.
@@ -89,14 +87,14 @@ def test_a_file_whose_labels_were_reversed_alone_is_as_wrong_as_its_answers(tmp_
     assert report["top1"] < 0.2
 
 
-def test_labels_in_another_spelling_are_the_same_labels(tmp_path: Path, published: Any) -> None:
+def test_labels_in_another_spelling_are_the_same_labels(tmp_path, published):
     spelled = [label.upper().replace("/", " - ").replace(" BOOT", "_boot") for label in LABELS]
     report = json.loads(accuracy(labelled(tmp_path / "m.onnx", spelled), "--json").stdout)
 
     assert report["correct"] == published["correct"]
 
 
-def test_a_file_with_more_classes_than_the_data_is_measured(tmp_path: Path, published: Any) -> None:
+def test_a_file_with_more_classes_than_the_data_is_measured(tmp_path, published):
     labels, classes = ["Hat", *LABELS, "Sock"], [10, *range(10), 11]
     model = labelled(tmp_path / "m.onnx", labels, classes=classes)
     report = json.loads(accuracy(model, "--json").stdout)
@@ -116,8 +114,8 @@ def test_a_file_with_more_classes_than_the_data_is_measured(tmp_path: Path, publ
     ],
 )
 def test_data_with_classes_that_the_file_does_not_know_are_refused_and_these_are_named(
-    labels: Sequence[str], missing: str, foreign: str | None, tmp_path: Path, fashion_mnist_dir: Path
-) -> None:
+    labels, missing, foreign, tmp_path, fashion_mnist_dir
+):
     labels = tuple(labels)
     classes = places(labels) if labels == FIVE else None
     result = accuracy(labelled(tmp_path / "m.onnx", labels, classes=classes), "--json")
@@ -131,9 +129,7 @@ def test_data_with_classes_that_the_file_does_not_know_are_refused_and_these_are
     assert foreign is None or foreign in sentence
 
 
-def test_a_file_of_five_classes_is_measured_on_pictures_of_its_classes(
-    tmp_path: Path, test_images: npt.NDArray[np.uint8], test_labels: npt.NDArray[np.uint8]
-) -> None:
+def test_a_file_of_five_classes_is_measured_on_pictures_of_its_classes(tmp_path, test_images, test_labels):
     model = labelled(tmp_path / "m.onnx", FIVE, classes=places(FIVE))
     chosen = [index for index in range(60) if LABELS[test_labels[index]] in FIVE]
     for index in chosen:
@@ -151,7 +147,7 @@ def test_a_file_of_five_classes_is_measured_on_pictures_of_its_classes(
     assert (tmp_path / "c.png").is_file()
 
 
-def test_folders_that_the_file_has_no_label_for_are_all_named(tmp_path: Path) -> None:
+def test_folders_that_the_file_has_no_label_for_are_all_named(tmp_path):
     for name in ("bag", "Coat", "Dress"):
         (tmp_path / "mine" / name).mkdir(parents=True)
         Image.new("L", (28, 28)).save(tmp_path / "mine" / name / "0.png")
@@ -161,7 +157,7 @@ def test_folders_that_the_file_has_no_label_for_are_all_named(tmp_path: Path) ->
     assert f"the folders 'Coat', 'Dress' in {tmp_path / 'mine'} are no classes of this model" in result.stderr
 
 
-def test_a_folder_called_by_a_number_that_is_two_classes_is_refused(tmp_path: Path) -> None:
+def test_a_folder_called_by_a_number_that_is_two_classes_is_refused(tmp_path):
     """Folders `0` to `9` are how many exports of Fashion-MNIST look: by its order, which is not this file's."""
     (tmp_path / "mine" / "3").mkdir(parents=True)
     Image.new("L", (28, 28)).save(tmp_path / "mine" / "3" / "0.png")
@@ -171,7 +167,7 @@ def test_a_folder_called_by_a_number_that_is_two_classes_is_refused(tmp_path: Pa
     assert "may mean 'Dress', which is number 3 in Fashion-MNIST, or 'Shirt', which is number 3" in result.stderr
 
 
-def test_a_number_that_is_a_label_is_that_label_and_not_an_index(tmp_path: Path) -> None:
+def test_a_number_that_is_a_label_is_that_label_and_not_an_index(tmp_path):
     """A classifier of digits may have them in any order; folder `9` holds nines."""
     model = labelled(tmp_path / "m.onnx", tuple("9876543210"))
     (tmp_path / "mine" / "9").mkdir(parents=True)
@@ -192,11 +188,11 @@ def test_a_number_that_is_a_label_is_that_label_and_not_an_index(tmp_path: Path)
         (["STRASSE"], ["Straße", "x"], [0]),
     ],
 )
-def test_a_name_means_one_label_or_none(names: list[str], labels: Sequence[str], expected: list[int | None]) -> None:
+def test_a_name_means_one_label_or_none(names, labels, expected):
     assert match_labels(names, labels) == expected
 
 
-def test_two_classes_of_the_data_are_never_taken_for_one() -> None:
+def test_two_classes_of_the_data_are_never_taken_for_one():
     with pytest.raises(UsageError, match="no label for the classes 'Bag', 'bag' of mine"):
         class_indices(["Bag", "bag"], ["BAG", "Coat"], data="mine", model="the file")
 
@@ -211,14 +207,12 @@ def test_two_classes_of_the_data_are_never_taken_for_one() -> None:
         (np.array([1]), "as many labels"),
     ],
 )
-def test_labels_that_are_no_classes_are_refused_before_they_give_a_figure(
-    labels: npt.NDArray[Any], sentence: str
-) -> None:
+def test_labels_that_are_no_classes_are_refused_before_they_give_a_figure(labels, sentence):
     with Classifier(LENET, device="cpu") as classifier, pytest.raises(UsageError, match=sentence):
         measure_accuracy(classifier, np.zeros((2, 1, 28, 28), np.uint8), labels)
 
 
-def test_other_data_is_measured_by_its_own_names(tmp_path: Path, test_images: Any, test_labels: Any) -> None:
+def test_other_data_is_measured_by_its_own_names(tmp_path, test_images, test_labels):
     """The same pictures, their classes counted in alphabetical order, as a folder of classes has them."""
     names = sorted(LABELS)
     alphabetical = np.array([names.index(LABELS[label]) for label in test_labels[:500]])
@@ -238,16 +232,14 @@ def drawn(labels: Sequence[str]) -> Image.Image:
     return draw_confusion(AccuracyReport("mine", tuple(labels), counts, "cpu", [], 1.0))
 
 
-def test_the_confusion_of_two_classes_has_room_for_its_title() -> None:
+def test_the_confusion_of_two_classes_has_room_for_its_title():
     picture = np.asarray(drawn(["a", "b"]))
 
     assert (picture[:36] != 255).any(), "there is a title"
     assert (picture[:, -10:] == 255).all()
 
 
-def test_a_confusion_of_too_many_classes_is_refused_before_anything_is_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_confusion_of_too_many_classes_is_refused_before_anything_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr("runtime.evaluation.confusion.MOST_CLASSES", 9)
     monkeypatch.setattr("runtime.cli.accuracy.measured", lambda *_: pytest.fail("it was measured"))
     result = accuracy(LENET, "-o", tmp_path / "confusion.png")

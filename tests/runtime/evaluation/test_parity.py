@@ -9,10 +9,9 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 import pytest
-from click.testing import CliRunner
+from support.command_line import call
 
 from runtime import Classifier, ModelInvalid, ModelNotFound
-from runtime.cli import runtime
 from runtime.evaluation.golden import read_tensor
 from runtime.evaluation.parity import INPUT_FILE, OUTPUT_FILES, REPORT, measure_parity, read_tolerances
 from runtime.model.registry import SHIPPED
@@ -27,14 +26,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def parity_of(folder: Path, *arguments: str) -> tuple[int, dict[str, object]]:
-    result = CliRunner().invoke(
-        runtime, ["parity", "-m", str(folder / "model.onnx"), "--device", "cpu", "--json", *arguments]
-    )
+    result = call("runtime", "parity", "-m", folder / "model.onnx", "--device", "cpu", "--json", *arguments)
     return result.exit_code, json.loads(result.stdout)
 
 
 @pytest.mark.parametrize("model", SHIPPED)
-def test_a_published_model_passes_well_within_its_measured_tolerance(model: str) -> None:
+def test_a_published_model_passes_well_within_its_measured_tolerance(model):
     report = measure_parity(Classifier(PUBLISHED / model, device="cpu"))
 
     assert report.passed
@@ -44,7 +41,7 @@ def test_a_published_model_passes_well_within_its_measured_tolerance(model: str)
         assert 0 <= output.max_abs_diff < output.tolerance / 2
 
 
-def test_the_tolerance_is_the_verified_one_and_pytorchs_own_error(folder: Path) -> None:
+def test_the_tolerance_is_the_verified_one_and_pytorchs_own_error(folder):
     checks = {check["name"]: check for check in json.loads((folder / REPORT).read_text())["checks"]}
     measures = checks["parity"]["measures"]["logits"]
     code, document = parity_of(folder)
@@ -57,7 +54,7 @@ def test_the_tolerance_is_the_verified_one_and_pytorchs_own_error(folder: Path) 
     }
 
 
-def test_tf32_is_allowed_its_own_rounding_of_the_factors_and_no_more(folder: Path) -> None:
+def test_tf32_is_allowed_its_own_rounding_of_the_factors_and_no_more(folder):
     digest = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
     checks = {check["name"]: check for check in json.loads((folder / REPORT).read_text())["checks"]}
     measures = checks["parity"]["measures"]["logits"]
@@ -67,13 +64,13 @@ def test_tf32_is_allowed_its_own_rounding_of_the_factors_and_no_more(folder: Pat
     assert 0.01 < allowed < 0.5  # a difference that TF32 makes, and one that it does not
 
 
-def test_answers_off_by_more_than_the_tolerance_exit_with_3_and_a_sentence(folder: Path) -> None:
+def test_answers_off_by_more_than_the_tolerance_exit_with_3_and_a_sentence(folder):
     path = folder / OUTPUT_FILES["logits"]
     tensor = onnx.TensorProto.FromString(path.read_bytes())
     answers = onnx.numpy_helper.to_array(tensor).copy()
     answers[3, 4] += 0.001
     path.write_bytes(onnx.numpy_helper.from_array(answers, "logits").SerializeToString())
-    result = CliRunner().invoke(runtime, ["parity", "-m", str(folder), "--device", "cpu", "--json"])
+    result = call("runtime", "parity", "-m", folder, "--device", "cpu", "--json")
     document = json.loads(result.stdout)
 
     assert (result.exit_code, document["passed"]) == (3, False)
@@ -81,7 +78,7 @@ def test_answers_off_by_more_than_the_tolerance_exit_with_3_and_a_sentence(folde
     assert "logits differ by up to 0.0009" in result.stderr
 
 
-def test_a_golden_nan_is_never_within_the_tolerance(folder: Path) -> None:
+def test_a_golden_nan_is_never_within_the_tolerance(folder):
     path = folder / OUTPUT_FILES["probabilities"]
     answers = np.full((16, 10), np.nan, np.float32)
     path.write_bytes(onnx.numpy_helper.from_array(answers, "probabilities").SerializeToString())
@@ -92,14 +89,14 @@ def test_a_golden_nan_is_never_within_the_tolerance(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("file", [INPUT_FILE, *OUTPUT_FILES.values(), REPORT])
-def test_a_missing_file_is_named(folder: Path, file: str) -> None:
+def test_a_missing_file_is_named(folder, file):
     (folder / file).unlink()
 
     with pytest.raises(ModelNotFound, match=rf"{file}, which is missing"):
         measure_parity(Classifier(folder, device="cpu"))
 
 
-def test_the_report_of_another_file_is_refused(folder: Path) -> None:
+def test_the_report_of_another_file_is_refused(folder):
     shutil.copy(PUBLISHED / "lenet-modern" / REPORT, folder / REPORT)
 
     with pytest.raises(ModelInvalid, match="is of another file"):
@@ -107,14 +104,14 @@ def test_the_report_of_another_file_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"conditions": {"onnx_sha256": ""}, "checks": []}'])
-def test_a_damaged_report_is_refused(folder: Path, text: str) -> None:
+def test_a_damaged_report_is_refused(folder, text):
     (folder / REPORT).write_text(text)
 
     with pytest.raises(ModelInvalid, match="is damaged"):
         measure_parity(Classifier(folder, device="cpu"))
 
 
-def test_golden_tensors_are_read_as_onnx_reads_them() -> None:
+def test_golden_tensors_are_read_as_onnx_reads_them():
     for path in PUBLISHED.glob("*/test_data_set_0/*.pb"):
         tensor = onnx.TensorProto.FromString(path.read_bytes())
         name, array = read_tensor(path)
@@ -123,7 +120,7 @@ def test_golden_tensors_are_read_as_onnx_reads_them() -> None:
         np.testing.assert_array_equal(array, onnx.numpy_helper.to_array(tensor), strict=True)
 
 
-def test_every_truncation_and_bit_flip_is_refused_or_still_a_tensor(tmp_path: Path) -> None:
+def test_every_truncation_and_bit_flip_is_refused_or_still_a_tensor(tmp_path):
     whole = (PUBLISHED / "lenet" / OUTPUT_FILES["logits"]).read_bytes()
     path = tmp_path / "output_0.pb"
     damaged = [whole[:end] for end in range(len(whole))]
@@ -145,7 +142,7 @@ def test_every_truncation_and_bit_flip_is_refused_or_still_a_tensor(tmp_path: Pa
     "array",
     [np.zeros((16, 10), np.int64), np.zeros((16, 11), np.float32), np.zeros(10, np.float32), np.zeros((3, 10), "f4")],
 )
-def test_a_tensor_of_another_type_or_shape_is_refused(folder: Path, array: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_a_tensor_of_another_type_or_shape_is_refused(folder, array):  # type: ignore[type-arg]
     content = onnx.numpy_helper.from_array(array, "logits").SerializeToString()
     (folder / OUTPUT_FILES["logits"]).write_bytes(content)
 

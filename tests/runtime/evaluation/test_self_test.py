@@ -1,14 +1,12 @@
 """The worked examples of D2L that ship with the runtime: right answers, small files, and wrong ones noticed.
 
-The oracle below runs each graph with plain loops over float64; it shares no code with the generator or onnxruntime.
+onnxruntime, which shares no code with the generator, reproduces every answer; D2L prints many of them.
 """
 
 import itertools
 import json
 import math
 import shutil
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,9 @@ import onnx
 import onnx.helper
 import onnx.numpy_helper
 import pytest
+from support.command_line import python
 
-from runtime.errors import DeviceUnavailable, ModelNotFound, UsageError
+from runtime.errors import DeviceUnavailable, ModelNotFound
 from runtime.evaluation import self_test
 from runtime.evaluation.self_test import FOLDER, run_selftest
 from runtime.session.device import CPU, Device
@@ -72,85 +71,6 @@ def rewrite(path: Path, **fields: Any) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-def convolve(x: np.ndarray, k: np.ndarray, bias: np.ndarray, pads: list[int], strides: list[int]) -> np.ndarray:
-    """One multiplication at a time."""
-    (batch, channels, height, width), (outputs, _, kernel_height, kernel_width) = x.shape, k.shape
-    rows = (height + pads[0] + pads[2] - kernel_height) // strides[0] + 1
-    columns = (width + pads[1] + pads[3] - kernel_width) // strides[1] + 1
-    y = np.zeros((batch, outputs, rows, columns))
-    for n, o, i, j in itertools.product(range(batch), range(outputs), range(rows), range(columns)):
-        total = float(bias[o])
-        for c, a, b in itertools.product(range(channels), range(kernel_height), range(kernel_width)):
-            row, column = i * strides[0] + a - pads[0], j * strides[1] + b - pads[1]
-            if 0 <= row < height and 0 <= column < width:
-                total += float(x[n, c, row, column]) * float(k[o, c, a, b])
-        y[n, o, i, j] = total
-    return y
-
-
-def pool(x: np.ndarray, kind: str, window: list[int], pads: list[int], strides: list[int], counts: int) -> np.ndarray:
-    batch, channels, height, width = x.shape
-    rows = (height + pads[0] + pads[2] - window[0]) // strides[0] + 1
-    columns = (width + pads[1] + pads[3] - window[1]) // strides[1] + 1
-    y = np.zeros((batch, channels, rows, columns))
-    for n, c, i, j in itertools.product(range(batch), range(channels), range(rows), range(columns)):
-        seen = []
-        for a, b in itertools.product(range(window[0]), range(window[1])):
-            row, column = i * strides[0] + a - pads[0], j * strides[1] + b - pads[1]
-            if 0 <= row < height and 0 <= column < width:
-                seen.append(float(x[n, c, row, column]))
-        y[n, c, i, j] = max(seen) if kind == "MaxPool" else sum(seen) / (math.prod(window) if counts else len(seen))
-    return y
-
-
-def pad(x: np.ndarray, mode: str, by: int) -> np.ndarray:
-    def source(index: int, size: int) -> int:
-        if mode == "edge":
-            return min(max(index, 0), size - 1)
-        return abs(index) if index < size else 2 * (size - 1) - index
-
-    height, width = x.shape[2:]
-    rows = [source(index - by, height) for index in range(height + 2 * by)]
-    columns = [source(index - by, width) for index in range(width + 2 * by)]
-    return np.array([[[[channel[i, j] for j in columns] for i in rows] for channel in image] for image in x])
-
-
-def work_out(model: onnx.ModelProto, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Every tensor of a graph, by plain loops in float64."""
-    values = {name: np.array(value, np.float64) for name, value in inputs.items()}
-    values |= {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        given = [values[name] for name in node.input]
-        has = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-        pads, strides = has.get("pads", [0] * 4), has.get("strides", [1, 1])
-        match node.op_type:
-            case "Conv":
-                bias = given[2] if len(given) == 3 else np.zeros(len(given[1]))
-                result = convolve(given[0], given[1], bias, pads, strides)
-            case "MaxPool" | "AveragePool":
-                result = pool(
-                    given[0], node.op_type, has["kernel_shape"], pads, strides, has.get("count_include_pad", 0)
-                )
-            case "Pad":
-                assert given[1].tolist() == [0, 0, 1, 1] * 2
-                result = pad(given[0], has["mode"].decode(), 1)
-            case "Reshape":
-                result = np.reshape(given[0], given[1].tolist())
-            case "MatMul":
-                left, right = given
-                result = np.array(
-                    [[sum(a * b for a, b in zip(row, column, strict=True)) for column in right.T] for row in left]
-                )
-            case "Sub":
-                result = given[0] - given[1]
-            case "Mul":
-                result = given[0] * given[1]
-            case other:
-                raise AssertionError(f"the oracle knows no {other}")
-        values[node.output[0]] = result
-    return values
-
-
 @pytest.fixture
 def copies(tmp_path: Path) -> Path:
     """A folder with copies of three examples, to be tampered with."""
@@ -159,40 +79,28 @@ def copies(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_an_answer_is_what_plain_loops_work_out(name: str) -> None:
-    model, case = read(name)
-
-    found = work_out(model, case["inputs"])
-
-    for output, expected in case["expected"].items():
-        assert np.shape(expected) == found[output].shape
-        # The rate of the learned kernel is stored as float32, which is what the float64 loops then differ by.
-        np.testing.assert_allclose(found[output], expected, rtol=0, atol=1e-8 if name == LEARNED else 0)
-
-
 @pytest.mark.parametrize(("name", "output"), BOOK)
-def test_an_answer_is_what_the_book_prints(name: str, output: str) -> None:
+def test_an_answer_is_what_the_book_prints(name, output):
     assert read(name)[1]["expected"][output] == [BOOK[name, output]]
 
 
 @pytest.mark.parametrize("name", BOOK_SHAPES)
-def test_an_answer_has_the_shape_that_the_book_prints(name: str) -> None:
+def test_an_answer_has_the_shape_that_the_book_prints(name):
     assert np.shape(read(name)[1]["expected"]["Y"]) == (1, 1, *BOOK_SHAPES[name])
 
 
-def test_the_image_of_the_edges_is_the_books() -> None:
+def test_the_image_of_the_edges_is_the_books():
     inputs = read("7.2.3-edges")[1]["inputs"]
 
     assert inputs["X"] == [[STRIPE]]
     assert read(LEARNED)[1]["inputs"]["X"] == [[STRIPE]]
 
 
-def test_the_learned_kernel_is_near_the_one_that_made_the_edges() -> None:
+def test_the_learned_kernel_is_near_the_one_that_made_the_edges():
     assert read(LEARNED)[1]["expected"]["kernel"] == [[[[pytest.approx(1, abs=0.03), pytest.approx(-1, abs=0.03)]]]]
 
 
-def test_every_case_is_right_on_the_cpu_to_the_last_bit() -> None:
+def test_every_case_is_right_on_the_cpu_to_the_last_bit():
     report = run_selftest("cpu")
 
     assert [case.name for case in report.cases] == sorted(NAMES)
@@ -202,25 +110,25 @@ def test_every_case_is_right_on_the_cpu_to_the_last_bit() -> None:
     }
 
 
-def test_the_files_are_what_the_generator_writes(tmp_path: Path) -> None:
+def test_the_files_are_what_the_generator_writes(tmp_path):
     written = write_known_answers(tmp_path)
 
     assert {path.name: path.read_bytes() for path in written} == {path.name: path.read_bytes() for path in FILES}
     assert len(known_answers()) == len(FILES)
 
 
-def test_the_generator_removes_examples_that_are_no_more(tmp_path: Path) -> None:
+def test_the_generator_removes_examples_that_are_no_more(tmp_path):
     (tmp_path / "7.9.9-dropped.onnx").touch()
 
     assert set(write_known_answers(tmp_path)) == set(tmp_path.iterdir())
 
 
-def test_the_files_stay_under_100_kb_together() -> None:
+def test_the_files_stay_under_100_kb_together():
     assert sum(path.stat().st_size for path in FILES) < 100_000
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_old_runtimes_can_load_a_file(name: str) -> None:
+def test_old_runtimes_can_load_a_file(name):
     model, case = read(name)
 
     onnx.checker.check_model(model, full_check=True)
@@ -231,7 +139,7 @@ def test_old_runtimes_can_load_a_file(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_float32_holds_what_a_case_is_made_of(name: str) -> None:
+def test_float32_holds_what_a_case_is_made_of(name):
     model, case = read(name)
     weights = [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
     given = [np.array(value) for value in case["inputs"].values()]
@@ -245,15 +153,19 @@ def test_float32_holds_what_a_case_is_made_of(name: str) -> None:
         assert largest < 2**20 or name == FULL_PRECISION
 
 
-def test_tf32_half_and_bfloat16_get_every_full_precision_answer_wrong() -> None:
+def test_tf32_half_and_bfloat16_get_every_full_precision_answer_wrong():
     model, case = read(FULL_PRECISION)
     (kernel,) = (onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer)
     image, expected = np.array(case["inputs"]["X"]), np.array(case["expected"]["Y"])
 
     for bits in (11, 8):
-        answer = convolve(round_to(image, bits), round_to(kernel, bits), np.zeros(2), [0] * 4, [1, 1])
-        assert (answer != expected).all()
-    assert (convolve(round_to(image, 24), round_to(kernel, 24), np.zeros(2), [0] * 4, [1, 1]) == expected).all()
+        assert (mixed(round_to(image, bits), round_to(kernel, bits)) != expected).all()
+    assert (mixed(round_to(image, 24), round_to(kernel, 24)) == expected).all()
+
+
+def mixed(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """A convolution by a 1 x 1 kernel, in float64."""
+    return np.einsum("oc,nchw->nohw", kernel[:, :, 0, 0].astype(np.float64), image)
 
 
 def round_to(array: np.ndarray, bits: int) -> np.ndarray:
@@ -277,13 +189,13 @@ def learn(steps: int) -> list[tuple[Fraction, Fraction]]:
     return kernels
 
 
-def test_the_learned_kernel_is_exact_gradient_descent() -> None:
+def test_the_learned_kernel_is_exact_gradient_descent():
     kernel = read(LEARNED)[1]["expected"]["kernel"]
 
     assert kernel == [[[[float(weight) for weight in learn(STEPS)[-1]]]]]
 
 
-def test_the_learned_kernels_tolerance_covers_every_rounding_and_not_much_more() -> None:
+def test_the_learned_kernels_tolerance_covers_every_rounding_and_not_much_more():
     """First-order bound of float32's rounding, as the file's own reason has it."""
     kernels, rate, bound = learn(STEPS), Fraction(6, 100), 0.0
     for (first, second), following in itertools.pairwise(kernels):
@@ -305,14 +217,14 @@ def test_the_learned_kernels_tolerance_covers_every_rounding_and_not_much_more()
         assert max(abs(a - b) for a, b in zip(kernel, kernels[-1], strict=True)) > 2**-9 > 500 * stored
 
 
-def test_only_the_learned_kernel_has_a_tolerance_and_it_says_why() -> None:
+def test_only_the_learned_kernel_has_a_tolerance_and_it_says_why():
     reasons = {name: case["tolerance_reason"] for name in NAMES if (case := read(name)[1])["tolerance"]}
 
     assert list(reasons) == [LEARNED]
     assert "2^-19" in reasons[LEARNED]
 
 
-def test_a_wrong_answer_is_reported_with_what_was_expected_and_found(copies: Path) -> None:
+def test_a_wrong_answer_is_reported_with_what_was_expected_and_found(copies):
     rewrite(copies / "7.5.1-max.onnx", expected={"Y": [[[[4, 5], [7, 9]]]]})
 
     report = run_selftest("cpu", copies)
@@ -327,7 +239,7 @@ def test_a_wrong_answer_is_reported_with_what_was_expected_and_found(copies: Pat
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_case_notices_the_smallest_difference_it_claims_to_notice(name: str, tmp_path: Path) -> None:
+def test_a_case_notices_the_smallest_difference_it_claims_to_notice(name, tmp_path):
     shutil.copy(FOLDER / f"{name}.onnx", tmp_path)
     case = read(name)[1]
     for output in case["expected"]:
@@ -339,7 +251,7 @@ def test_a_case_notices_the_smallest_difference_it_claims_to_notice(name: str, t
         assert [failure.name for failure in run_selftest("cpu", tmp_path).failures] == [name]
 
 
-def test_an_answer_of_the_wrong_shape_is_wrong(copies: Path) -> None:
+def test_an_answer_of_the_wrong_shape_is_wrong(copies):
     rewrite(copies / "7.5.1-max.onnx", expected={"Y": [[[4, 5, 7, 8]]]})
 
     (failure,) = run_selftest("cpu", copies).failures
@@ -347,7 +259,7 @@ def test_an_answer_of_the_wrong_shape_is_wrong(copies: Path) -> None:
     assert (failure.name, failure.max_abs_diff) == ("7.5.1-max", None)
 
 
-def test_an_answer_that_is_no_number_is_wrong_and_still_json(tmp_path: Path) -> None:
+def test_an_answer_that_is_no_number_is_wrong_and_still_json(tmp_path):
     logarithm = WorkedExample(
         "0-logarithm",
         "logarithm",
@@ -365,7 +277,7 @@ def test_an_answer_that_is_no_number_is_wrong_and_still_json(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model"])
-def test_a_damaged_file_is_a_failure_and_the_others_still_run(copies: Path, content: bytes) -> None:
+def test_a_damaged_file_is_a_failure_and_the_others_still_run(copies, content):
     (copies / "7.2.1-cross-correlation.onnx").write_bytes(content)
 
     report = run_selftest("cpu", copies)
@@ -374,7 +286,7 @@ def test_a_damaged_file_is_a_failure_and_the_others_still_run(copies: Path, cont
     assert "7.2.1-cross-correlation is not a model" in str(report.cases[0].error)
 
 
-def test_a_model_that_is_no_known_answer_is_a_failure(copies: Path) -> None:
+def test_a_model_that_is_no_known_answer_is_a_failure(copies):
     rewrite(copies / "7.5.1-max.onnx", format="something else")
 
     (failure,) = run_selftest("cpu", copies).failures
@@ -382,14 +294,9 @@ def test_a_model_that_is_no_known_answer_is_a_failure(copies: Path) -> None:
     assert "no known answer" in str(failure.error)
 
 
-def test_a_folder_without_known_answers_is_an_incomplete_installation(tmp_path: Path) -> None:
+def test_a_folder_without_known_answers_is_an_incomplete_installation(tmp_path):
     with pytest.raises(ModelNotFound, match="holds no known answers"):
         run_selftest("cpu", tmp_path)
-
-
-def test_a_device_that_does_not_exist_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="'tpu' is no device"):
-        run_selftest("tpu")
 
 
 class FakeSessions:
@@ -424,9 +331,7 @@ class FakeSession:
     ("device", "error", "passes"),
     [(CPU, 0.0, True), (CPU, 2**-12, False), (Device("cuda"), 2**-12, True), (Device("cuda"), 1 / 16, False)],
 )
-def test_rounding_of_transforms_is_allowed_on_cuda_alone(
-    device: Device, error: float, passes: bool, copies: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rounding_of_transforms_is_allowed_on_cuda_alone(device, error, passes, copies, monkeypatch):
     monkeypatch.setattr(self_test, "open_session", FakeSessions(device=device, error=error))
 
     report = run_selftest("auto", copies)
@@ -434,7 +339,7 @@ def test_rounding_of_transforms_is_allowed_on_cuda_alone(
     assert [case.passed for case in report.cases if case.name != LEARNED] == [passes, passes]
 
 
-def test_auto_runs_every_case_where_the_first_one_ran(copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_runs_every_case_where_the_first_one_ran(copies, monkeypatch):
     sessions = FakeSessions(device=Device("cuda"))
     monkeypatch.setattr(self_test, "open_session", sessions)
 
@@ -442,7 +347,7 @@ def test_auto_runs_every_case_where_the_first_one_ran(copies: Path, monkeypatch:
     assert sessions.asked == ["auto", "cuda:0", "cuda:0"]
 
 
-def test_auto_says_why_it_chose_the_cpu(copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_says_why_it_chose_the_cpu(copies, monkeypatch):
     monkeypatch.setattr(self_test, "open_session", FakeSessions(device=CPU))
 
     report = run_selftest("auto", copies)
@@ -450,16 +355,14 @@ def test_auto_says_why_it_chose_the_cpu(copies: Path, monkeypatch: pytest.Monkey
     assert (report.device, report.reason) == ("cpu", "no GPU")
 
 
-def test_a_device_that_cannot_be_used_at_all_is_an_error(copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_cannot_be_used_at_all_is_an_error(copies, monkeypatch):
     monkeypatch.setattr(self_test, "open_session", FakeSessions(DeviceUnavailable("no"), device=Device("cuda")))
 
     with pytest.raises(DeviceUnavailable, match="no"):
         run_selftest("cuda", copies)
 
 
-def test_a_case_that_the_device_refuses_after_others_ran_is_a_failure(
-    copies: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_case_that_the_device_refuses_after_others_ran_is_a_failure(copies, monkeypatch):
     monkeypatch.setattr(
         self_test, "open_session", FakeSessions(None, DeviceUnavailable("1 node strays"), device=Device("cuda"))
     )
@@ -469,9 +372,7 @@ def test_a_case_that_the_device_refuses_after_others_ran_is_a_failure(
     assert [case.error for case in report.cases] == [None, "1 node strays", None]
 
 
-def test_an_engine_that_breaks_while_it_runs_is_a_failure_in_one_line(
-    copies: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_engine_that_breaks_while_it_runs_is_a_failure_in_one_line(copies, monkeypatch):
     monkeypatch.setattr(self_test, "open_session", FakeSessions(device=Device("cuda"), error=math.inf))
 
     report = run_selftest("cuda", copies)
@@ -479,11 +380,11 @@ def test_an_engine_that_breaks_while_it_runs_is_a_failure_in_one_line(
     assert {case.error for case in report.cases} == {"CUDNN failure 4000: CUDNN_STATUS_INTERNAL_ERROR"}
 
 
-def test_the_self_test_runs_where_torch_and_onnx_cannot_be_imported() -> None:
+def test_the_self_test_runs_where_torch_and_onnx_cannot_be_imported():
     program = (
         "import sys\nfor name in ('torch', 'onnx', 'export', 'zoo'): sys.modules[name] = None\n"
         "from runtime.evaluation.self_test import run_selftest\nprint(run_selftest('cpu').passed)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    done = python("-c", program)
 
     assert (done.stdout, done.stderr) == ("True\n", "")

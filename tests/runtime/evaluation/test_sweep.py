@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from support.command_line import call
 
 from runtime import Classifier
-from runtime.cli import runtime
 from runtime.errors import FashionZooError
 from runtime.evaluation import sweep
 from runtime.session.session import Tuning
@@ -16,11 +15,9 @@ from runtime.session.session import Tuning
 LENET = Path(__file__).resolve().parents[3] / "weights" / "lenet"
 
 
-def test_a_sweep_measures_every_setting_and_prefers_the_default_unless_another_is_faster() -> None:
+def test_a_sweep_measures_every_setting_and_prefers_the_default_unless_another_is_faster():
     arguments = ["-m", str(LENET), "--device", "cpu", "--threads", "2", "-b", "1", "-b", "8"]
-    result = CliRunner().invoke(
-        runtime, ["bench", *arguments, "--min-seconds", "0", "--min-runs", "6", "--sweep", "--json"]
-    )
+    result = call("runtime", "bench", *arguments, "--min-seconds", "0", "--min-runs", "6", "--sweep", "--json")
     report = json.loads(result.stdout)
     settings = [tuple(row["settings"].values()) for row in report["rows"]]
 
@@ -39,8 +36,8 @@ def test_a_sweep_measures_every_setting_and_prefers_the_default_unless_another_i
         (["parity", "-m", "lenet", "--live"], "zoo parity lenet"),
     ],
 )
-def test_flags_that_moved_name_the_command_to_type(old: list[str], new: str) -> None:
-    result = CliRunner().invoke(runtime, old)
+def test_flags_that_moved_name_the_command_to_type(old, new):
+    result = call("runtime", *old)
 
     assert (result.exit_code, new in result.stderr) == (2, True)
 
@@ -49,7 +46,7 @@ def sweep_of(classifier: Classifier) -> dict[str, Any]:
     return sweep.measure_sweep(classifier, threads=2, batch_sizes=[1], min_seconds=0, min_runs=6)
 
 
-def test_a_setting_that_fails_is_neither_the_measure_of_others_nor_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_that_fails_is_neither_the_measure_of_others_nor_the_best(monkeypatch):
     opened = sweep._opened
 
     def refuse_the_default(classifier: Classifier, tuning: Tuning, threads: int | None) -> Classifier:
@@ -66,7 +63,7 @@ def test_a_setting_that_fails_is_neither_the_measure_of_others_nor_the_best(monk
     assert [row["times_default"] is None for row in report["rows"]] == [True, False, False, False]
 
 
-def test_a_setting_that_fails_while_it_is_measured_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_that_fails_while_it_is_measured_leaves_the_others(monkeypatch):
     opened = sweep._opened
 
     def without_sleeping(classifier: Classifier, tuning: Tuning, threads: int | None) -> Classifier:
@@ -83,7 +80,7 @@ def test_a_setting_that_fails_while_it_is_measured_leaves_the_others(monkeypatch
     assert report["best"]["spin_us"] == 100
 
 
-def test_a_sweep_in_which_nothing_works_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_in_which_nothing_works_is_an_error(monkeypatch):
     def refuse(*_: object) -> Classifier:
         raise FashionZooError("says the test")
 

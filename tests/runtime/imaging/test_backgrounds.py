@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.pictures import Grey, encoded
+from support.pictures import encoded
 
 from runtime import Classifier
 from runtime.imaging.preprocess import LOW_CONTRAST, NOT_PLAIN, to_pixels
@@ -58,9 +58,7 @@ def classifier() -> Classifier:
         "contrast 14",
     ],
 )
-def test_a_garment_is_found_on_every_background_that_is_plain(
-    kind: str, classifier: Classifier, test_images: Grey
-) -> None:
+def test_a_garment_is_found_on_every_background_that_is_plain(kind, classifier, test_images):
     rng = np.random.default_rng(7)
     images = test_images[:IMAGES]
     plain = classifier.predict_batch(list(images))
@@ -72,9 +70,7 @@ def test_a_garment_is_found_on_every_background_that_is_plain(
 
 
 @pytest.mark.parametrize("kind", ["tiles", "planks", "clutter", "jet", "Spectral"])
-def test_what_cannot_be_told_from_its_background_is_right_or_warned_about(
-    kind: str, classifier: Classifier, test_images: Grey, test_labels: Grey
-) -> None:
+def test_what_cannot_be_told_from_its_background_is_right_or_warned_about(kind, classifier, test_images, test_labels):
     rng = np.random.default_rng(7)
     found = classifier.predict_batch([pictures.KINDS[kind][0](image, rng) for image in test_images[:IMAGES]])
     good = [bool(answer.warnings) or answer.index == label for answer, label in zip(found, test_labels, strict=False)]
@@ -82,13 +78,13 @@ def test_what_cannot_be_told_from_its_background_is_right_or_warned_about(
 
 
 @pytest.mark.parametrize("kind", ["plain", "negative", "resized to 224, bicubic", "photograph", "padded to 32"])
-def test_a_plain_picture_is_not_warned_about(kind: str, test_images: Grey) -> None:
+def test_a_plain_picture_is_not_warned_about(kind, test_images):
     rng = np.random.default_rng(7)
     warned = [to_pixels(pictures.KINDS[kind][0](image, rng)).warnings for image in test_images[:200]]
     assert sum(map(bool, warned)) <= 4, warned
 
 
-def test_a_blank_picture_is_warned_about_and_a_photograph_of_colours_is_not(test_images: Grey) -> None:
+def test_a_blank_picture_is_warned_about_and_a_photograph_of_colours_is_not(test_images):
     assert to_pixels(np.full((200, 300), 200, np.uint8)).warnings
     red = Image.merge(
         "RGB", [Image.fromarray(255 - channel) for channel in (test_images[0] // 3, *[test_images[0]] * 2)]
@@ -96,7 +92,7 @@ def test_a_blank_picture_is_warned_about_and_a_photograph_of_colours_is_not(test
     assert to_pixels(encoded(red.resize((200, 200)), format="JPEG")).warnings == ()
 
 
-def test_a_cut_out_shows_its_shape_whatever_colour_lies_under_it(test_images: Grey) -> None:
+def test_a_cut_out_shows_its_shape_whatever_colour_lies_under_it(test_images):
     image = test_images[0]
     for under in (0, 90, 255):
         levels = np.where(image > 0, image, under).astype(np.uint8)
@@ -104,7 +100,7 @@ def test_a_cut_out_shows_its_shape_whatever_colour_lies_under_it(test_images: Gr
         np.testing.assert_array_equal(to_pixels(encoded(picture, format="PNG")).array, image)
 
 
-def test_round_corners_of_a_window_are_no_mask(test_images: Grey) -> None:
+def test_round_corners_of_a_window_are_no_mask(test_images):
     page = pictures.levels_of(pictures.photo(test_images[0], np.random.default_rng(0)))
     alpha = np.full((320, 320), 255, np.uint8)
     alpha[:6, :6] = alpha[-6:, -6:] = 0
@@ -112,7 +108,7 @@ def test_round_corners_of_a_window_are_no_mask(test_images: Grey) -> None:
     assert np.abs(to_pixels(encoded(window, format="PNG")).array.astype(int) - to_pixels(page).array).mean() < 8
 
 
-def test_a_phones_jpeg_is_decoded_at_a_fraction_of_its_size(test_images: Grey) -> None:
+def test_a_phones_jpeg_is_decoded_at_a_fraction_of_its_size(test_images):
     scene = pictures.levels_of(pictures.photo(test_images[0], np.random.default_rng(0)))
     phone = encoded(scene.resize((6000, 4500), Image.Resampling.BICUBIC).convert("RGB"), format="JPEG", quality=80)
     tracemalloc.start()

@@ -55,7 +55,7 @@ def channels_first(levels: Levels) -> Levels:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_the_pixels_are_those_of_torchvisions_preset(test_images: Levels, spec: InputSpec) -> None:
+def test_the_pixels_are_those_of_torchvisions_preset(test_images, spec):
     for picture in photographs(test_images, 12):
         file = io.BytesIO()
         picture.save(file, "PNG")
@@ -64,9 +64,7 @@ def test_the_pixels_are_those_of_torchvisions_preset(test_images: Levels, spec: 
 
 
 @pytest.mark.parametrize("size", [(224, 224), (256, 256), (256, 400), (257, 256), (1, 1), (3, 200), (333, 2000)])
-def test_sizes_at_which_nothing_is_resized_or_halves_are_rounded(
-    rng: np.random.Generator, size: tuple[int, int]
-) -> None:
+def test_sizes_at_which_nothing_is_resized_or_halves_are_rounded(rng, size):
     picture = Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8))
     for spec in (InputSpec.photo(224), InputSpec.photo(223, resize=256)):
         np.testing.assert_array_equal(to_levels(picture, spec), preset(picture, spec))
@@ -103,7 +101,7 @@ def files(picture: Image.Image) -> dict[str, tuple[bytes, Image.Image]]:
     return found
 
 
-def test_files_of_every_kind_give_the_pixels_that_people_train_on(test_images: Levels) -> None:
+def test_files_of_every_kind_give_the_pixels_that_people_train_on(test_images):
     (picture,) = photographs(test_images, 1)
     for kind, (file, shown) in files(picture).items():
         for spec in (SPECS[1], SPECS[3]):
@@ -112,7 +110,7 @@ def test_files_of_every_kind_give_the_pixels_that_people_train_on(test_images: L
             np.testing.assert_array_equal(found, preset(shown, spec), err_msg=f"{kind}, {spec}")
 
 
-def test_what_is_transparent_is_white_in_every_mode(test_images: Levels) -> None:
+def test_what_is_transparent_is_white_in_every_mode(test_images):
     spec = InputSpec.photo(28, resize=28)
     alpha = np.full((28, 28), 255, np.uint8)
     alpha[:14] = 0
@@ -129,7 +127,7 @@ def test_what_is_transparent_is_white_in_every_mode(test_images: Levels) -> None
     np.testing.assert_array_equal(to_levels(colour, spec)[:, 14:], np.asarray(colour).transpose(2, 0, 1)[:3, 14:])
 
 
-def test_arrays_are_pictures_and_the_answer_is_the_callers_own(rng: np.random.Generator) -> None:
+def test_arrays_are_pictures_and_the_answer_is_the_callers_own(rng):
     spec = InputSpec.photo(28, resize=28)
     array = rng.integers(0, 256, (28, 28, 3), np.uint8)
     levels = to_levels(array, spec)
@@ -143,9 +141,7 @@ def test_arrays_are_pictures_and_the_answer_is_the_callers_own(rng: np.random.Ge
 
 
 @pytest.mark.parametrize("size", [(20, 6000), (6000, 20)])
-def test_a_long_strip_is_cropped_before_it_is_enlarged_and_at_most_a_level_off(
-    rng: np.random.Generator, size: tuple[int, int]
-) -> None:
+def test_a_long_strip_is_cropped_before_it_is_enlarged_and_at_most_a_level_off(rng, size):
     """Lost otherwise: gigabytes for one small file."""
     spec = InputSpec.photo(224)
     strip = Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8))

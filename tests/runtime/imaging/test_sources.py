@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +33,7 @@ PREDICT = [sys.executable, "-m", "runtime", "predict", "-m", "lenet", "--device"
     ],
     ids=["blank lines", "CRLF", "byte order mark", "at sign", "odd breaks", "not UTF-8", "null byte", "stdin"],
 )
-def test_a_list_means_its_lines_however_it_was_written(
-    written: bytes, meant: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_list_means_its_lines_however_it_was_written(written, meant, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("list.txt").write_bytes(written)
 
@@ -44,15 +41,13 @@ def test_a_list_means_its_lines_however_it_was_written(
 
 
 @pytest.mark.parametrize("written", [b"", b"\n \n# nothing\n"])
-def test_a_list_that_names_nothing_is_refused(written: bytes, tmp_path: Path) -> None:
+def test_a_list_that_names_nothing_is_refused(written, tmp_path):
     (tmp_path / "list.txt").write_bytes(written)
     with pytest.raises(UsageError, match="names no pictures"):
         list(expand([f"@{tmp_path / 'list.txt'}"]))
 
 
-def test_a_file_whose_name_begins_with_an_at_sign_or_looks_like_a_pattern_is_that_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_whose_name_begins_with_an_at_sign_or_looks_like_a_pattern_is_that_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("@a.png", "[a].png", "a.png"):
         Path(name).touch()
@@ -60,7 +55,7 @@ def test_a_file_whose_name_begins_with_an_at_sign_or_looks_like_a_pattern_is_tha
     assert list(expand(["@a.png", "[a].png", "[ab].png"])) == ["@a.png", "[a].png", "a.png"]
 
 
-def test_a_folder_named_like_a_picture_is_one_answer_and_another_is_refused(tmp_path: Path) -> None:
+def test_a_folder_named_like_a_picture_is_one_answer_and_another_is_refused(tmp_path):
     for name in ("folder.png", "plain"):
         (tmp_path / name).mkdir()
 
@@ -69,9 +64,7 @@ def test_a_folder_named_like_a_picture_is_one_answer_and_another_is_refused(tmp_
         list(expand([str(tmp_path / "plain")]))
 
 
-def test_a_folder_inside_another_that_cannot_be_read_is_an_answer_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_inside_another_that_cannot_be_read_is_an_answer_of_its_own(tmp_path, monkeypatch):
     for name in ("open", "shut"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.png").touch()
@@ -92,9 +85,7 @@ def test_a_folder_inside_another_that_cannot_be_read_is_an_answer_of_its_own(
         list(expand([str(tmp_path / "shut")]))
 
 
-def test_what_means_no_picture_keeps_its_place_among_those_that_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_means_no_picture_keeps_its_place_among_those_that_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     Path("list.txt").write_text("empty\nb.png\nzz*.png\n")
@@ -113,18 +104,14 @@ def test_what_means_no_picture_keeps_its_place_among_those_that_do(
     ]
 
 
-def test_sources_that_all_mean_no_picture_are_refused_with_the_first_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sources_that_all_mean_no_picture_are_refused_with_the_first_reason(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=r"the pattern 'zz\*\.png' matches nothing"):
         list(expand(["zz*.png", "@missing.txt"]))
 
 
 @pytest.mark.parametrize("closed", ["<&-", "< /dev/null"])
-def test_a_stdin_that_is_closed_or_empty_is_one_answer(
-    closed: str, tmp_path: Path, test_images: npt.NDArray[np.uint8]
-) -> None:
+def test_a_stdin_that_is_closed_or_empty_is_one_answer(closed, tmp_path, test_images):
     Image.fromarray(test_images[0]).save(tmp_path / "a.png")
     command = " ".join(PREDICT) + f" --jsonl - {tmp_path / 'a.png'} {closed}"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
@@ -152,9 +139,7 @@ def leave(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize("stop", [interrupt, leave])
-def test_who_stops_in_the_middle_gets_whole_lines_and_no_traceback(
-    stop: Callable[[subprocess.Popen[str]], None], many: Path
-) -> None:
+def test_who_stops_in_the_middle_gets_whole_lines_and_no_traceback(stop, many):
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         [*PREDICT, "--jsonl", f"@{many}"],

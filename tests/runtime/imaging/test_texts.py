@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
+from support.command_line import call
 from support.pictures import Grey, encoded
 
-from runtime.cli import runtime
 from runtime.cli.predict import Nothing, expand
 from runtime.errors import ImageError, UsageError
 from runtime.evaluation.image_folder import labelled_pictures
@@ -39,19 +38,19 @@ def message_of(source: Source) -> str:
         ('{"image": "shoe.png"}', "JSON"),
     ],
 )
-def test_a_text_is_recognised_as_a_path_and_as_content(text: str, advice: str) -> None:
+def test_a_text_is_recognised_as_a_path_and_as_content(text, advice):
     assert advice in message_of(text)
     assert advice in message_of(text.encode())
 
 
-def test_a_data_url_is_decoded(shirt: Grey) -> None:
+def test_a_data_url_is_decoded(shirt):
     png = encoded(Image.fromarray(shirt), format="PNG")
     url = "data:image/png;base64," + base64.b64encode(png).decode()
     for source in (url, url.encode(), io.BytesIO(url.encode() + b"\n")):
         np.testing.assert_array_equal(to_pixels(source).array, shirt)
 
 
-def test_a_png_that_went_through_text_is_told_from_noise(shirt: Grey) -> None:
+def test_a_png_that_went_through_text_is_told_from_noise(shirt):
     png = encoded(Image.fromarray(shirt), format="PNG")
     stripped, newlines = png.replace(b"\r", b"").replace(b"\n", b""), png.replace(b"\r\n", b"\n")
     for damaged in (stripped, newlines, png.decode("utf-8", "replace").encode()):
@@ -59,12 +58,12 @@ def test_a_png_that_went_through_text_is_told_from_noise(shirt: Grey) -> None:
     assert "none of PNG" in message_of(b"\x89QNG\r\n\x1a\n" + bytes(90))
 
 
-def test_a_phones_heic_names_the_plugin() -> None:
+def test_a_phones_heic_names_the_plugin():
     assert "pillow-heif" in message_of(HEIC)
     assert "JPEG XL" in message_of(b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(50))
 
 
-def test_a_closed_picture_and_a_closed_stream_are_called_closed(shirt: Grey, tmp_path: Path) -> None:
+def test_a_closed_picture_and_a_closed_stream_are_called_closed(shirt, tmp_path):
     for kind in ("png", "jpg", "gif"):
         path = tmp_path / f"shirt.{kind}"
         Image.fromarray(shirt).save(path)
@@ -76,7 +75,7 @@ def test_a_closed_picture_and_a_closed_stream_are_called_closed(shirt: Grey, tmp
     assert "closed" in message_of(stream)
 
 
-def test_sixteen_bits_have_one_scale(shirt: Grey) -> None:
+def test_sixteen_bits_have_one_scale(shirt):
     dim = np.zeros((28, 28), np.uint16)
     for level in (255, 256, 4096):
         dim[8:20, 8:20] = level
@@ -85,7 +84,7 @@ def test_sixteen_bits_have_one_scale(shirt: Grey) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16-le", "utf-16-be", "utf-16"])
-def test_a_list_by_powershell_is_read(encoding: str, tmp_path: Path) -> None:
+def test_a_list_by_powershell_is_read(encoding, tmp_path):
     mark = "\ufeff" if encoding in ("utf-16-le", "utf-16-be") else ""
     (tmp_path / "list.txt").write_bytes(f"{mark}boot.png\r\nmüller.png\r\n".encode(encoding))
     assert list(expand([f"@{tmp_path / 'list.txt'}"])) == ["boot.png", "müller.png"]
@@ -102,16 +101,16 @@ def phone(shirt: Grey, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_folders_other_files_are_named_in_one_note_and_litter_is_not(phone: Path) -> None:
-    result = CliRunner().invoke(runtime, ["predict", str(phone), "-r", "--device", "cpu", "-m", "lenet"])
+def test_a_folders_other_files_are_named_in_one_note_and_litter_is_not(phone):
+    result = call("runtime", "predict", phone, "-r", "--device", "cpu", "-m", "lenet")
     assert result.exit_code == 0
     assert result.stdout.count("\n") == 1
     assert "3 files passed over: .heic (save as JPEG, or pip install pillow-heif), without a suffix" in result.stderr
-    measured = CliRunner().invoke(runtime, ["accuracy", str(phone.parent), "--device", "cpu", "-m", "lenet"])
+    measured = call("runtime", "accuracy", phone.parent, "--device", "cpu", "-m", "lenet")
     assert "3 files passed over" in measured.stderr
 
 
-def test_a_folder_of_nothing_but_heic_says_so(phone: Path) -> None:
+def test_a_folder_of_nothing_but_heic_says_so(phone):
     (phone / "a.png").unlink()
     with pytest.raises(UsageError, match=r"holds no pictures.*passed over: \.heic"):
         list(expand([str(phone)]))

@@ -18,12 +18,12 @@ SPECS = {
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-def test_the_metadata_give_the_same_spec_back(spec: InputSpec) -> None:
+def test_the_metadata_give_the_same_spec_back(spec):
     assert InputSpec.from_dict(json.loads(json.dumps(spec.as_dict()))) == spec
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-def test_its_own_images_are_what_it_accepts(spec: InputSpec) -> None:
+def test_its_own_images_are_what_it_accepts(spec):
     for images in (spec.zeros(2), spec.random(2), spec.structured()):
         assert spec.checked(images) is images
         assert images.shape[1:] == spec.shape
@@ -32,7 +32,7 @@ def test_its_own_images_are_what_it_accepts(spec: InputSpec) -> None:
 
 
 @pytest.mark.parametrize("name", ["photo", "floats"])
-def test_arrays_of_another_type_shape_or_range_are_refused(name: str) -> None:
+def test_arrays_of_another_type_shape_or_range_are_refused(name):
     spec = SPECS[name]
     good = spec.zeros(1)
     wrong = [good[0], good[:, :1], good[:, :, 1:], good.astype(np.float64), good.tolist()]
@@ -59,13 +59,13 @@ def test_arrays_of_another_type_shape_or_range_are_refused(name: str) -> None:
         {"datatype": "FP32", "range": (1, 0)},
     ],
 )
-def test_numbers_that_make_no_sense_are_refused_in_a_sentence(wrong: dict) -> None:
+def test_numbers_that_make_no_sense_are_refused_in_a_sentence(wrong):
     with pytest.raises(UsageError, match=r"InputSpec|height and a width"):
         InputSpec.photo(**({"size": 224} | wrong))
 
 
 @pytest.mark.parametrize("path", [("shape", 2), ("pixel_format",), ("preprocess", "resize"), ("normalization", "std")])
-def test_metadata_of_another_form_are_refused(path: tuple) -> None:
+def test_metadata_of_another_form_are_refused(path):
     stored = SPECS["photo"].as_dict()
     *parents, last = path
     place = stored

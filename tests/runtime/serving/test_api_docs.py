@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from support.running_server import RunningServer
+from support.running_server import RunningServer, lenet_app
 
 pytest.importorskip("starlette", reason="the extra serve is not installed")
 
@@ -14,20 +14,12 @@ def document(server: RunningServer) -> Any:
     return server.ask("GET", "/openapi.json").json()
 
 
-def test_each_route_is_described_and_nothing_else(document: Any) -> None:
+def test_each_route_is_described_and_nothing_else(document):
     """Lost otherwise: a generated client without an endpoint, or with one that is not there."""
     from starlette.routing import Route
 
-    from runtime.classifier import Classifier
-    from runtime.serving.app import create_app
-    from runtime.serving.limits import Limits
-    from runtime.serving.metrics import Metrics
-    from runtime.serving.models import Models
-
-    metrics = Metrics()
-    models = Models([Classifier("lenet", device="cpu")], Limits(), metrics)
-    routes = [route for route in create_app(models, Limits(), metrics).routes if isinstance(route, Route)]
-    models.close()
+    with lenet_app() as (app, _, _):
+        routes = [route for route in app.routes if isinstance(route, Route)]
     found = {(route.path, method.lower()) for route in routes for method in (route.methods or set()) - {"HEAD"}}
     described = {
         (path, method) for path, item in document["paths"].items() for method in item if method in ("get", "post")
@@ -36,7 +28,7 @@ def test_each_route_is_described_and_nothing_else(document: Any) -> None:
     assert found - {("/openapi.json", "get"), ("/docs", "get")} == described
 
 
-def test_the_parameters_of_predict_are_those_that_it_takes(document: Any) -> None:
+def test_the_parameters_of_predict_are_those_that_it_takes(document):
     from dataclasses import fields
 
     from runtime.serving.predict import PredictParams, read_params
@@ -51,7 +43,7 @@ def test_the_parameters_of_predict_are_those_that_it_takes(document: Any) -> Non
             assert getattr(read_params(f"{name}={choice}".encode()), name) == choice
 
 
-def test_every_reference_leads_somewhere(server: RunningServer, document: Any) -> None:
+def test_every_reference_leads_somewhere(server, document):
     references = set(
         re.findall(r'"\$ref": "#/components/(\w+)/(\w+)"', server.ask("GET", "/openapi.json").body.decode())
     )
@@ -61,14 +53,14 @@ def test_every_reference_leads_somewhere(server: RunningServer, document: Any) -
         assert name in document["components"][kind]
 
 
-def test_the_fields_of_a_prediction_are_described(server: RunningServer, document: Any) -> None:
+def test_the_fields_of_a_prediction_are_described(server, document):
     picture = server.ask("GET", "/examples/bag.png").body
     answer = server.ask("POST", "/predict?pixels=1", picture).json()
 
     assert set(answer) <= set(document["components"]["schemas"]["Prediction"]["properties"])
 
 
-def test_the_docs_page_shows_each_path_and_loads_nothing_from_elsewhere(server: RunningServer, document: Any) -> None:
+def test_the_docs_page_shows_each_path_and_loads_nothing_from_elsewhere(server, document):
     """Lost otherwise: the page, on a machine without a network."""
     answer = server.ask("GET", "/docs")
     page = answer.body.decode()

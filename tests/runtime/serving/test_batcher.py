@@ -49,7 +49,7 @@ class Recorder:
         )
 
 
-def test_what_arrives_while_a_batch_runs_is_the_next_batch_and_in_order() -> None:
+def test_what_arrives_while_a_batch_runs_is_the_next_batch_and_in_order():
     recorder = Recorder()
     batcher = recorder.batcher(max_rows=4)
 
@@ -67,7 +67,7 @@ def test_what_arrives_while_a_batch_runs_is_the_next_batch_and_in_order() -> Non
     assert recorder.told == [(1, 0), (4, 0), (3, 0)]
 
 
-def test_requests_of_one_moment_are_joined_without_waiting() -> None:
+def test_requests_of_one_moment_are_joined_without_waiting():
     recorder = Recorder()
     batcher = recorder.batcher()
 
@@ -79,7 +79,7 @@ def test_requests_of_one_moment_are_joined_without_waiting() -> None:
     assert recorder.batches == [[0, 2, 4, 6, 8]]
 
 
-def test_a_lone_client_never_waits_and_company_waits_no_longer_than_allowed() -> None:
+def test_a_lone_client_never_waits_and_company_waits_no_longer_than_allowed():
     recorder = Recorder()
     batcher = recorder.batcher(max_wait=0.3)
 
@@ -98,7 +98,7 @@ def test_a_lone_client_never_waits_and_company_waits_no_longer_than_allowed() ->
     assert 0.3 <= after_company < 1.0  # company was expected, and did not come
 
 
-def test_a_full_batch_does_not_wait() -> None:
+def test_a_full_batch_does_not_wait():
     recorder = Recorder()
     batcher = recorder.batcher(max_rows=2, max_wait=30.0)
 
@@ -111,7 +111,7 @@ def test_a_full_batch_does_not_wait() -> None:
     assert recorder.batches == [[2, 4]] * 3
 
 
-def test_a_job_larger_than_a_batch_is_a_batch_of_its_own() -> None:
+def test_a_job_larger_than_a_batch_is_a_batch_of_its_own():
     recorder = Recorder()
     batcher = recorder.batcher(max_rows=4)
 
@@ -123,7 +123,7 @@ def test_a_job_larger_than_a_batch_is_a_batch_of_its_own() -> None:
     assert recorder.batches == [[2], [4], [6]]
 
 
-def test_a_run_that_raises_fails_its_batch_and_not_the_next() -> None:
+def test_a_run_that_raises_fails_its_batch_and_not_the_next():
     calls = []
 
     def run(jobs: Sequence[Number]) -> list[int]:
@@ -142,7 +142,7 @@ def test_a_run_that_raises_fails_its_batch_and_not_the_next() -> None:
     assert asyncio.run(program()) == 1
 
 
-def test_what_is_cancelled_before_its_turn_is_not_computed() -> None:
+def test_what_is_cancelled_before_its_turn_is_not_computed():
     """Lost otherwise: the time of the others, behind requests whose clients have left."""
     recorder = Recorder()
     batcher = recorder.batcher(max_rows=2)
@@ -168,7 +168,7 @@ def test_what_is_cancelled_before_its_turn_is_not_computed() -> None:
     assert sum(dropped for _, dropped in recorder.told) == 2
 
 
-def test_when_all_are_cancelled_the_next_is_still_answered() -> None:
+def test_when_all_are_cancelled_the_next_is_still_answered():
     recorder = Recorder()
     batcher = recorder.batcher()
 

@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from click.testing import CliRunner
+from support.command_line import call
 from support.running_server import RunningServer
 
 pytest.importorskip("starlette", reason="the extra serve is not installed")
-from runtime.cli import runtime
 
 SHOP, OTHER = "https://shop.example", "https://other.example"
 ALLOWED = "access-control-allow-origin"
@@ -19,7 +18,7 @@ def cors_server() -> Iterator[RunningServer]:
         yield server
 
 
-def test_a_named_origin_may_read_answers_and_errors_and_another_may_not(cors_server: RunningServer) -> None:
+def test_a_named_origin_may_read_answers_and_errors_and_another_may_not(cors_server):
     """Lost otherwise: a shop's page cannot use the server, or every page of the web can."""
     picture = cors_server.ask("GET", "/examples/bag.png").body
     for path, body, status in (("/predict", picture, 200), ("/predict", b"x", 415), ("/nothing", b"", 404)):
@@ -31,7 +30,7 @@ def test_a_named_origin_may_read_answers_and_errors_and_another_may_not(cors_ser
     assert "inference-header-content-length" in answer.headers["access-control-expose-headers"]
 
 
-def test_a_preflight_allows_binary_tensors_and_nothing_that_is_not_taken(cors_server: RunningServer) -> None:
+def test_a_preflight_allows_binary_tensors_and_nothing_that_is_not_taken(cors_server):
     """Lost otherwise: a browser never sends the request itself."""
     asked = {
         "Access-Control-Request-Method": "POST",
@@ -50,14 +49,14 @@ def test_a_preflight_allows_binary_tensors_and_nothing_that_is_not_taken(cors_se
     )
 
 
-def test_without_the_switch_no_other_page_may_read_anything(server: RunningServer) -> None:
+def test_without_the_switch_no_other_page_may_read_anything(server):
     assert ALLOWED not in server.ask("GET", "/models", headers={"Origin": SHOP}).headers
 
 
 @pytest.mark.parametrize("origin", ["shop.example", "https://shop.example/", "https://Shop.example", "https://a b", ""])
-def test_what_no_browser_sends_as_an_origin_is_refused(origin: str) -> None:
+def test_what_no_browser_sends_as_an_origin_is_refused(origin):
     """Lost otherwise: a server that starts, and whose page still gets nothing."""
-    done = CliRunner().invoke(runtime, ["serve", "--cors", origin])
+    done = call("runtime", "serve", "--cors", origin)
 
     assert done.exit_code == 2
     assert "is not an origin; expected scheme://host[:port]" in done.stderr

@@ -1,6 +1,5 @@
 """A server from its start to its end: the port, readiness, a full queue, and a stop under load."""
 
-import asyncio
 import shutil
 import signal
 import socket
@@ -14,41 +13,39 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from click.testing import CliRunner
-from PIL import Image
+from support.command_line import call
 from support.running_server import (
     Answer,
     RunningServer,
-    encoded,
+    ask_app,
+    lenet_app,
     many_connections,
     predict_request,
     read_answer,
-    require_serve,
 )
 
 from runtime import Classifier
-from runtime.cli import runtime
 from runtime.errors import FashionZooError
 from runtime.model.registry import StoredModel
 from runtime.model.spec import FASHION_MNIST
+
+pytest.importorskip("starlette", reason="the extra serve is not installed")
+from runtime.serving import models
+from runtime.serving.limits import Limits, Reservation, Usage
+from runtime.serving.models import ServedModel
+from runtime.serving.server import LEAVE_SECONDS, bind, serve_until_stopped
 
 pytestmark = pytest.mark.slow
 
 ENDED = 15.0  # seconds: 5 where a core is free, and less than any limit of a connection's own
 
 
-@pytest.fixture(scope="module")
-def boot(test_images: npt.NDArray[np.uint8]) -> bytes:
-    require_serve()
-    return encoded(Image.fromarray(test_images[0]))
-
-
-def test_the_server_listens_on_this_machine_only(server: RunningServer) -> None:
+def test_the_server_listens_on_this_machine_only(server):
     assert server.url.startswith("http://127.0.0.1:")
 
 
-def test_a_taken_port_is_one_sentence_and_exit_1(server: RunningServer) -> None:
-    done = CliRunner().invoke(runtime, ["serve", "-m", "lenet", "--device", "cpu", "--port", str(server.port)])
+def test_a_taken_port_is_one_sentence_and_exit_1(server):
+    done = call("runtime", "serve", "-m", "lenet", "--device", "cpu", "--port", server.port)
 
     assert done.exit_code == 1
     assert done.stderr == (
@@ -68,19 +65,16 @@ def test_a_taken_port_is_one_sentence_and_exit_1(server: RunningServer) -> None:
         (["--port", "70000"], 2, "70000 is not in the range"),
     ],
 )
-def test_what_cannot_be_served_is_one_sentence(boot: bytes, arguments: list[str], code: int, words: str) -> None:
-    done = CliRunner().invoke(runtime, ["serve", "--port", "0", "--device", "cpu", *arguments])
+def test_what_cannot_be_served_is_one_sentence(boot, arguments, code, words):
+    done = call("runtime", "serve", "--port", "0", "--device", "cpu", *arguments)
 
     assert done.exit_code == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_the_port_refuses_connections_until_every_model_is_warm(monkeypatch: pytest.MonkeyPatch, boot: bytes) -> None:
+def test_the_port_refuses_connections_until_every_model_is_warm(monkeypatch, boot):
     """Lost otherwise: whoever takes an open port for a server that is ready."""
-    from runtime.serving.limits import Limits
-    from runtime.serving.models import ServedModel
-    from runtime.serving.server import bind, serve_until_stopped
 
     tried: list[type[Exception]] = []
 
@@ -98,65 +92,24 @@ def test_the_port_refuses_connections_until_every_model_is_warm(monkeypatch: pyt
     assert tried == [ConnectionRefusedError]
 
 
-def test_a_server_that_is_being_stopped_is_no_longer_ready_and_closes_connections(boot: bytes) -> None:
-    from runtime.serving.app import create_app
-    from runtime.serving.limits import Limits
-    from runtime.serving.metrics import Metrics
-    from runtime.serving.models import Models
+def test_a_server_that_is_being_stopped_is_no_longer_ready_and_closes_connections(boot):
+    with lenet_app() as (app, _, _):
+        assert ask_app(app, "GET", "/v2/health/ready", b"", []).status == 200
+        app.state.stopping = True
+        ready = ask_app(app, "GET", "/v2/health/ready", b"", [])
+        predicted = ask_app(app, "POST", "/predict", boot, [])
 
-    metrics = Metrics()
-    models = Models([Classifier("lenet", device="cpu")], Limits(), metrics)
-    app = create_app(models, Limits(), metrics)
-
-    async def ask(method: str, path: str) -> tuple[int, dict[bytes, bytes]]:
-        sent: list[Any] = []
-        bodies = [{"type": "http.request", "body": boot, "more_body": False}]
-
-        async def receive() -> Any:
-            return bodies.pop() if bodies else await asyncio.Event().wait()  # the client stays
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": [], "state": {}}
-        await app(scope, receive, send)
-        return sent[0]["status"], dict(sent[0]["headers"])
-
-    assert asyncio.run(ask("GET", "/v2/health/ready"))[0] == 200
-    app.state.stopping = True
-    ready, ready_headers = asyncio.run(ask("GET", "/v2/health/ready"))
-    predicted, headers = asyncio.run(ask("POST", "/predict"))
-    models.close()
-
-    assert (ready, ready_headers[b"retry-after"]) == (503, b"1")
-    assert (predicted, headers[b"connection"]) == (200, b"close")
+    assert (ready.status, ready.headers["retry-after"]) == (503, "1")
+    assert (predicted.status, predicted.headers["connection"]) == (200, "close")
 
 
-def test_a_fault_of_the_server_is_a_500_with_a_sentence_and_is_counted(
-    monkeypatch: pytest.MonkeyPatch, boot: bytes
-) -> None:
+def test_a_fault_of_the_server_is_a_500_with_a_sentence_and_is_counted(monkeypatch, boot):
     """Lost otherwise: the error's form, and the alarm of whoever watches the metrics."""
-    from runtime.serving.app import create_app
-    from runtime.serving.limits import Limits
-    from runtime.serving.metrics import Metrics
-    from runtime.serving.models import Models
-
-    metrics = Metrics()
-    models = Models([Classifier("lenet", device="cpu")], Limits(), metrics)
-    monkeypatch.setattr(models.get(None).classifier, "outputs", lambda *_: 1 / 0)
     sent: list[Any] = []
-    bodies = [{"type": "http.request", "body": boot, "more_body": False}]
-
-    async def receive() -> Any:
-        return bodies.pop() if bodies else await asyncio.Event().wait()
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": [], "state": {}}
-    with pytest.raises(ZeroDivisionError):  # which the HTTP server logs
-        asyncio.run(create_app(models, Limits(), metrics)(scope, receive, send))
-    models.close()
+    with lenet_app() as (app, models, metrics):
+        monkeypatch.setattr(models.get(None).classifier, "outputs", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):  # which the HTTP server logs
+            ask_app(app, "POST", "/predict", boot, sent)
 
     assert sent[0]["status"] == 500
     assert b"its log says why" in sent[1]["body"]
@@ -165,7 +118,7 @@ def test_a_fault_of_the_server_is_a_500_with_a_sentence_and_is_counted(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_during_the_warm_up_ends_the_process(boot: bytes, number: signal.Signals) -> None:
+def test_a_signal_during_the_warm_up_ends_the_process(boot, number):
     """Lost otherwise: the stop of a server whose model takes long to prepare."""
     program = (
         "import os, time, runtime.serving.models as models; from runtime.cli import runtime; "
@@ -199,24 +152,18 @@ class Device:
 
 
 @pytest.mark.parametrize(("device", "warmed"), [("cuda:0", [1, 2, 4, 8, 16, 32, 48]), ("cpu", [1])])
-def test_a_gpu_is_warmed_for_every_size_however_long_each_takes(
-    monkeypatch: pytest.MonkeyPatch, boot: bytes, device: str, warmed: list[int]
-) -> None:
-    from runtime.serving import models
-    from runtime.serving.limits import Limits
+def test_a_gpu_is_warmed_for_every_size_however_long_each_takes(monkeypatch, boot, device, warmed):
 
     monkeypatch.setattr(models, "WARM_UP_SECONDS", 0.0)
     stand_in = Device(device)
-    model = models.ServedModel(stand_in, Limits(max_batch=48), lambda *_: None)  # type: ignore[arg-type]
+    model = ServedModel(stand_in, Limits(max_batch=48), lambda *_: None)  # type: ignore[arg-type]
     model.warm_up()
     model.close()
 
     assert stand_in.sizes == warmed
 
 
-def test_a_device_that_fails_in_the_warm_up_is_one_sentence(boot: bytes) -> None:
-    from runtime.serving.limits import Limits
-    from runtime.serving.models import ServedModel
+def test_a_device_that_fails_in_the_warm_up_is_one_sentence(boot):
 
     model = ServedModel(Device("cuda:0", fails=True), Limits(), lambda *_: None)  # type: ignore[arg-type]
     with pytest.raises(FashionZooError) as raised:
@@ -228,8 +175,7 @@ def test_a_device_that_fails_in_the_warm_up_is_one_sentence(boot: bytes) -> None
     )
 
 
-def test_the_longest_body_has_room_beside_its_compressed_form(boot: bytes) -> None:
-    from runtime.serving.limits import Limits, Reservation, Usage
+def test_the_longest_body_has_room_beside_its_compressed_form(boot):
 
     limits = Limits(max_body=2**29)
     usage = Usage(limits)
@@ -241,11 +187,7 @@ def test_the_longest_body_has_room_beside_its_compressed_form(boot: bytes) -> No
 
 
 @pytest.mark.parametrize(("stated", "shown"), [(0.91, None), ({"top1": 0.9}, 0.9), ({"of": 3}, None), (None, None)])
-def test_a_foreign_models_accuracy_may_be_anything(
-    monkeypatch: pytest.MonkeyPatch, boot: bytes, stated: Any, shown: float | None
-) -> None:
-    from runtime.serving.limits import Limits
-    from runtime.serving.models import ServedModel
+def test_a_foreign_models_accuracy_may_be_anything(monkeypatch, boot, stated, shown):
 
     classifier = Classifier("lenet", device="cpu")
     monkeypatch.setitem(classifier.metadata.fields, "accuracy", stated)
@@ -256,7 +198,7 @@ def test_a_foreign_models_accuracy_may_be_anything(
     assert StoredModel("foreign", Path("foreign.onnx"), "user", {"accuracy": stated}).accuracy == shown
 
 
-def test_below_the_limit_all_are_answered_and_above_it_503_says_when_to_come_back(boot: bytes) -> None:
+def test_below_the_limit_all_are_answered_and_above_it_503_says_when_to_come_back(boot):
     with RunningServer("-m", "lenet", "--max-queue", "16") as running:
         for connections, refusals in ((16, False), (200, True)):
             statuses: dict[int, int] = {}
@@ -304,16 +246,13 @@ class Load(threading.Thread):
                         break
 
 
-def test_what_a_stop_waits_for_ends_within_5_seconds() -> None:
-    require_serve()
-    from runtime.serving.limits import Limits
-    from runtime.serving.server import LEAVE_SECONDS
+def test_what_a_stop_waits_for_ends_within_5_seconds():
 
     assert Limits().drain_seconds + LEAVE_SECONDS < 4  # the rest is for the process itself
 
 
 @pytest.mark.parametrize("model", ["lenet"])
-def test_a_stop_under_load_answers_every_accepted_request_and_exits_0(boot: bytes, model: str) -> None:
+def test_a_stop_under_load_answers_every_accepted_request_and_exits_0(boot, model):
     running = RunningServer("-m", model)
     with running:
         clients = [Load(running, predict_request(boot)) for _ in range(32)]
@@ -333,7 +272,7 @@ def test_a_stop_under_load_answers_every_accepted_request_and_exits_0(boot: byte
         assert "Traceback" not in running.process.stderr.read()
 
 
-def test_a_stop_waits_for_what_is_still_being_sent_but_not_for_ever(boot: bytes) -> None:
+def test_a_stop_waits_for_what_is_still_being_sent_but_not_for_ever(boot):
     with RunningServer("-m", "lenet", "--read-timeout", "60") as running:
         late, never = running.connect(), running.connect()
         with late, never:
@@ -365,7 +304,7 @@ def test_a_stop_waits_for_what_is_still_being_sent_but_not_for_ever(boot: bytes)
 
 
 @pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit, of util-linux, is not on the PATH")
-def test_a_low_soft_limit_of_open_files_is_raised_to_what_the_connections_need(boot: bytes) -> None:
+def test_a_low_soft_limit_of_open_files_is_raised_to_what_the_connections_need(boot):
     with RunningServer("-m", "lenet", open_files=(64, 8192)) as running, many_connections(running, 150) as clients:
         for client in clients:
             client.sendall(predict_request(boot))
@@ -375,7 +314,7 @@ def test_a_low_soft_limit_of_open_files_is_raised_to_what_the_connections_need(b
 
 
 @pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit, of util-linux, is not on the PATH")
-def test_under_a_low_hard_limit_whoever_finds_no_place_gets_503(boot: bytes) -> None:
+def test_under_a_low_hard_limit_whoever_finds_no_place_gets_503(boot):
     with RunningServer("-m", "lenet", open_files=(128, 128)) as running:
         with many_connections(running, 80) as clients:
             statuses = []
@@ -392,9 +331,7 @@ def test_under_a_low_hard_limit_whoever_finds_no_place_gets_503(boot: bytes) -> 
 
 
 @pytest.mark.parametrize("numbers", [[signal.SIGINT] * 4, [signal.SIGTERM] * 3, [signal.SIGTERM, signal.SIGINT]])
-def test_a_stop_that_is_asked_for_again_and_again_ends_in_0_and_without_a_traceback(
-    boot: bytes, numbers: list[signal.Signals]
-) -> None:
+def test_a_stop_that_is_asked_for_again_and_again_ends_in_0_and_without_a_traceback(boot, numbers):
     with RunningServer("-m", "lenet") as running:
         for number in numbers:
             running.process.send_signal(number)

@@ -36,6 +36,12 @@ def classifiers() -> dict[str, Classifier]:
     return {name: Classifier(name, device="cpu") for name in MODELS}
 
 
+def tensor_of(triton: Any, images: Images, binary: bool = True) -> Any:
+    tensor = triton.InferInput("image", list(images.shape), "UINT8")
+    tensor.set_data_from_numpy(images, binary_data=binary)
+    return tensor
+
+
 def request(images: Images, **more: Any) -> dict[str, Any]:
     """An infer request as JSON."""
     tensor = {"name": "image", "datatype": "UINT8", "shape": list(images.shape), "data": images.ravel().tolist()}
@@ -47,7 +53,7 @@ def infer(server: RunningServer, document: Any, model: str = "lenet", **headers:
     return answer.status, answer.json()
 
 
-def test_tritons_client_finds_the_server_live_ready_and_described(client: Any) -> None:
+def test_tritons_client_finds_the_server_live_ready_and_described(client):
     assert client.is_server_live()
     assert client.is_server_ready()
     metadata = client.get_server_metadata()
@@ -64,7 +70,7 @@ def test_tritons_client_finds_the_server_live_ready_and_described(client: Any) -
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_tritons_client_finds_the_models_described(client: Any, model: str) -> None:
+def test_tritons_client_finds_the_models_described(client, model):
     assert client.is_model_ready(model)
     assert client.is_model_ready(model, "1")
     assert client.get_model_metadata(model, "1") == {
@@ -80,7 +86,7 @@ def test_tritons_client_finds_the_models_described(client: Any, model: str) -> N
 
 
 @pytest.mark.parametrize("version", ["", "1"])
-def test_tritons_client_gets_the_configuration(client: Any, version: str) -> None:
+def test_tritons_client_gets_the_configuration(client, version):
     """Lost otherwise: perf_analyzer and clients that read the batch size and the shapes before they ask."""
     config = client.get_model_config("lenet", version)
 
@@ -92,9 +98,7 @@ def test_tritons_client_gets_the_configuration(client: Any, version: str) -> Non
     ]
 
 
-def test_tritons_client_gets_statistics_that_grow_with_what_is_answered(
-    triton: Any, client: Any, test_images: Images
-) -> None:
+def test_tritons_client_gets_statistics_that_grow_with_what_is_answered(triton, client, test_images):
     """Lost otherwise: the share of time that requests wait and not compute, by which a server is sized."""
 
     def statistics() -> dict[str, Any]:
@@ -102,9 +106,7 @@ def test_tritons_client_gets_statistics_that_grow_with_what_is_answered(
         return dict(row)
 
     def infer(images: Images) -> None:
-        tensor = triton.InferInput("image", list(images.shape), "UINT8")
-        tensor.set_data_from_numpy(images)
-        client.infer("lenet-modern", [tensor])
+        client.infer("lenet-modern", [tensor_of(triton, images)])
 
     before = statistics()
     infer(test_images[:5, None].copy())
@@ -131,18 +133,10 @@ def test_tritons_client_gets_statistics_that_grow_with_what_is_answered(
 @pytest.mark.parametrize("batch", [1, 64])
 @pytest.mark.parametrize(("binary_in", "binary_out"), [(True, True), (False, False), (True, False), (False, True)])
 def test_tritons_client_gets_what_the_classifier_gives(
-    triton: Any,
-    client: Any,
-    classifiers: dict[str, Classifier],
-    test_images: Images,
-    model: str,
-    batch: int,
-    binary_in: bool,
-    binary_out: bool,
-) -> None:
+    triton, client, classifiers, test_images, model, batch, binary_in, binary_out
+):
     images = test_images[:batch, None].copy()
-    tensor = triton.InferInput("image", list(images.shape), "UINT8")
-    tensor.set_data_from_numpy(images, binary_data=binary_in)
+    tensor = tensor_of(triton, images, binary_in)
     outputs = [triton.InferRequestedOutput(name, binary_data=binary_out) for name in ("probabilities", "logits")]
     result = client.infer(model, [tensor], outputs=outputs, request_id="a-7")
 
@@ -153,12 +147,9 @@ def test_tritons_client_gets_what_the_classifier_gives(
     assert [output["name"] for output in response["outputs"]] == ["probabilities", "logits"]
 
 
-def test_without_named_outputs_tritons_client_gets_all_as_bytes(
-    triton: Any, client: Any, classifiers: dict[str, Classifier], test_images: Images
-) -> None:
+def test_without_named_outputs_tritons_client_gets_all_as_bytes(triton, client, classifiers, test_images):
     images = test_images[:3, None].copy()
-    tensor = triton.InferInput("image", list(images.shape), "UINT8")
-    tensor.set_data_from_numpy(images)
+    tensor = tensor_of(triton, images)
     result = client.infer("lenet", [tensor], request_compression_algorithm="gzip")
 
     np.testing.assert_array_equal(result.as_numpy("logits"), classifiers["lenet"].logits(images))
@@ -166,12 +157,9 @@ def test_without_named_outputs_tritons_client_gets_all_as_bytes(
 
 
 @pytest.mark.parametrize("binary", [True, False])
-def test_the_classification_extension_names_the_highest_classes(
-    triton: Any, client: Any, classifiers: dict[str, Classifier], test_images: Images, binary: bool
-) -> None:
+def test_the_classification_extension_names_the_highest_classes(triton, client, classifiers, test_images, binary):
     images = test_images[:2, None].copy()
-    tensor = triton.InferInput("image", list(images.shape), "UINT8")
-    tensor.set_data_from_numpy(images)
+    tensor = tensor_of(triton, images)
     wanted = triton.InferRequestedOutput("probabilities", binary_data=binary, class_count=2)
     found = client.infer("lenet", [tensor], outputs=[wanted]).as_numpy("probabilities").astype(str)
     expected = [
@@ -182,20 +170,17 @@ def test_the_classification_extension_names_the_highest_classes(
     assert found.tolist() == expected
 
 
-def test_tritons_client_passes_our_sentence_on(triton: Any, client: Any, test_images: Images) -> None:
+def test_tritons_client_passes_our_sentence_on(triton, client, test_images):
     from tritonclient.utils import InferenceServerException
 
-    tensor = triton.InferInput("image", [1, 1, 28, 28], "UINT8")
-    tensor.set_data_from_numpy(test_images[:1, None].copy())
+    tensor = tensor_of(triton, test_images[:1, None].copy())
     with pytest.raises(InferenceServerException, match="'vgg99' is not served here; served are lenet, lenet-modern"):
         client.infer("vgg99", [tensor])
     assert not client.is_model_ready("vgg99")
     assert not client.is_model_ready("lenet", "2")
 
 
-def test_plain_json_gets_plain_json_nested_or_flat(
-    server: RunningServer, classifiers: dict[str, Classifier], test_images: Images
-) -> None:
+def test_plain_json_gets_plain_json_nested_or_flat(server, classifiers, test_images):
     images = test_images[:2, None]
     flat = request(images, outputs=[{"name": "logits"}])
     nested = request(images, outputs=[{"name": "logits"}])
@@ -210,9 +195,7 @@ def test_plain_json_gets_plain_json_nested_or_flat(
         np.testing.assert_array_equal(np.array(output["data"], np.float32).reshape(2, 10), expected)
 
 
-def test_more_images_than_a_batch_are_answered_in_order(
-    server: RunningServer, classifiers: dict[str, Classifier], test_images: Images
-) -> None:
+def test_more_images_than_a_batch_are_answered_in_order(server, classifiers, test_images):
     images = test_images[:300, None]
     status, answer = infer(server, request(images, outputs=[{"name": "logits"}]))
 
@@ -272,9 +255,7 @@ WRONG: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("document", "sentence"), [pytest.param(d, s, id=name) for name, d, s in WRONG])
-def test_a_wrong_request_gets_400_and_the_sentence_that_says_what_is_wrong(
-    server: RunningServer, document: Any, sentence: str
-) -> None:
+def test_a_wrong_request_gets_400_and_the_sentence_that_says_what_is_wrong(server, document, sentence):
     status, answer = infer(server, document)
 
     assert status == 400
@@ -297,9 +278,7 @@ def test_a_wrong_request_gets_400_and_the_sentence_that_says_what_is_wrong(
         (json.dumps(changed()).encode() + b"xx", str(len(json.dumps(changed()))), "2 bytes follow the JSON"),
     ],
 )
-def test_a_broken_body_gets_400_and_a_sentence(
-    server: RunningServer, body: bytes, header_length: str | None, sentence: str
-) -> None:
+def test_a_broken_body_gets_400_and_a_sentence(server, body, header_length, sentence):
     headers = {} if header_length is None else {"Inference-Header-Content-Length": header_length}
     answer = server.ask("POST", "/v2/models/lenet/infer", body, headers)
 
@@ -308,7 +287,7 @@ def test_a_broken_body_gets_400_and_a_sentence(
 
 
 @pytest.mark.parametrize(("stated", "sent"), [(784, 783), (784, 785), (783, 783), (2**70, 784), (-784, 784)])
-def test_bytes_that_are_not_as_many_as_stated_get_400(server: RunningServer, stated: int, sent: int) -> None:
+def test_bytes_that_are_not_as_many_as_stated_get_400(server, stated, sent):
     header = json.dumps(changed(data=None, parameters={"binary_data_size": stated})).encode()
     headers = {"Inference-Header-Content-Length": str(len(header))}
     answer = server.ask("POST", "/v2/models/lenet/infer", header + bytes(sent), headers)
@@ -317,34 +296,41 @@ def test_bytes_that_are_not_as_many_as_stated_get_400(server: RunningServer, sta
     assert f"takes 784 bytes; binary_data_size says {stated}, and {sent} bytes follow" in answer.json()["error"]
 
 
+WRITING = ("POST", "PUT", "DELETE", "PATCH")
+
+
 @pytest.mark.parametrize(
-    ("path", "status"),
+    ("path", "methods", "status", "says"),
     [
-        ("/v2/models/nothing", 404),
-        ("/v2/models/lenet/versions/2", 404),
-        ("/v2/models/lenet/versions/2/ready", 404),
-        ("/v2/models/%2e%2e%2f", 404),
-        ("/v2/models/nothing/stats", 404),
-        ("/v2/models/lenet/versions/2/config", 404),
-        ("/v2/models/lenet/infer", 405),
-        ("/v2/", 404),
-        ("/../pyproject.toml", 404),
-        ("/%2e%2e/store.py", 404),
-        ("/examples/", 404),
-        ("/v2/repository/index", 405),
+        ("/v2/models/nothing", ["GET"], 404, "is not served here"),
+        ("/v2/models/lenet/versions/2", ["GET"], 404, ""),
+        ("/v2/models/lenet/versions/2/ready", ["GET"], 404, ""),
+        ("/v2/models/%2e%2e%2f", ["GET"], 404, ""),
+        ("/v2/models/nothing/stats", ["GET"], 404, ""),
+        ("/v2/models/lenet/versions/2/config", ["GET"], 404, ""),
+        ("/../pyproject.toml", ["GET"], 404, ""),
+        ("/examples/", ["GET"], 404, ""),
+        *[
+            (path, ["GET", *WRITING], 404, "there is nothing at ")
+            for path in ("/nothing", "/v2/models/lenet/nothing", "/v2/", "/%2e%2e/store.py", "/a/" * 300)
+        ],
+        ("/v2/models/lenet/infer", ["GET"], 405, "POST"),
+        ("/v2/repository/index", ["GET"], 405, "POST"),
+        *[(path, ["POST"], 405, "GET, HEAD") for path in ("/", "/page.js", "/v2")],
     ],
 )
-def test_what_is_not_there_is_4xx_in_json(server: RunningServer, path: str, status: int) -> None:
-    answer = server.ask("GET", path)
+def test_what_is_not_there_or_not_by_this_method_is_4xx_in_json(server, path, methods, status, says):
+    """Lost otherwise: whoever mistypes a path is told that the method is wrong."""
+    for method in methods:
+        answer = server.ask(method, path, None if method == "GET" else b"x")
 
-    assert answer.status == status
-    assert answer.headers["content-type"] == "application/json"
-    assert list(answer.json()) == ["error"]
-    if status == 405:
-        assert answer.headers["allow"] == "POST"
+        assert answer.status == status
+        assert answer.headers["content-type"] == "application/json"
+        assert list(answer.json()) == ["error"]
+        assert says in (answer.json()["error"] if status == 404 else answer.headers["allow"])
 
 
-def test_what_is_no_number_is_null_in_the_answer_and_never_a_word_that_json_lacks() -> None:
+def test_what_is_no_number_is_null_in_the_answer_and_never_a_word_that_json_lacks():
     pixels = np.zeros((1, 1, 28, 28), np.uint8)
     request = InferRequest(pixels, [WantedOutput("logits", False, 0)], None)
     row = np.array([[np.nan, np.inf]], np.float32)
@@ -354,7 +340,7 @@ def test_what_is_no_number_is_null_in_the_answer_and_never_a_word_that_json_lack
     assert output["data"] == [None, None]
 
 
-def test_a_compressed_body_is_taken_and_a_bomb_is_not(server: RunningServer, test_images: Images) -> None:
+def test_a_compressed_body_is_taken_and_a_bomb_is_not(server, test_images):
     document = json.dumps(request(test_images[:1, None])).encode()
     taken = server.ask("POST", "/v2/models/lenet/infer", gzip.compress(document), {"Content-Encoding": "gzip"})
     bomb = server.ask("POST", "/v2/models/lenet/infer", gzip.compress(bytes(2**27)), {"Content-Encoding": "gzip"})

@@ -71,7 +71,7 @@ def photo_file(image: npt.NDArray[np.uint8], format: str = "JPEG") -> bytes:
     return file.getvalue()
 
 
-def test_the_page_is_a_few_kilobytes_and_names_its_first_example(open_page: Callable[..., Any]) -> None:
+def test_the_page_is_a_few_kilobytes_and_names_its_first_example(open_page):
     """Lost otherwise: seconds on a slow line before the page can be used."""
     page = open_page()
     loaded = page.evaluate(
@@ -84,7 +84,7 @@ def test_the_page_is_a_few_kilobytes_and_names_its_first_example(open_page: Call
     assert re.fullmatch(r"lenet on cpu, [\d.]+ ms", page.locator("#where").inner_text())
 
 
-def test_every_example_is_named_rightly_by_each_model(open_page: Callable[..., Any]) -> None:
+def test_every_example_is_named_rightly_by_each_model(open_page):
     page = open_page()
     for model in ("lenet", "lenet-modern"):
         page.select_option("#model", model)
@@ -97,7 +97,7 @@ def test_every_example_is_named_rightly_by_each_model(open_page: Callable[..., A
             assert button.get_attribute(ARIA_PRESSED) == "true"
 
 
-def test_a_chosen_photo_is_shown_as_the_network_sees_it(open_page: Callable[..., Any], test_images: Images) -> None:
+def test_a_chosen_photo_is_shown_as_the_network_sees_it(open_page, test_images):
     page = open_page()
     photo = photo_file(test_images[2])
     page.set_input_files("#file", {"name": "legs.jpg", "mimeType": "image/jpeg", "buffer": photo})
@@ -114,9 +114,7 @@ def test_a_chosen_photo_is_shown_as_the_network_sees_it(open_page: Callable[...,
 
 
 @pytest.mark.parametrize("way", ["drop", "paste"])
-def test_a_picture_may_be_dropped_or_pasted_anywhere(
-    open_page: Callable[..., Any], test_images: Images, way: str
-) -> None:
+def test_a_picture_may_be_dropped_or_pasted_anywhere(open_page, test_images, way):
     page = open_page()
     page.evaluate(
         """([way, bytes]) => {
@@ -132,7 +130,7 @@ def test_a_picture_may_be_dropped_or_pasted_anywhere(
     page.locator("#label", has_text="Trouser").wait_for()
 
 
-def test_what_is_drawn_is_named_while_it_is_drawn(open_page: Callable[..., Any]) -> None:
+def test_what_is_drawn_is_named_while_it_is_drawn(open_page):
     page = open_page()
     box = page.locator("#pad").bounding_box()
 
@@ -159,7 +157,7 @@ def test_what_is_drawn_is_named_while_it_is_drawn(open_page: Callable[..., Any])
     assert shares(page) == {}
 
 
-def test_what_is_no_picture_is_said_in_one_sentence_and_does_not_stay(open_page: Callable[..., Any]) -> None:
+def test_what_is_no_picture_is_said_in_one_sentence_and_does_not_stay(open_page):
     page = open_page()
     page.set_input_files("#file", {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"hello"})
     page.get_by_role("alert").filter(has_text="the picture is none of PNG").wait_for()
@@ -170,7 +168,7 @@ def test_what_is_no_picture_is_said_in_one_sentence_and_does_not_stay(open_page:
     assert page.get_by_role("alert").count() == 0
 
 
-def test_all_is_reached_and_used_with_the_keyboard(open_page: Callable[..., Any]) -> None:
+def test_all_is_reached_and_used_with_the_keyboard(open_page):
     page = open_page()
     reached = []
     for _ in range(13):
@@ -193,7 +191,7 @@ def test_all_is_reached_and_used_with_the_keyboard(open_page: Callable[..., Any]
         page.locator("#choose").press("Enter")
 
 
-def test_everything_that_is_operated_or_shown_has_a_name(open_page: Callable[..., Any]) -> None:
+def test_everything_that_is_operated_or_shown_has_a_name(open_page):
     page = open_page()
     snapshot = page.locator("body").aria_snapshot()
 
@@ -206,7 +204,7 @@ def test_everything_that_is_operated_or_shown_has_a_name(open_page: Callable[...
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(320, "light"), (390, "dark"), (820, "light"), (1280, "dark")])
-def test_it_fits_any_screen_and_can_be_read_on_it(open_page: Callable[..., Any], width: int, scheme: str) -> None:
+def test_it_fits_any_screen_and_can_be_read_on_it(open_page, width, scheme):
     page = open_page(viewport={"width": width, "height": 800}, color_scheme=scheme, has_touch=width < 500)
 
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -243,7 +241,7 @@ def change_answers(page: Any, change: dict[str, Any]) -> None:
     page.route(ANSWERS, answer)
 
 
-def test_doubt_and_warnings_are_shown_as_text_and_go_with_the_next_answer(open_page: Callable[..., Any]) -> None:
+def test_doubt_and_warnings_are_shown_as_text_and_go_with_the_next_answer(open_page):
     """Lost otherwise: a chair is called a bag, and nobody says that it is none."""
     page = open_page()
     change_answers(page, {"in_distribution": False, "warnings": ["the background is not plain <b>"]})
@@ -257,7 +255,7 @@ def test_doubt_and_warnings_are_shown_as_text_and_go_with_the_next_answer(open_p
     assert page.locator("#warnings li").count() == 0
 
 
-def test_of_a_thousand_classes_three_are_shown_and_all_can_be_found(open_page: Callable[..., Any]) -> None:
+def test_of_a_thousand_classes_three_are_shown_and_all_can_be_found(open_page):
     """Lost otherwise: a table of a thousand rows, or a class whose probability nobody can see."""
     page = open_page()
     assert page.get_by_role("searchbox").count() == 0  # ten are shown at once
@@ -273,7 +271,7 @@ def test_of_a_thousand_classes_three_are_shown_and_all_can_be_found(open_page: C
     assert len(shares(page)) == 3
 
 
-def test_a_photograph_from_the_camera_is_named(browser: Any, server: RunningServer) -> None:
+def test_a_photograph_from_the_camera_is_named(browser, server):
     """Lost otherwise: whoever has the shoe, and no picture of it."""
     flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     other = browser.browser_type.launch(executable_path=shutil.which("chromium"), args=flags)
@@ -293,7 +291,7 @@ def test_a_photograph_from_the_camera_is_named(browser: Any, server: RunningServ
     other.close()
 
 
-def test_when_the_server_has_gone_the_reader_is_told(open_page: Callable[..., Any]) -> None:
+def test_when_the_server_has_gone_the_reader_is_told(open_page):
     page = open_page()
     page.route("**/predict*", lambda route: route.abort())
     page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": b"x"})

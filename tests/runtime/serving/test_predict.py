@@ -1,13 +1,13 @@
 """`POST /predict`: the answer of `runtime predict`, for any way in which a picture arrives."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
-from support.running_server import RunningServer, encoded, many_connections, predict_request, read_answer
+from support.pictures import encoded
+from support.running_server import RunningServer, many_connections, predict_request, read_answer
 
 from runtime import Classifier, prediction
 from runtime.imaging.preprocess import to_pixels
@@ -16,20 +16,15 @@ Images = npt.NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")
-def boot(test_images: Images) -> bytes:
-    return encoded(Image.fromarray(test_images[0]))
-
-
-@pytest.fixture(scope="module")
 def photo(test_images: Images) -> bytes:
     """A boot as a camera sees one: large, in colour, dark on light."""
     large = Image.fromarray(255 - test_images[0]).resize((700, 700)).convert("RGB")
     page = Image.new("RGB", (1000, 900), "white")
     page.paste(large, (150, 100))
-    return encoded(page, "JPEG")
+    return encoded(page, format="JPEG")
 
 
-def test_the_answer_is_that_of_the_command_line(server: RunningServer, boot: bytes) -> None:
+def test_the_answer_is_that_of_the_command_line(server, boot):
     answer = server.ask("POST", "/predict?topk=3", boot)
     document = answer.json()
     expected = prediction.as_dict("picture", Classifier("lenet", device="cpu").predict(boot, topk=3))
@@ -45,7 +40,7 @@ def test_the_answer_is_that_of_the_command_line(server: RunningServer, boot: byt
     assert "pixels" not in document
 
 
-def test_a_photo_is_answered_with_what_the_network_saw(server: RunningServer, photo: bytes) -> None:
+def test_a_photo_is_answered_with_what_the_network_saw(server, photo):
     document = server.ask("POST", "/predict?model=lenet-modern&pixels=true&topk=99", photo).json()
 
     assert (document["label"], document["model"], document["inverted"]) == ("Ankle boot", "lenet-modern", True)
@@ -54,7 +49,7 @@ def test_a_photo_is_answered_with_what_the_network_saw(server: RunningServer, ph
     assert sum(row["probability"] for row in document["top"]) == pytest.approx(1, abs=1e-5)
 
 
-def test_a_form_with_a_file_is_taken_by_its_name(server: RunningServer, boot: bytes, photo: bytes) -> None:
+def test_a_form_with_a_file_is_taken_by_its_name(server, boot, photo):
     for name, picture in (("boot.png", boot), ("photo.jpg", photo)):
         body = (
             b'--edge\r\nContent-Disposition: form-data; name="note"\r\n\r\nmine\r\n--edge\r\n'
@@ -90,9 +85,7 @@ def test_a_form_with_a_file_is_taken_by_its_name(server: RunningServer, boot: by
         ("multipart/form-data; boundary=" + "x" * 300, b"--" + b"x" * 300, "cannot be read"),
     ],
 )
-def test_a_broken_form_gets_400_and_a_sentence(
-    server: RunningServer, content_type: str, body: bytes, sentence: str
-) -> None:
+def test_a_broken_form_gets_400_and_a_sentence(server, content_type, body, sentence):
     answer = server.ask("POST", "/predict", body, {"Content-Type": content_type})
 
     assert answer.status == 400
@@ -114,7 +107,7 @@ def test_a_broken_form_gets_400_and_a_sentence(
         ("model=%ff", "the query cannot be read"),
     ],
 )
-def test_a_wrong_query_gets_400_and_a_sentence(server: RunningServer, boot: bytes, query: str, sentence: str) -> None:
+def test_a_wrong_query_gets_400_and_a_sentence(server, boot, query, sentence):
     answer = server.ask("POST", f"/predict?{query}", boot)
 
     assert answer.status == 400
@@ -130,13 +123,13 @@ def test_a_wrong_query_gets_400_and_a_sentence(server: RunningServer, boot: byte
         (b"\x89PNG\r\n\x1a\n" + bytes(100), 400, "corrupt"),
     ],
 )
-def test_what_is_no_picture_is_4xx_with_its_kind(server: RunningServer, body: bytes, status: int, kind: str) -> None:
+def test_what_is_no_picture_is_4xx_with_its_kind(server, body, status, kind):
     answer = server.ask("POST", "/predict", body)
 
     assert (answer.status, answer.json()["kind"]) == (status, kind)
 
 
-def test_a_small_file_of_too_many_pixels_is_413_before_it_is_decoded(server: RunningServer) -> None:
+def test_a_small_file_of_too_many_pixels_is_413_before_it_is_decoded(server):
     bomb = encoded(Image.new("1", (9000, 9000)))
     answer = server.ask("POST", "/predict", bomb)
 
@@ -145,9 +138,7 @@ def test_a_small_file_of_too_many_pixels_is_413_before_it_is_decoded(server: Run
     assert "9000x9000; at most 67108864 pixels" in answer.json()["error"]
 
 
-def test_pictures_of_many_clients_at_once_are_not_mixed_up(
-    server: RunningServer, test_images: Images, photo: bytes
-) -> None:
+def test_pictures_of_many_clients_at_once_are_not_mixed_up(server, test_images, photo):
     classifier = Classifier("lenet", device="cpu")
     pictures = [encoded(Image.fromarray(image)) for image in test_images[:63]]
     expected = [prediction.index for prediction in classifier.predict_batch(pictures)]
@@ -161,7 +152,7 @@ def test_pictures_of_many_clients_at_once_are_not_mixed_up(
     assert found == expected
 
 
-def test_each_of_many_pictures_at_once_is_seen_as_if_alone(server: RunningServer, test_images: Images) -> None:
+def test_each_of_many_pictures_at_once_is_seen_as_if_alone(server, test_images):
     """Plain PNGs are decoded together; a light background, another wish or a damage is its own picture's matter."""
     plain = [encoded(Image.fromarray(image)) for image in test_images[:48]]
     light = encoded(Image.fromarray(255 - test_images[50]))
@@ -183,7 +174,7 @@ def test_each_of_many_pictures_at_once_is_seen_as_if_alone(server: RunningServer
             assert answer.json()["inverted"] == expected.inverted
 
 
-def test_requests_sent_without_waiting_are_answered_in_order(server: RunningServer, test_images: Images) -> None:
+def test_requests_sent_without_waiting_are_answered_in_order(server, test_images):
     pictures = [encoded(Image.fromarray(image)) for image in test_images[:20]]
     expected = [prediction.index for prediction in Classifier("lenet", device="cpu").predict_batch(pictures)]
     with server.connect() as connection:
@@ -198,7 +189,7 @@ def test_requests_sent_without_waiting_are_answered_in_order(server: RunningServ
     assert json.loads(bodies[-1]) == {"live": True}
 
 
-def test_the_page_comes_with_a_policy_that_lets_nothing_else_in(server: RunningServer) -> None:
+def test_the_page_comes_with_a_policy_that_lets_nothing_else_in(server):
     for path, kind in (("/", "text/html"), ("/page.js", "javascript"), ("/examples/bag.png", "image/png")):
         answer = server.ask("GET", path)
 
@@ -209,7 +200,7 @@ def test_the_page_comes_with_a_policy_that_lets_nothing_else_in(server: RunningS
         assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_the_metrics_are_prometheus_text_and_count(server: RunningServer, boot: bytes) -> None:
+def test_the_metrics_are_prometheus_text_and_count(server, boot):
     before = server.metric("fashion_zoo_requests_total", endpoint="predict", status="200")
     batches = server.metric("fashion_zoo_batch_pictures_sum", model="lenet")
     for _ in range(3):
@@ -225,7 +216,7 @@ def test_the_metrics_are_prometheus_text_and_count(server: RunningServer, boot: 
     assert {"fashion_zoo_requests_total", "fashion_zoo_batch_pictures", "fashion_zoo_dropped_requests_total"} <= names
 
 
-def test_a_user_file_is_served_by_its_own_name(tmp_path: Path, boot: bytes, own_home: None) -> None:
+def test_a_user_file_is_served_by_its_own_name(tmp_path, boot, own_home):
     from support.running_server import require_serve
 
     from runtime.model.registry import find_model

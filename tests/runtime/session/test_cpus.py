@@ -37,18 +37,14 @@ def files(root: Path, contents: dict[str, str]) -> Path:
         ("", {}, None),
     ],
 )
-def test_the_smallest_quota_on_the_way_up_counts(
-    tmp_path: Path, own: str, contents: dict[str, str], quota: float | None
-) -> None:
+def test_the_smallest_quota_on_the_way_up_counts(tmp_path, own, contents, quota):
     (tmp_path / "own").write_text(own)
 
     assert cpu_quota(files(tmp_path / "cgroup", contents), tmp_path / "own") == quota
 
 
 @pytest.mark.parametrize(("quota", "expected"), [(None, 8), (0.5, 1), (1.5, 2), (64.0, 8)])
-def test_the_quota_is_rounded_up_and_never_exceeds_the_affinity(
-    monkeypatch: pytest.MonkeyPatch, quota: float | None, expected: int
-) -> None:
+def test_the_quota_is_rounded_up_and_never_exceeds_the_affinity(monkeypatch, quota, expected):
     monkeypatch.setattr(device, "cpu_quota", lambda: quota)
     monkeypatch.setattr(device, "_affinity", lambda: 8)
 

@@ -73,20 +73,18 @@ def bound_over(session: Any, *, graphs: bool = True) -> BoundSession:
         (5, 2, [(0, 2, 8), (2, 4, 8), (4, 5, 1)]),
     ],
 )
-def test_pictures_are_cut_at_the_batch_size_and_the_largest_bucket(
-    count: int, batch_size: int, cut: list[tuple[int, int, int]]
-) -> None:
+def test_pictures_are_cut_at_the_batch_size_and_the_largest_bucket(count, batch_size, cut):
     assert [(part.start, part.stop, bucket) for part, bucket in pieces(count, batch_size)] == cut
 
 
-def test_no_batch_above_the_smallest_buckets_is_padded_to_more_than_four_times_its_size() -> None:
+def test_no_batch_above_the_smallest_buckets_is_padded_to_more_than_four_times_its_size():
     for count in range(1, BUCKETS[-1] + 1):
         assert count <= bucket_for(count) <= max(8, 4 * count)
         if count > 32:
             assert bucket_for(count) < 2 * count
 
 
-def test_buffers_are_of_the_files_own_input(tmp_path: Path) -> None:
+def test_buffers_are_of_the_files_own_input(tmp_path):
     """Lost otherwise: every model on a GPU that is no garment's."""
     spec = InputSpec.photo((24, 40), datatype="FP32")
     path = random_model(tmp_path / "photos.onnx", spec, 100)
@@ -101,7 +99,7 @@ def test_buffers_are_of_the_files_own_input(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 8, 9, 100, 256, 257, 1025, 1500])
-def test_padded_and_cut_batches_give_what_the_session_gives(count: int, plain: Classifier, pixels: Pixels) -> None:
+def test_padded_and_cut_batches_give_what_the_session_gives(count, plain, pixels):
     bound = bound_over(Recorder())
 
     np.testing.assert_allclose(bound.run([LOGITS], pixels[:count], 2000)[0], plain.logits(pixels[:count]), atol=1e-5)
@@ -110,7 +108,7 @@ def test_padded_and_cut_batches_give_what_the_session_gives(count: int, plain: C
     )
 
 
-def test_several_outputs_come_from_one_run(plain: Classifier, pixels: Pixels) -> None:
+def test_several_outputs_come_from_one_run(plain, pixels):
     session = Recorder()
     probabilities, logits = bound_over(session).run([PROBABILITIES, LOGITS], pixels[:3], 256)
 
@@ -119,7 +117,7 @@ def test_several_outputs_come_from_one_run(plain: Classifier, pixels: Pixels) ->
     np.testing.assert_allclose(probabilities, plain.probabilities(pixels[:3]), atol=1e-6)
 
 
-def test_what_an_earlier_batch_left_in_the_buffers_is_never_seen(plain: Classifier, pixels: Pixels) -> None:
+def test_what_an_earlier_batch_left_in_the_buffers_is_never_seen(plain, pixels):
     bound = bound_over(Recorder())
     first = bound.run([LOGITS], pixels[:30], 256)[0]
     kept = first.copy()
@@ -130,7 +128,7 @@ def test_what_an_earlier_batch_left_in_the_buffers_is_never_seen(plain: Classifi
     np.testing.assert_allclose(last, plain.logits(pixels[40:43]), atol=1e-5)
 
 
-def test_each_batch_size_has_its_own_graph_and_both_outputs_share_it(pixels: Pixels) -> None:
+def test_each_batch_size_has_its_own_graph_and_both_outputs_share_it(pixels):
     session = Recorder()
     bound = bound_over(session)
     for outputs, count in (([LOGITS], 3), ([PROBABILITIES], 8), ([LOGITS], 64), ([LOGITS, PROBABILITIES], 5)):
@@ -140,16 +138,14 @@ def test_each_batch_size_has_its_own_graph_and_both_outputs_share_it(pixels: Pix
     assert bound.captured == [8, 64]
 
 
-def test_a_session_without_graphs_is_told_to_capture_none(pixels: Pixels) -> None:
+def test_a_session_without_graphs_is_told_to_capture_none(pixels):
     session = Recorder()
     bound_over(session, graphs=False).run([LOGITS], pixels[:3], 256)
 
     assert session.graphs == ["-1"]
 
 
-def test_where_a_capture_fails_the_same_device_goes_on_without_graphs_and_says_so(
-    plain: Classifier, pixels: Pixels
-) -> None:
+def test_where_a_capture_fails_the_same_device_goes_on_without_graphs_and_says_so(plain, pixels):
     first, second = Recorder(fails=lambda graph: graph == "1"), Recorder()
     live = ReopenableSession(MODEL, "cpu", 1)
     live.session, live.device, live.tuning = first, Device("cuda"), Tuning()
@@ -168,7 +164,7 @@ def test_where_a_capture_fails_the_same_device_goes_on_without_graphs_and_says_s
     assert live.notice == ("without CUDA graphs: CUDA failure 900: operation not permitted when stream is capturing")
 
 
-def test_a_failure_without_graphs_is_one_sentence_with_the_batch_and_the_reason(pixels: Pixels) -> None:
+def test_a_failure_without_graphs_is_one_sentence_with_the_batch_and_the_reason(pixels):
     bound = bound_over(Recorder(fails=lambda _: True))
 
     with pytest.raises(
@@ -179,7 +175,7 @@ def test_a_failure_without_graphs_is_one_sentence_with_the_batch_and_the_reason(
     assert "\n" not in str(no.value)
 
 
-def test_a_replay_that_fails_after_it_worked_is_an_error_and_no_reason_to_open_again(pixels: Pixels) -> None:
+def test_a_replay_that_fails_after_it_worked_is_an_error_and_no_reason_to_open_again(pixels):
     broken: list[bool] = []
     bound = bound_over(Recorder(fails=lambda _: bool(broken)))
     bound.run([LOGITS], pixels[:3], 256)
@@ -191,7 +187,7 @@ def test_a_replay_that_fails_after_it_worked_is_an_error_and_no_reason_to_open_a
     assert bound._buffers[8] is buffers  # its graph reads and writes these addresses
 
 
-def test_a_session_that_was_closed_says_so(pixels: Pixels) -> None:
+def test_a_session_that_was_closed_says_so(pixels):
     bound = bound_over(Recorder())
     bound.run([LOGITS], pixels[:3], 256)
     bound.close()
@@ -202,7 +198,7 @@ def test_a_session_that_was_closed_says_so(pixels: Pixels) -> None:
 
 
 @pytest.mark.parametrize("closed", [True, False], ids=["closed", "collected"])
-def test_a_session_is_not_freed_while_another_one_captures(closed: bool, pixels: Pixels) -> None:
+def test_a_session_is_not_freed_while_another_one_captures(closed, pixels):
     """CUDA would abort the capture, and with it the other model's request."""
     session = Recorder()
     freed = threading.Event()
@@ -227,7 +223,7 @@ def test_a_session_is_not_freed_while_another_one_captures(closed: bool, pixels:
     assert freed.is_set()
 
 
-def test_all_threads_share_one_worker(plain: Classifier, pixels: Pixels) -> None:
+def test_all_threads_share_one_worker(plain, pixels):
     session = Recorder()
     bound = bound_over(session)
     counts = [1, 5, 9, 33, 70, 130, 3, 300] * 3
@@ -241,9 +237,7 @@ def test_all_threads_share_one_worker(plain: Classifier, pixels: Pixels) -> None
         np.testing.assert_allclose(answer, plain.logits(pixels[count : 2 * count]), atol=1e-5)
 
 
-def test_a_whole_classifier_answers_through_bound_buffers_as_it_does_without(
-    plain: Classifier, test_images: Pixels
-) -> None:
+def test_a_whole_classifier_answers_through_bound_buffers_as_it_does_without(plain, test_images):
     with Classifier(MODEL, device="cpu", threads=1) as classifier:
         classifier._live.bound = bound_over(classifier._live.session)
         sources = list(test_images[:300])
@@ -259,7 +253,7 @@ def test_a_whole_classifier_answers_through_bound_buffers_as_it_does_without(
         }
 
 
-def test_memory_is_that_of_the_sizes_seen_and_of_no_more(pixels: Pixels) -> None:
+def test_memory_is_that_of_the_sizes_seen_and_of_no_more(pixels):
     bound = bound_over(Recorder())
     rng = np.random.default_rng(0)
     for count in rng.integers(1, 300, 60):

@@ -34,7 +34,7 @@ def pixels(test_images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return test_images[:64, None].copy()
 
 
-def test_a_pickle_is_the_request_and_not_the_weights(classifier: Classifier, pixels: npt.NDArray[np.uint8]) -> None:
+def test_a_pickle_is_the_request_and_not_the_weights(classifier, pixels):
     pickled = pickle.dumps(classifier)
     again = pickle.loads(pickled)
 
@@ -43,14 +43,14 @@ def test_a_pickle_is_the_request_and_not_the_weights(classifier: Classifier, pix
     np.testing.assert_array_equal(again.logits(pixels), classifier.logits(pixels))
 
 
-def test_a_copy_has_a_session_of_its_own(classifier: Classifier, pixels: npt.NDArray[np.uint8]) -> None:
+def test_a_copy_has_a_session_of_its_own(classifier, pixels):
     other = copy.deepcopy(classifier)
     classifier.close()
 
     assert other.logits(pixels).shape == (64, 10)
 
 
-def test_a_relative_path_means_the_same_file_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_means_the_same_file_in_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(WEIGHTS)
     pickled = pickle.dumps(Classifier("lenet/model.onnx", device="cpu"))
     monkeypatch.chdir(tmp_path)
@@ -59,9 +59,7 @@ def test_a_relative_path_means_the_same_file_in_another_folder(tmp_path: Path, m
 
 
 @forks
-def test_a_relative_path_means_the_same_file_after_a_fork_in_another_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: npt.NDArray[np.uint8]
-) -> None:
+def test_a_relative_path_means_the_same_file_after_a_fork_in_another_folder(tmp_path, monkeypatch, pixels):
     """Servers change into `/` when they have started; their workers open the model again."""
     monkeypatch.chdir(WEIGHTS)
     with Classifier("lenet/model.onnx", device="cpu") as classifier:
@@ -72,7 +70,7 @@ def test_a_relative_path_means_the_same_file_after_a_fork_in_another_folder(
         np.testing.assert_array_equal(classifier.logits(pixels), expected)
 
 
-def test_a_pickle_does_not_become_another_model_unseen(tmp_path: Path) -> None:
+def test_a_pickle_does_not_become_another_model_unseen(tmp_path):
     path = tmp_path / "mine.onnx"
     shutil.copy(WEIGHTS / "lenet" / "model.onnx", path)
     pickled = pickle.dumps(Classifier(path, device="cpu"))
@@ -82,7 +80,7 @@ def test_a_pickle_does_not_become_another_model_unseen(tmp_path: Path) -> None:
         pickle.loads(pickled)
 
 
-def test_a_closed_classifier_cannot_be_pickled(classifier: Classifier) -> None:
+def test_a_closed_classifier_cannot_be_pickled(classifier):
     classifier.close()
 
     with pytest.raises(FashionZooError, match="has been closed"):
@@ -92,9 +90,7 @@ def test_a_closed_classifier_cannot_be_pickled(classifier: Classifier) -> None:
 @pytest.mark.parametrize("method", ["spawn", pytest.param("fork", marks=forks)])
 # Python 3.12 warns of any fork in a process with threads; that we may be forked is what is tested.
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
-def test_a_process_pool_gives_the_answers_of_one_process(
-    classifier: Classifier, pixels: npt.NDArray[np.uint8], method: str
-) -> None:
+def test_a_process_pool_gives_the_answers_of_one_process(classifier, pixels, method):
     expected = classifier.logits(pixels)
     with multiprocessing.get_context(method).Pool(2) as pool:
         parts = pool.map_async(classifier.logits, [pixels[:20], pixels[20:40], pixels[40:]]).get(timeout=120)
@@ -102,7 +98,7 @@ def test_a_process_pool_gives_the_answers_of_one_process(
     np.testing.assert_allclose(np.concatenate(parts), expected, atol=1e-5)
 
 
-def test_a_thread_pool_gives_the_answers_of_one_thread(classifier: Classifier, pixels: npt.NDArray[np.uint8]) -> None:
+def test_a_thread_pool_gives_the_answers_of_one_thread(classifier, pixels):
     pictures = list(pixels[:, 0])
     with ThreadPool(8) as pool:
         answers = pool.map(classifier.predict, pictures)
@@ -141,7 +137,7 @@ def in_child_process(program: str) -> subprocess.CompletedProcess[str]:
         "grandchild = os.fork()\n    clf.logits(pixels)\n    if grandchild: wait(grandchild)",
     ],
 )
-def test_a_forked_child_answers_and_ends_and_so_does_its_parent(child: str) -> None:
+def test_a_forked_child_answers_and_ends_and_so_does_its_parent(child):
     done = in_child_process(
         f"pid = os.fork()\nif pid == 0:\n    {child}\n    os._exit(0)\n"
         "wait(pid)\nassert np.allclose(clf.logits(pixels), expected, atol=1e-5)\nprint('answered')"
@@ -151,7 +147,7 @@ def test_a_forked_child_answers_and_ends_and_so_does_its_parent(child: str) -> N
 
 
 @forks
-def test_a_fork_while_another_thread_classifies_does_not_hang_the_child() -> None:
+def test_a_fork_while_another_thread_classifies_does_not_hang_the_child():
     done = in_child_process(
         "stop = threading.Event()\n"
         "def work():\n    while not stop.is_set(): clf.logits(pixels)\n"
@@ -166,9 +162,7 @@ def test_a_fork_while_another_thread_classifies_does_not_hang_the_child() -> Non
     assert (done.stdout, done.stderr) == ("answered\n", "")
 
 
-def test_a_child_of_a_process_with_cuda_is_told_to_spawn(
-    classifier: Classifier, pixels: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_child_of_a_process_with_cuda_is_told_to_spawn(classifier, pixels, monkeypatch):
     monkeypatch.setattr(classifier._live, "session", None)  # as after a fork
     monkeypatch.setattr(classifier._live, "device", Device("cuda"))
 
@@ -176,9 +170,7 @@ def test_a_child_of_a_process_with_cuda_is_told_to_spawn(
         classifier.logits(pixels)
 
 
-def test_a_file_that_changed_before_the_fork_is_not_used_after_it(
-    tmp_path: Path, pixels: npt.NDArray[np.uint8]
-) -> None:
+def test_a_file_that_changed_before_the_fork_is_not_used_after_it(tmp_path, pixels):
     path = tmp_path / "mine.onnx"
     shutil.copy(WEIGHTS / "lenet" / "model.onnx", path)
     classifier = Classifier(path, device="cpu")

@@ -61,7 +61,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     return machine
 
 
-def test_a_gpu_is_asked_for_float32_for_graphs_and_for_cudnns_heuristics(machine: Machine) -> None:
+def test_a_gpu_is_asked_for_float32_for_graphs_and_for_cudnns_heuristics(machine):
     opened = open_session(MODEL, "cuda:1", graphs=True)
 
     assert machine.opened == [
@@ -80,20 +80,20 @@ def test_a_gpu_is_asked_for_float32_for_graphs_and_for_cudnns_heuristics(machine
     assert (opened.device, opened.tuning, opened.notice) == (Device("cuda", 1), Tuning(), None)
 
 
-def test_a_gpu_must_run_one_picture_before_it_is_believed(machine: Machine) -> None:
+def test_a_gpu_must_run_one_picture_before_it_is_believed(machine):
     open_session(MODEL, "cuda", graphs=True)
 
     assert machine.runs == ["1 picture, graph -1"]
 
 
-def test_tf32_and_graphs_are_off_unless_they_are_asked_for(machine: Machine) -> None:
+def test_tf32_and_graphs_are_off_unless_they_are_asked_for(machine):
     open_session(MODEL, "cuda")
     open_session(MODEL, "cuda", tf32=True)
 
     assert [(asked["use_tf32"], asked["enable_cuda_graph"]) for _, asked in machine.opened] == [(0, 0), (1, 0)]
 
 
-def test_a_session_that_cannot_capture_is_opened_again_on_the_same_device_and_says_so(machine: Machine) -> None:
+def test_a_session_that_cannot_capture_is_opened_again_on_the_same_device_and_says_so(machine):
     machine.cannot_capture = True
     opened = open_session(MODEL, "cuda", graphs=True)
 
@@ -102,7 +102,7 @@ def test_a_session_that_cannot_capture_is_opened_again_on_the_same_device_and_sa
     assert opened.notice == "without CUDA graphs: This session cannot use the graph capture feature"
 
 
-def test_a_gpu_whose_first_run_fails_is_refused_by_name_and_left_by_auto_with_the_reason(machine: Machine) -> None:
+def test_a_gpu_whose_first_run_fails_is_refused_by_name_and_left_by_auto_with_the_reason(machine):
     machine.cannot_run = True
 
     with pytest.raises(
@@ -113,14 +113,14 @@ def test_a_gpu_whose_first_run_fails_is_refused_by_name_and_left_by_auto_with_th
     assert (str(opened.device), opened.reason) == ("cpu", "CUDNN failure 1001: CUDNN_STATUS_NOT_INITIALIZED")
 
 
-def test_a_file_that_is_no_model_is_not_blamed_on_the_gpu(machine: Machine) -> None:
+def test_a_file_that_is_no_model_is_not_blamed_on_the_gpu(machine):
     machine.cannot_run = True
 
     with pytest.raises(ModelInvalid, match="is not a model that onnxruntime can open"):
         open_session(b"junk", "cuda", graphs=True)
 
 
-def test_a_node_that_is_not_on_the_gpu_is_named(machine: Machine) -> None:
+def test_a_node_that_is_not_on_the_gpu_is_named(machine):
     machine.stray = "CPUExecutionProvider"
 
     with pytest.raises(
@@ -129,7 +129,7 @@ def test_a_node_that_is_not_on_the_gpu_is_named(machine: Machine) -> None:
         open_session(MODEL, "cuda")
 
 
-def test_tensorrt_may_leave_nodes_to_cuda_but_not_to_the_cpu(machine: Machine) -> None:
+def test_tensorrt_may_leave_nodes_to_cuda_but_not_to_the_cpu(machine):
     machine.stray = "CUDAExecutionProvider"
     opened = open_session(MODEL, "tensorrt", graphs=True)
 
@@ -141,52 +141,37 @@ def test_tensorrt_may_leave_nodes_to_cuda_but_not_to_the_cpu(machine: Machine) -
         open_session(MODEL, "tensorrt")
 
 
-@pytest.mark.parametrize("missing", TENSORRT_LIBRARIES)
-def test_a_library_that_tensorrt_lacks_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "cuda_problem", lambda _index: None)
+TENSORRT = [("tensorrt", name, " cannot be loaded: pip install 'tensorrt-cu13<11'") for name in TENSORRT_LIBRARIES]
+LINKED = [("cuda", name.format(cuda=13), " cannot be loaded, which onnxruntime") for name in device.LINKED_LIBRARIES]
+
+
+@pytest.mark.parametrize(("kind", "missing", "sentence"), [*TENSORRT, *LINKED])
+def test_a_library_that_is_missing_is_named_before_the_provider_is_loaded(kind, missing, sentence, monkeypatch):
+    providers = ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+    monkeypatch.setattr(device, "_driver_problem", lambda _index: None)
+    monkeypatch.setattr(device, "preload", lambda: None)
     monkeypatch.setattr(device, "loads", lambda name: name != missing)
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["TensorrtExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    monkeypatch.setattr(onnxruntime, "cuda_version", "13.0", raising=False)
 
-    problem = device_problem(Device("tensorrt"))
-
-    assert problem is not None
-    assert problem.startswith(f"{missing} cannot be loaded: pip install 'tensorrt-cu13<11'")
+    assert str(device_problem(Device(kind))).startswith(f"{missing}{sentence}")
 
 
-def test_an_onnxruntime_without_tensorrt_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_onnxruntime_without_tensorrt_is_named(monkeypatch):
     monkeypatch.setattr(device, "cuda_problem", lambda _index: None)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
 
     assert str(device_problem(Device("tensorrt"))).startswith("the installed onnxruntime is built without TensorRT: ")
 
 
-def test_a_float16_file_may_use_tensor_cores_which_onnxruntime_ties_to_tf32(machine: Machine) -> None:
+def test_a_float16_file_may_use_tensor_cores_which_onnxruntime_ties_to_tf32(machine):
     machine.metadata = {"dtype": '"fp16"'}
     open_session(MODEL, "cuda", graphs=True)
 
     assert [asked["use_tf32"] for _, asked in machine.opened] == [0, 1]
 
 
-@pytest.mark.parametrize("missing", device.LINKED_LIBRARIES)
-def test_a_library_that_cuda_lacks_is_named_before_the_provider_is_loaded(
-    missing: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    missing = missing.format(cuda=13)
-    monkeypatch.setattr(device, "_driver_problem", lambda _index: None)
-    monkeypatch.setattr(device, "preload", lambda: None)
-    monkeypatch.setattr(device, "loads", lambda name: name != missing)
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(onnxruntime, "cuda_version", "13.0", raising=False)
-
-    problem = device_problem(Device("cuda"))
-
-    assert problem is not None
-    assert problem.startswith(f"{missing} cannot be loaded, which onnxruntime")
-
-
-def test_a_library_is_found_in_nvidias_packages_wherever_sys_path_has_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_library_is_found_in_nvidias_packages_wherever_sys_path_has_them(tmp_path, monkeypatch):
     folder = tmp_path / "target" / "nvidia" / "cudnn" / "lib"
     folder.mkdir(parents=True)
     shutil.copy(find_library_file(), folder / "libcudnn_of_a_test.so.9")
@@ -201,7 +186,7 @@ def find_library_file() -> str:
     return next(line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libz" in line)
 
 
-def test_tf32_on_the_cpu_is_a_usage_error_and_auto_says_it_has_none() -> None:
+def test_tf32_on_the_cpu_is_a_usage_error_and_auto_says_it_has_none():
     with pytest.raises(UsageError, match="the CPU has none"):
         Classifier("lenet", device="cpu", tf32=True)
     classifier = Classifier("lenet", tf32=True)
@@ -209,5 +194,5 @@ def test_tf32_on_the_cpu_is_a_usage_error_and_auto_says_it_has_none() -> None:
         assert not classifier.tf32
 
 
-def test_on_the_cpu_there_are_no_settings_of_a_gpu_to_show() -> None:
+def test_on_the_cpu_there_are_no_settings_of_a_gpu_to_show():
     assert Classifier("lenet", device="cpu").info()["gpu"] is None

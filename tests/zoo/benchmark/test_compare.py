@@ -5,16 +5,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from click.testing import CliRunner
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
+from support.command_line import call
 
 from export.description import CHECKPOINT_FILE as CHECKPOINT
 from runtime import Classifier
 from zoo.benchmark.compare import OURS, BackendFailed, Worker, compare, take_turns
-from zoo.cli import zoo
 
 LENET = Path(__file__).resolve().parents[3] / "weights" / "lenet"
 
@@ -25,7 +23,7 @@ def worker(backend: str, file: Path = LENET / "model.onnx") -> Worker:
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "torch", "openvino"])
-def test_another_backend_gives_the_same_logits(backend: str, test_images: npt.NDArray[np.uint8]) -> None:
+def test_another_backend_gives_the_same_logits(backend, test_images):
     if backend == "openvino":
         pytest.importorskip("openvino")
     pixels = test_images[:20, None].copy()
@@ -35,9 +33,9 @@ def test_another_backend_gives_the_same_logits(backend: str, test_images: npt.ND
         assert other.version[0].isdigit()
 
 
-def test_live_parity_runs_the_network_and_fails_for_other_weights(tmp_path: Path) -> None:
+def test_live_parity_runs_the_network_and_fails_for_other_weights(tmp_path):
     arguments = ["parity", "--device", "cpu", "--json"]
-    result = CliRunner().invoke(zoo, [*arguments, str(LENET)])
+    result = call("zoo", *arguments, LENET)
     document = json.loads(result.stdout)
 
     assert (result.exit_code, document["passed"], document["flips"]) == (0, True, 0)
@@ -50,21 +48,21 @@ def test_live_parity_runs_the_network_and_fails_for_other_weights(tmp_path: Path
         header = file.metadata()
     weights["network.11.bias"][3] += 0.01
     save_file(weights, other / CHECKPOINT, header)
-    result = CliRunner().invoke(zoo, [*arguments, str(other)])
+    result = call("zoo", *arguments, other)
     assert result.exit_code == 3
     assert json.loads(result.stdout)["max_abs_diff"] == pytest.approx(0.01, rel=0.1)
 
 
-def test_live_parity_without_the_weights_names_them(tmp_path: Path) -> None:
+def test_live_parity_without_the_weights_names_them(tmp_path):
     shutil.copytree(LENET, tmp_path / "lenet")
     (tmp_path / "lenet" / CHECKPOINT).unlink()
-    result = CliRunner().invoke(zoo, ["parity", "--device", "cpu", str(tmp_path / "lenet")])
+    result = call("zoo", "parity", "--device", "cpu", tmp_path / "lenet")
 
     assert result.exit_code == 1
     assert "live parity needs the weights in " in result.stderr
 
 
-def test_backends_are_timed_in_turn_with_all_their_runs_and_the_first_is_the_measure() -> None:
+def test_backends_are_timed_in_turn_with_all_their_runs_and_the_first_is_the_measure():
     with worker(OURS) as ours, worker("onnxruntime") as other:
         rows = take_turns([ours, other], 4, 0, 10)
 
@@ -76,7 +74,7 @@ def test_backends_are_timed_in_turn_with_all_their_runs_and_the_first_is_the_mea
         assert row["resident_mib"] > 20
 
 
-def test_a_backend_whose_process_ends_leaves_the_others_running() -> None:
+def test_a_backend_whose_process_ends_leaves_the_others_running():
     with worker(OURS) as ours, worker("onnxruntime") as other:
         other._process.kill()
         rows = take_turns([ours, other], 1, 0, 5)
@@ -85,14 +83,14 @@ def test_a_backend_whose_process_ends_leaves_the_others_running() -> None:
     assert rows[OURS]["runs"] == 5
 
 
-def test_a_backend_that_cannot_run_says_why() -> None:
+def test_a_backend_that_cannot_run_says_why():
     with pytest.raises(BackendFailed, match="torch-graph: only a GPU replays graphs"):
         worker("torch-graph")
     with pytest.raises(BackendFailed, match=r"onnxruntime: .*nowhere"):
         worker("onnxruntime", Path("nowhere.onnx"))
 
 
-def test_a_backend_without_its_weights_is_named_and_not_run(tmp_path: Path) -> None:
+def test_a_backend_without_its_weights_is_named_and_not_run(tmp_path):
     file = tmp_path / "model.onnx"
     file.write_bytes((LENET / "model.onnx").read_bytes())
     report = compare(
@@ -103,20 +101,20 @@ def test_a_backend_without_its_weights_is_named_and_not_run(tmp_path: Path) -> N
     assert report["not_run"]["torch"].startswith("torch needs the weights in ")
 
 
-def test_an_unknown_backend_is_a_usage_error_before_anything_is_measured() -> None:
-    result = CliRunner().invoke(zoo, ["bench", "lenet", "--compare", "tensorflow"])
+def test_an_unknown_backend_is_a_usage_error_before_anything_is_measured():
+    result = call("zoo", "bench", "lenet", "--compare", "tensorflow")
 
     assert result.exit_code == 2
     assert "there is no backend 'tensorflow'; expected some of runtime" in result.stderr
 
 
-def test_bench_compares_on_the_command_line() -> None:
+def test_bench_compares_on_the_command_line():
     arguments = ["bench", str(LENET), "--device", "cpu", "-b", "2", "--min-seconds", "0", "--min-runs", "5"]
-    result = CliRunner().invoke(zoo, [*arguments, "--compare", "onnxruntime", "--json"])
+    result = call("zoo", *arguments, "--compare", "onnxruntime", "--json")
     compared = json.loads(result.stdout)
 
     assert result.exit_code == 0
     assert set(compared["batches"][0]) == {"runtime", "onnxruntime"}
-    text = CliRunner().invoke(zoo, [*arguments, "--compare", "onnxruntime,torch-graph"])
+    text = call("zoo", *arguments, "--compare", "onnxruntime,torch-graph")
     assert "times ours" in text.stdout
     assert "not run: torch-graph: only a GPU" in text.stderr

@@ -17,20 +17,20 @@ from export.verification.checks import CHECKS
 pytestmark = pytest.mark.usefixtures("empty_home")
 
 
-def test_zoo_list_json_is_the_designs_document() -> None:
+def test_zoo_list_json_is_the_designs_document():
     rows = {row["name"]: row for row in json.loads(call("zoo", "list", "--json").stdout)}
 
     assert {"name", "parameters", "input_size", "accuracy", "published"} <= set(rows["lenet"])
     assert (rows["lenet"]["parameters"], rows["lenet"]["input_size"], rows["lenet"]["published"]) == (61_706, 28, True)
 
 
-def test_zoo_data_says_where_the_data_is(fashion_mnist_dir: Path) -> None:
+def test_zoo_data_says_where_the_data_is(fashion_mnist_dir):
     document = json.loads(call("zoo", "data", "--json").stdout)
 
     assert document == {"folder": str(fashion_mnist_dir), "origin": "environment", "verified": True}
 
 
-def test_zoo_verify_passes_the_published_model_and_exits_with_3_for_another_models_file(tmp_path: Path) -> None:
+def test_zoo_verify_passes_the_published_model_and_exits_with_3_for_another_models_file(tmp_path):
     good = call("zoo", "verify", "lenet", "--images", "500", "--json")
     other = ROOT / "weights" / "lenet-modern" / "model.onnx"
     bad = call("zoo", "verify", "lenet", "--onnx", other, "--images", "500", "--json", "-o", tmp_path / "report.json")
@@ -42,7 +42,7 @@ def test_zoo_verify_passes_the_published_model_and_exits_with_3_for_another_mode
     assert json.loads((tmp_path / "report.json").read_text()) == document
 
 
-def test_zoo_verify_gives_json_that_every_reader_takes_of_a_file_whose_logits_are_no_numbers(tmp_path: Path) -> None:
+def test_zoo_verify_gives_json_that_every_reader_takes_of_a_file_whose_logits_are_no_numbers(tmp_path):
     model = onnx.load(ROOT / "weights" / "lenet" / "model.onnx")
     weight = next(tensor for tensor in model.graph.initializer if tensor.name == "network.0.weight")
     weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * np.float32("nan"), weight.name))
@@ -68,9 +68,7 @@ def own_copy(home: Path) -> Path:
     return home / "weights" / "lenet" / "model.onnx"
 
 
-def test_zoo_verify_reports_every_check_of_a_damaged_export_and_what_its_checksum_should_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_zoo_verify_reports_every_check_of_a_damaged_export_and_what_its_checksum_should_be(tmp_path, monkeypatch):
     monkeypatch.setenv("ZOO_HOME", str(tmp_path))
     file = own_copy(tmp_path)
     content = bytearray(file.read_bytes())
@@ -89,9 +87,7 @@ def test_zoo_verify_reports_every_check_of_a_damaged_export_and_what_its_checksu
     assert checks["checksum"]["measures"]["expected"] in (ROOT / "weights" / "index.json").read_text()
 
 
-def test_zoo_verify_holds_a_file_named_by_path_against_its_index_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_zoo_verify_holds_a_file_named_by_path_against_its_index_too(tmp_path, monkeypatch):
     monkeypatch.setenv("ZOO_HOME", str(tmp_path))
     file = own_copy(tmp_path)
     file.write_bytes((ROOT / "weights" / "lenet-modern" / "model.onnx").read_bytes())
@@ -103,7 +99,7 @@ def test_zoo_verify_holds_a_file_named_by_path_against_its_index_too(
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage"])
-def test_zoo_verify_reports_every_check_of_a_file_that_is_no_model(tmp_path: Path, content: bytes) -> None:
+def test_zoo_verify_reports_every_check_of_a_file_that_is_no_model(tmp_path, content):
     (tmp_path / "no.onnx").write_bytes(content)
     result = call("zoo", "verify", "lenet", "--onnx", tmp_path / "no.onnx", "--images", "10", "--json")
     document = json.loads(result.stdout)
@@ -112,26 +108,13 @@ def test_zoo_verify_reports_every_check_of_a_file_that_is_no_model(tmp_path: Pat
     assert [check["name"] for check in document["checks"]] == list(CHECKS)
 
 
-def test_a_series_of_seeds_and_its_held_out_images_from_the_command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_series_of_seeds_and_its_held_out_images_from_the_command_line(tmp_path, monkeypatch):
     from zoo.data.dataset import load_split
     from zoo.runs import run
 
     monkeypatch.setattr(run, "load_split", lambda split, device: load_split(split, device)[slice(0, 500)])
-    command = [
-        "train",
-        "lenet-modern",
-        "--recipe",
-        "d2l",
-        "--epochs",
-        "1",
-        "--val-split",
-        "--seed",
-        "3",
-        "-o",
-        tmp_path,
-    ]
+    seeded = ["--epochs", "1", "--val-split", "--seed", "3", "-o", tmp_path]
+    command = ["train", "lenet-modern", "--recipe", "d2l", *seeded]
     series = json.loads(call("zoo", *command, "--seeds", "2", "--json").stdout)
     table = call("zoo", *command, "--seeds", "2", "--resume").stdout
     again = call("zoo", *command, "--seeds", "2", "--resume", "--precision", "bf16")
@@ -142,7 +125,7 @@ def test_a_series_of_seeds_and_its_held_out_images_from_the_command_line(
     assert (again.exit_code, "started with precision fp32, not bf16" in again.stderr) == (2, True)
 
 
-def test_eval_prints_the_calibration_error_and_draws_what_it_found(tmp_path: Path) -> None:
+def test_eval_prints_the_calibration_error_and_draws_what_it_found(tmp_path):
     weights = ROOT / "weights" / "lenet" / "checkpoint.safetensors"
     result = call("zoo", "eval", "lenet", "--checkpoint", weights, "-o", tmp_path / "pictures")
 
@@ -157,7 +140,7 @@ def test_eval_prints_the_calibration_error_and_draws_what_it_found(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_the_whole_way_from_training_to_a_prediction(picture_folder: Path, tmp_path: Path) -> None:
+def test_the_whole_way_from_training_to_a_prediction(picture_folder, tmp_path):
     trained = json.loads(call("zoo", "train", "lenet-modern", "--epochs", "1", "--json").stdout)
     unpublished = call("zoo", "export", "lenet-modern", "--json")
     info = json.loads(call("runtime", "info", "-m", "lenet-modern", "--json").stdout)

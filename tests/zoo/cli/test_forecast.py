@@ -14,7 +14,7 @@ IMAGES = 60_000
 
 
 @pytest.mark.parametrize("model", RECIPES["cpu"])
-def test_a_recipe_for_a_gpu_on_a_cpu_is_told_its_hours_and_the_recipe_for_a_cpu(model: str) -> None:
+def test_a_recipe_for_a_gpu_on_a_cpu_is_told_its_hours_and_the_recipe_for_a_cpu(model):
     best, cpu = recipe_for(model), recipe_for(model, "cpu")
     shorter = duration(IMAGES * passes(cpu, ARCHITECTURES[model].input_size) / 100)
 
@@ -24,7 +24,7 @@ def test_a_recipe_for_a_gpu_on_a_cpu_is_told_its_hours_and_the_recipe_for_a_cpu(
     )
 
 
-def test_without_a_recipe_for_a_cpu_or_with_it_only_the_time_is_said() -> None:
+def test_without_a_recipe_for_a_cpu_or_with_it_only_the_time_is_said():
     densenet, lenet = recipe_for("densenet"), recipe_for("lenet")
 
     assert forecast("densenet", densenet, IMAGES, 0, 100) == "this run takes about 6 h 40 min on this CPU"
@@ -32,7 +32,7 @@ def test_without_a_recipe_for_a_cpu_or_with_it_only_the_time_is_said() -> None:
     assert "--recipe" not in forecast("resnet18", recipe_for("resnet18", "cpu"), IMAGES, 0, 100)
 
 
-def test_small_images_come_first_and_the_later_ones_cost_more() -> None:
+def test_small_images_come_first_and_the_later_ones_cost_more():
     """8 epochs, of which 2 at half the side and 2 at two thirds of it: 2/4 + 2·4/9 + 4 passes at the full side."""
     recipe = recipe_for("resnet18", "cpu").override(epochs=8, sides=(48, 64, 96, 96))
     seconds = IMAGES / 400 * 4 * (2 / 4 + 8 / 9 + 4)  # 400 images/s at a quarter of the pixels
@@ -42,9 +42,7 @@ def test_small_images_come_first_and_the_later_ones_cost_more() -> None:
     assert forecast("resnet18", recipe, IMAGES, 4, 100) == "the other 4 epochs take about 40 min on this CPU"
 
 
-def test_a_forecast_is_printed_once_without_a_terminal_and_only_for_a_cpu(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_forecast_is_printed_once_without_a_terminal_and_only_for_a_cpu(monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     lines = []
@@ -62,5 +60,5 @@ def test_a_forecast_is_printed_once_without_a_terminal_and_only_for_a_cpu(
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(1, "1 min"), (100, "2 min"), (3599, "1 h 0 min"), (5460, "1 h 31 min")])
-def test_a_time_is_said_to_the_minute(seconds: float, text: str) -> None:
+def test_a_time_is_said_to_the_minute(seconds, text):
     assert duration(seconds) == text

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from support.command_line import call
 
-from zoo.cli import zoo
 from zoo.cli.progress import TrainingBar
 from zoo.runs import checkpoint
 
@@ -28,7 +28,7 @@ def stopped_in_batch(number: int, arguments: list[str]) -> Result:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrainingBar, "batch", batch)
-        return CliRunner().invoke(zoo, arguments)
+        return call("zoo", *arguments)
 
 
 def advised(result: Result) -> list[str]:
@@ -46,42 +46,42 @@ def weights(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("batch", [2, BATCHES + 2])
-def test_the_command_advised_after_a_stop_ends_with_the_weights_of_an_unbroken_run(tmp_path: Path, batch: int) -> None:
+def test_the_command_advised_after_a_stop_ends_with_the_weights_of_an_unbroken_run(tmp_path, batch):
     asked = ["train", "lenet", "--recipe", "d2l", "--epochs", "2", "--seed", "7", "--lr", "0.5", "-b", "128"]
     asked += ["--precision", "fp32", "--no-compile", "--micro-batch", "64", "--val-split", "--device", "cpu"]
-    assert CliRunner().invoke(zoo, [*asked, "-o", str(tmp_path / "unbroken")]).exit_code == 0
+    assert call("zoo", *asked, "-o", tmp_path / "unbroken").exit_code == 0
     broken = tmp_path / "it's a run 1"
     stopped = stopped_in_batch(batch, [*asked, "-o", str(broken)])
     command = advised(stopped)
 
     assert ("nothing is saved yet" in stopped.stderr) == (batch < BATCHES)
     assert ("--resume" in command) == (batch > BATCHES)
-    assert CliRunner().invoke(zoo, command).exit_code == 0
+    assert call("zoo", *command).exit_code == 0
     assert weights(broken) == weights(tmp_path / "unbroken")
 
 
-def test_the_command_advised_after_a_stop_in_the_second_of_two_seeds_keeps_the_first(tmp_path: Path) -> None:
+def test_the_command_advised_after_a_stop_in_the_second_of_two_seeds_keeps_the_first(tmp_path):
     asked = ["train", "lenet", "--recipe", "d2l", "--epochs", "2", "--seed", "7", "--seeds", "2", "-o", str(tmp_path)]
     command = advised(stopped_in_batch(2 * BATCHES + 2, asked))
     first = checkpoint.checkpoint_in(tmp_path / "seed-7").read_bytes()
 
-    assert CliRunner().invoke(zoo, command).exit_code == 0
+    assert call("zoo", *command).exit_code == 0
     assert checkpoint.checkpoint_in(tmp_path / "seed-7").read_bytes() == first
     (second,) = (path for path in tmp_path.iterdir() if path.name != "seed-7")
     found = checkpoint.load(checkpoint.checkpoint_in(second))
     assert (found.header["seed"], found.header["recipe"]["name"], found.finished) == (8, "d2l", True)
 
 
-def test_an_older_run_in_the_folder_is_not_taken_for_what_this_one_saved(tmp_path: Path) -> None:
+def test_an_older_run_in_the_folder_is_not_taken_for_what_this_one_saved(tmp_path):
     asked = ["train", "lenet", "--recipe", "d2l", "-o", str(tmp_path)]
-    assert CliRunner().invoke(zoo, [*asked, "--epochs", "1"]).exit_code == 0
+    assert call("zoo", *asked, "--epochs", "1").exit_code == 0
     stopped = stopped_in_batch(1, [*asked, "--epochs", "2"])
 
     assert "nothing is saved yet" in stopped.stderr
     assert advised(stopped) == ["train", "lenet", "--recipe", "d2l", "--epochs", "2", "--output", str(tmp_path)]
 
 
-def test_a_resumed_run_that_is_stopped_at_once_still_has_what_it_began_with(tmp_path: Path) -> None:
+def test_a_resumed_run_that_is_stopped_at_once_still_has_what_it_began_with(tmp_path):
     stopped_in_batch(BATCHES + 1, ["train", "lenet", "--recipe", "d2l", "--epochs", "2", "-o", str(tmp_path)])
     again = stopped_in_batch(1, ["train", "lenet", "--resume", "-o", str(tmp_path)])
 

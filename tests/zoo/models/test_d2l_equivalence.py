@@ -22,7 +22,7 @@ BATCH = {28: 4, 96: 2, 224: 1}
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_training_by_the_d2l_recipe_gives_the_losses_of_d2ls_network(name: str) -> None:
+def test_training_by_the_d2l_recipe_gives_the_losses_of_d2ls_network(name):
     build, side, lr = NETWORKS[name]
     torch.manual_seed(0)
     ours = create_model(name, normalize=False)

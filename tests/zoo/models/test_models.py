@@ -9,7 +9,6 @@ from torch import nn
 from runtime.errors import UsageError
 from runtime.model.registry import ALIASES
 from zoo.models import ARCHITECTURES, canonical_name, create_model, list_models
-from zoo.models.summary import summarize
 
 SIZES = {  # name: (side of the input, parameters)
     "lenet": (28, 61_706),
@@ -25,27 +24,16 @@ SIZES = {  # name: (side of the input, parameters)
     "resnext": (96, 1_697_546),
     "densenet": (96, 758_226),
 }
-LENET = "6x28x28 6x28x28 6x14x14 16x10x10 16x10x10 16x5x5 400 120 120 84 84 10"
-DENSE_HEAD = "4096 4096 4096 4096 4096 4096 10"
-ROWS = {  # the shapes that the project promises; test_d2l_equivalence.py compares those of all networks
-    "lenet": LENET,
-    "lenet-max": LENET,
-    "lenet-relu": LENET,
-    "lenet-modern": LENET,
-    "vgg11": f"16x112x112 32x56x56 64x28x28 128x14x14 128x7x7 6272 {DENSE_HEAD}",
-    "vgg11-full": f"64x112x112 128x56x56 256x28x28 512x14x14 512x7x7 25088 {DENSE_HEAD}",
-    "resnet18": "64x24x24 64x24x24 128x12x12 256x6x6 512x3x3 10",
-}
 
 
-def test_the_models_are_listed_in_the_order_of_d2l_and_a_pattern_picks_some() -> None:
+def test_the_models_are_listed_in_the_order_of_d2l_and_a_pattern_picks_some():
     assert list_models() == list(SIZES)
     assert list_models("vgg*") == ["vgg11", "vgg11-full"]
     assert list_models("no such*") == []
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_a_network_has_the_size_that_d2l_gives(name: str) -> None:
+def test_a_network_has_the_size_that_d2l_gives(name):
     side, parameters = SIZES[name]
 
     with torch.device("meta"):
@@ -55,23 +43,8 @@ def test_a_network_has_the_size_that_d2l_gives(name: str) -> None:
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
-@pytest.mark.parametrize("name", ROWS)
-def test_a_network_has_the_promised_rows(name: str) -> None:
-    rows = ["x".join(map(str, layer.output_shape[1:])) for layer in summarize(name).layers]
-
-    assert " ".join(rows) == ROWS[name]
-
-
-@pytest.mark.parametrize("name", list_models())
-def test_a_network_turns_grey_bytes_into_ten_logits(name: str) -> None:
-    with torch.device("meta"):
-        logits = create_model(name)(torch.zeros(3, 1, 28, 28, dtype=torch.uint8))
-
-    assert (logits.shape, logits.dtype) == ((3, 10), torch.float32)
-
-
 @pytest.mark.parametrize("name", ["lenet", "nin", "googlenet", "resnet18", "resnext", "densenet"])
-def test_the_first_weights_are_glorot_uniform_as_in_d2l(name: str) -> None:
+def test_the_first_weights_are_glorot_uniform_as_in_d2l(name):
     torch.manual_seed(0)
 
     for layer in create_model(name).modules():
@@ -85,7 +58,7 @@ def test_the_first_weights_are_glorot_uniform_as_in_d2l(name: str) -> None:
         assert layer.bias is not None, "D2L's layers have a bias"
 
 
-def test_the_same_seed_gives_the_same_network() -> None:
+def test_the_same_seed_gives_the_same_network():
     def weights(seed: int) -> list[torch.Tensor]:
         torch.manual_seed(seed)
         return list(create_model("resnext").parameters())
@@ -94,7 +67,7 @@ def test_the_same_seed_gives_the_same_network() -> None:
     assert not all(map(torch.equal, weights(0), weights(1)))
 
 
-def test_an_alias_stands_for_a_model_and_is_not_listed() -> None:
+def test_an_alias_stands_for_a_model_and_is_not_listed():
     assert canonical_name("vgg") == "vgg11"
     for alias in ALIASES:
         assert canonical_name(alias) in list_models()
@@ -104,7 +77,7 @@ def test_an_alias_stands_for_a_model_and_is_not_listed() -> None:
 @pytest.mark.parametrize(
     ("wrong", "nearest"), [("resnet-18", "resnet18"), ("LeNet", "lenet"), ("vg11", "vgg11"), ("densnet", "densenet")]
 )
-def test_an_unknown_name_is_refused_with_the_nearest_and_all_known_ones(wrong: str, nearest: str) -> None:
+def test_an_unknown_name_is_refused_with_the_nearest_and_all_known_ones(wrong, nearest):
     with pytest.raises(UsageError) as caught:
         create_model(wrong)
 
@@ -117,6 +90,6 @@ def test_an_unknown_name_is_refused_with_the_nearest_and_all_known_ones(wrong: s
     [("zebra", "there is no model 'zebra'; known models: lenet, ")]
     + [(name, "a model's name is a text, not .*; known models: lenet, ") for name in (3, None, ["lenet"], b"lenet")],
 )
-def test_a_name_that_resembles_none_is_refused_with_the_known_ones(name: object, sentence: str) -> None:
+def test_a_name_that_resembles_none_is_refused_with_the_known_ones(name, sentence):
     with pytest.raises(UsageError, match=sentence):
         create_model(name)  # type: ignore[arg-type]

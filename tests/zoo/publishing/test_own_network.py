@@ -45,7 +45,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_state_dict_labels_and_photographs_become_a_proved_file(files: Path) -> None:
+def test_a_state_dict_labels_and_photographs_become_a_proved_file(files):
     made = call("zoo", "export", "pets", *ASKED, *INPUT, "-o", "out", "--json")
     entry = json.loads(made.stdout)
     proved = call("zoo", "verify", *ASKED, *INPUT, "--onnx", "out/pets/model.onnx", "--json")
@@ -77,7 +77,7 @@ def test_a_state_dict_labels_and_photographs_become_a_proved_file(files: Path) -
         (("--checkpoint", "net.py"), "leave them out with --module"),
     ],
 )
-def test_what_is_wrong_is_named(files: Path, change: tuple[str, str], sentence: str) -> None:
+def test_what_is_wrong_is_named(files, change, sentence):
     (files / "few.txt").write_text("cat\ndog large\n")
     refused = call("zoo", "export", "pets", *ASKED, *INPUT, *change, "-o", "out")
 

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from support.command_line import call
 
 from export.bundle.card import model_card
 from runtime import Classifier, ModelInvalid, ModelNotFound
-from runtime.cli import runtime
 from runtime.datasets import fashion_mnist
 from runtime.model import registry
 from runtime.model.registry import list_models, read_index, read_rebuildable
@@ -49,9 +48,7 @@ def entered(weights: Path, **changes: Any) -> None:
     (weights / "index.json").write_text(json.dumps(document))
 
 
-def test_publish_writes_all_but_the_large_files_and_the_command_that_makes_them(
-    repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_publish_writes_all_but_the_large_files_and_the_command_that_makes_them(repository, monkeypatch):
     export_trained(publish.load_trained("lenet"), storage="fp16")
     with monkeypatch.context() as patch:
         patch.setattr(publish, "MAX_FILE", 100_000)
@@ -76,7 +73,7 @@ def test_publish_writes_all_but_the_large_files_and_the_command_that_makes_them(
     assert (folder / "model.onnx").exists()
 
 
-def test_the_command_is_one_that_zoo_understands_and_says_what_differs_from_the_recipe(empty_home: Path) -> None:
+def test_the_command_is_one_that_zoo_understands_and_says_what_differs_from_the_recipe(empty_home):
     trained = load_trained("lenet")
     trained.checkpoint.header["recipe"] |= {"epochs": 3, "lr": 0.5}
     command = publish.rebuild_command(trained, publish.Precision())
@@ -91,7 +88,7 @@ def test_the_command_is_one_that_zoo_understands_and_says_what_differs_from_the_
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_the_command_names_every_option_that_decides_the_weights_or_the_file(empty_home: Path, processes: int) -> None:
+def test_the_command_names_every_option_that_decides_the_weights_or_the_file(empty_home, processes):
     trained = load_trained("lenet")
     trained.checkpoint.header.update(val_split=True, precision="bf16", compile=True, micro_batch=64)
     trained.checkpoint.header["trained_on"]["processes"] = processes
@@ -103,23 +100,21 @@ def test_the_command_names_every_option_that_decides_the_weights_or_the_file(emp
     assert second == "zoo export lenet --storage fp16 --opset 20"
 
 
-def test_the_command_names_the_opset_that_was_asked_for(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_names_the_opset_that_was_asked_for(repository, monkeypatch):
     export_trained(publish.load_trained("lenet"), opset=21)
     monkeypatch.setattr(publish, "MAX_FILE", 100_000)
 
     assert publish_exported("lenet")[0]["rebuild"].endswith(" && zoo export lenet --opset 21")
 
 
-def test_the_command_of_a_file_in_int8_names_its_dtype_alone(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_of_a_file_in_int8_names_its_dtype_alone(repository, monkeypatch):
     export_trained(publish.load_trained("lenet"), dtype="int8", purpose="size")
     monkeypatch.setattr(publish, "MAX_FILE", 10_000)
 
     assert publish_exported("lenet")[0]["rebuild"].endswith(" && zoo export lenet --dtype int8")
 
 
-def test_a_file_that_halving_makes_small_enough_is_not_given_up(
-    repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_halving_makes_small_enough_is_not_given_up(repository, monkeypatch):
     export_trained(publish.load_trained("lenet"))
     monkeypatch.setattr(publish, "MAX_FILE", 200_000)
     with pytest.raises(NotPublishable, match=r"may have 200,000: `zoo export --storage fp16` halves it"):
@@ -128,13 +123,13 @@ def test_a_file_that_halving_makes_small_enough_is_not_given_up(
     assert not list(repository.iterdir())
 
 
-def test_whoever_asks_for_it_is_told_the_command(repository: Path) -> None:
+def test_whoever_asks_for_it_is_told_the_command(repository):
     entered(repository)
     with pytest.raises(ModelNotFound) as refusal:
         Classifier("lenet-max", device="cpu")
     calls = {
-        "runtime": CliRunner().invoke(runtime, ["predict", "-m", "lenet-max", "a.png"]),
-        "zoo": CliRunner().invoke(zoo, ["verify", "lenet-max"]),
+        "runtime": call("runtime", "predict", "-m", "lenet-max", "a.png"),
+        "zoo": call("zoo", "verify", "lenet-max"),
     }
 
     assert str(refusal.value) == (
@@ -146,14 +141,14 @@ def test_whoever_asks_for_it_is_told_the_command(repository: Path) -> None:
     assert list_models() == []
 
 
-def test_an_export_of_ones_own_takes_its_place(repository: Path) -> None:
+def test_an_export_of_ones_own_takes_its_place(repository):
     entered(repository, name="lenet")
     export_trained(publish.load_trained("lenet"))
 
     assert Classifier("lenet", device="cpu").name == "lenet"
 
 
-def test_its_figures_are_in_the_tables(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_figures_are_in_the_tables(repository, monkeypatch):
     figures = {"parameters": 1, "flops": 2_000_000, "accuracy": {"top1": 0.9413}, "recipe": {"name": "best"}}
     entered(repository, **figures)
     monkeypatch.setattr("zoo.publishing.catalogue.repository_weights", lambda: repository)
@@ -164,19 +159,17 @@ def test_its_figures_are_in_the_tables(repository: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("damage", [{"rebuild": None}, {"sha256": 3}, {"name": []}])
-def test_a_damaged_entry_is_named(repository: Path, damage: dict[str, Any]) -> None:
+def test_a_damaged_entry_is_named(repository, damage):
     entered(repository, **damage)
     with pytest.raises(ModelInvalid, match=r"index\.json is damaged: an entry lacks its name, rebuild or sha256"):
         read_rebuildable(repository)
 
 
-def test_the_card_of_a_model_with_its_file_has_no_such_line() -> None:
+def test_the_card_of_a_model_with_its_file_has_no_such_line():
     assert "made by" not in model_card(read_index(Path(__file__).resolve().parents[3] / "weights")["lenet"])
 
 
-def test_an_installed_package_lists_what_its_own_index_says_is_published(
-    repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_installed_package_lists_what_its_own_index_says_is_published(repository, monkeypatch, tmp_path):
     package = tmp_path / "site-packages" / "runtime"
     shutil.copytree(Path(__file__).parents[3] / "weights", package / "weights")
     monkeypatch.setattr(registry, "_PACKAGE", package)

@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from support.command_line import call
 
 from export.verification.speed import adds_products_in_32_bits
 from runtime.datasets import fashion_mnist
 from runtime.model.registry import read_index
-from zoo.cli import zoo
 from zoo.publishing.publish import export_trained
 from zoo.runs import checkpoint
 from zoo.runs.checkpoint import CheckpointError
@@ -19,21 +18,20 @@ PUBLISHED = Path(__file__).resolve().parents[3] / "weights"
 
 
 @pytest.fixture
-def exported(fashion_mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def exported(fashion_mnist_dir: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's weights, with a half-size export of the published lenet and no run."""
     images, labels = fashion_mnist.load("test")
     monkeypatch.setattr("zoo.publishing.publish.fashion_mnist.load", lambda split: (images[:300], labels[:300]))
-    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     export_trained(load_trained("lenet"), storage="fp16")
-    return tmp_path / "home" / "weights"
+    return empty_home / "weights"
 
 
-def test_a_later_export_is_of_the_trained_weights_and_not_of_the_rounded_ones(exported: Path) -> None:
+def test_a_later_export_is_of_the_trained_weights_and_not_of_the_rounded_ones(exported):
     origin = checkpoint.sha256_of(PUBLISHED / "lenet" / "checkpoint.safetensors")
     assert checkpoint.load(exported / "lenet" / "checkpoint.safetensors").rounded_from == origin
 
     assert load_trained("lenet").checkpoint.sha256() == origin
-    result = CliRunner().invoke(zoo, ["export", "lenet", "--json"])
+    result = call("zoo", "export", "lenet", "--json")
     entry = read_index(exported)["lenet"]
 
     assert result.exit_code == 0, result.output
@@ -42,9 +40,7 @@ def test_a_later_export_is_of_the_trained_weights_and_not_of_the_rounded_ones(ex
     assert checkpoint.sha256_of(exported / "lenet" / "checkpoint.safetensors") == origin
 
 
-def test_rounded_weights_without_their_origin_are_exported_in_int8_alone(
-    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rounded_weights_without_their_origin_are_exported_in_int8_alone(exported, tmp_path, monkeypatch):
     monkeypatch.setattr("zoo.runs.trained.folders", lambda: [("user", exported)])
     trained = load_trained("lenet")
 
@@ -55,9 +51,7 @@ def test_rounded_weights_without_their_origin_are_exported_in_int8_alone(
 
 
 @pytest.mark.skipif(not adds_products_in_32_bits(), reason="this CPU has no VNNI, and int8 sums saturate")
-def test_int8_of_a_published_half_size_checkpoint_verifies_against_it(
-    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_int8_of_a_published_half_size_checkpoint_verifies_against_it(exported, tmp_path, monkeypatch):
     """Who clones the repository has only the rounded weights of a large model, and wants the fast file all the same."""
     monkeypatch.setattr("zoo.runs.trained.folders", lambda: [("published", exported)])
     monkeypatch.setattr("zoo.publishing.verify.CALIBRATION", 64)
@@ -65,20 +59,8 @@ def test_int8_of_a_published_half_size_checkpoint_verifies_against_it(
     published = exported / "lenet" / "checkpoint.safetensors"
     trained, folder = load_trained("lenet"), tmp_path / "int8"
     entry, _ = export_trained(trained, folder, dtype="int8", purpose="size", max_drop=0.05)
-    file = str(folder / "lenet" / "model.onnx")
-    verify = [
-        "verify",
-        "lenet",
-        "--onnx",
-        file,
-        "--checkpoint",
-        str(published),
-        "--images",
-        "300",
-        "--max-drop",
-        "0.05",
-    ]
-    result = CliRunner().invoke(zoo, [*verify, "--json"])
+    files = ["--onnx", folder / "lenet" / "model.onnx", "--checkpoint", published]
+    result = call("zoo", *["verify", "lenet", "--images", "300", "--max-drop", "0.05", "--json"], *files)
 
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["passed"]
@@ -88,9 +70,7 @@ def test_int8_of_a_published_half_size_checkpoint_verifies_against_it(
     assert (folder / "lenet" / "checkpoint.safetensors").read_bytes() == published.read_bytes()
 
 
-def test_weights_rounded_to_integers_are_exported_in_int8_no_more_than_in_others(
-    exported: Path, tmp_path: Path
-) -> None:
+def test_weights_rounded_to_integers_are_exported_in_int8_no_more_than_in_others(exported, tmp_path):
     """Their loss is larger than the budget of int8, and would not be seen."""
     export_trained(load_trained("lenet"), tmp_path / "int4", storage="int4", max_drop=0.05)
     trained = load_trained("lenet", tmp_path / "int4" / "lenet" / "checkpoint.safetensors")

@@ -37,19 +37,17 @@ def evaluated(*options: object) -> tuple[str, str]:
     return json.loads(done.stdout)["checkpoint"], done.stderr
 
 
-def test_a_fresh_clone_takes_the_published_weights_and_says_so() -> None:
+def test_a_fresh_clone_takes_the_published_weights_and_says_so():
     assert evaluated() == (str(PUBLISHED), f"checkpoint of lenet: {PUBLISHED} (published)\n")
 
 
-def test_ones_own_run_comes_before_the_published_weights(empty_home: Path) -> None:
+def test_ones_own_run_comes_before_the_published_weights(empty_home):
     own = own_run(empty_home / "runs" / "lenet")
 
     assert evaluated() == (str(own), f"checkpoint of lenet: {own} (your run)\n")
 
 
-def test_the_only_seed_of_a_series_is_taken_and_between_several_none_is_chosen(
-    empty_home: Path, tmp_path: Path
-) -> None:
+def test_the_only_seed_of_a_series_is_taken_and_between_several_none_is_chosen(empty_home, tmp_path):
     folder = empty_home / "runs" / "lenet"
     runs = [own_run(folder / "seed-9", 9)]
     assert evaluated()[0] == str(runs[0])
@@ -65,7 +63,7 @@ def test_the_only_seed_of_a_series_is_taken_and_between_several_none_is_chosen(
     assert evaluated("--checkpoint", folder / "seed-10")[0] == str(runs[1])
 
 
-def test_a_run_that_was_begun_again_beside_a_series_is_no_silent_winner_either(empty_home: Path) -> None:
+def test_a_run_that_was_begun_again_beside_a_series_is_no_silent_winner_either(empty_home):
     for folder in (".", "seed-0"):
         own_run(empty_home / "runs" / "lenet" / folder)
     own_run(empty_home / "runs" / "lenet" / "before-20261128-120000")
@@ -74,7 +72,7 @@ def test_a_run_that_was_begun_again_beside_a_series_is_no_silent_winner_either(e
     assert (refused.exit_code, "there are 2 trained" in refused.stderr) == (2, True)
 
 
-def test_the_folder_of_a_run_stands_for_its_checkpoint(tmp_path: Path) -> None:
+def test_the_folder_of_a_run_stands_for_its_checkpoint(tmp_path):
     own = own_run(tmp_path / "one")
     given = (str(own), f"checkpoint of lenet: {own} (given)\n")
 
@@ -87,7 +85,7 @@ def test_the_folder_of_a_run_stands_for_its_checkpoint(tmp_path: Path) -> None:
     assert (none.exit_code, f"there is no checkpoint at {tmp_path}" in none.stderr) == (1, True)
 
 
-def test_the_last_line_of_a_training_elsewhere_is_the_command_that_exports_it(tmp_path: Path) -> None:
+def test_the_last_line_of_a_training_elsewhere_is_the_command_that_exports_it(tmp_path):
     """Of a run with -o nobody knows afterwards: without that line the published weights would be exported."""
     train = ["train", "lenet", "--recipe", "d2l", "--epochs", "1", "--json", "-o", tmp_path / "my run"]
     done = call("zoo", *train)
@@ -98,7 +96,7 @@ def test_the_last_line_of_a_training_elsewhere_is_the_command_that_exports_it(tm
     assert last == f"export it with: zoo export lenet --checkpoint '{own}'"
 
 
-def test_an_unfinished_run_is_measured_by_name(empty_home: Path) -> None:
+def test_an_unfinished_run_is_measured_by_name(empty_home):
     own = own_run(empty_home / "runs" / "lenet")
     found = checkpoint.load(own)
     checkpoint.save(own, found.header | {"epoch": 3}, found.weights)
@@ -106,9 +104,7 @@ def test_an_unfinished_run_is_measured_by_name(empty_home: Path) -> None:
     assert "(your run, epoch 3 of 60)" in evaluated()[1]
 
 
-def test_an_export_names_its_weights_and_verify_its_file_and_weights(
-    empty_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_export_names_its_weights_and_verify_its_file_and_weights(empty_home, monkeypatch):
     own = own_run(empty_home / "runs" / "lenet")
     exported = call("zoo", "export", "lenet", "--json")
     entry = json.loads(exported.stdout)
@@ -131,7 +127,7 @@ def test_an_export_names_its_weights_and_verify_its_file_and_weights(
     assert evaluated()[1].endswith("(your export)\n")
 
 
-def test_an_export_of_the_last_run_is_not_called_old(empty_home: Path) -> None:
+def test_an_export_of_the_last_run_is_not_called_old(empty_home):
     own = own_run(empty_home / "runs" / "lenet")
     copy = empty_home / "weights" / "lenet" / "checkpoint.safetensors"
     copy.parent.mkdir(parents=True)
@@ -144,9 +140,7 @@ def test_an_export_of_the_last_run_is_not_called_old(empty_home: Path) -> None:
     assert runs_since(checkpoint.load(copy)) == []
 
 
-def test_a_user_without_a_home_folder_has_no_runs_and_takes_the_published_weights(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_user_without_a_home_folder_has_no_runs_and_takes_the_published_weights(monkeypatch):
     monkeypatch.setattr(trained, "known_home", lambda: None)
     monkeypatch.setattr(trained.run, "default_folder", lambda name: pytest.fail("there is no home folder"))
 

@@ -33,7 +33,7 @@ def train(folder: Path, *, resume: bool = False, listener: Sentences | None = No
     return train_seeds("lenet-modern", settings, 3, folder, device=small_runs.CPU, resume=resume, listener=listener)
 
 
-def test_seeds_are_runs_of_their_own_and_a_broken_series_goes_on(tmp_path: Path) -> None:
+def test_seeds_are_runs_of_their_own_and_a_broken_series_goes_on(tmp_path):
     listener = Sentences(batches=20)  # breaks off in the third run
     with pytest.raises(small_runs.Stop):
         train(tmp_path, listener=listener)
@@ -52,7 +52,7 @@ def test_seeds_are_runs_of_their_own_and_a_broken_series_goes_on(tmp_path: Path)
     assert [row["test_accuracy"] for row in document["runs"]] == document["accuracy"]
 
 
-def test_a_seed_out_of_range_is_refused_before_the_first_is_trained(tmp_path: Path) -> None:
+def test_a_seed_out_of_range_is_refused_before_the_first_is_trained(tmp_path):
     settings = Settings(RECIPE.override(epochs=1), seed=2**32 - 1)
     with pytest.raises(UsageError, match="from 0 to 2"):
         train_seeds("lenet-modern", settings, 2, tmp_path, device=small_runs.CPU)
@@ -60,7 +60,7 @@ def test_a_seed_out_of_range_is_refused_before_the_first_is_trained(tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
-def test_one_seed_has_no_spread(tmp_path: Path) -> None:
+def test_one_seed_has_no_spread(tmp_path):
     settings = Settings(RECIPE.override(epochs=1), val_split=True)
     series = train_seeds("lenet-modern", settings, 1, tmp_path, device=small_runs.CPU)
 
@@ -71,7 +71,7 @@ def test_one_seed_has_no_spread(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [0, 3, 1000])
-def test_pictures_are_drawn_whether_nothing_or_everything_is_wrong(wrong: int, fashion_mnist_dir: Path) -> None:
+def test_pictures_are_drawn_whether_nothing_or_everything_is_wrong(wrong, fashion_mnist_dir):
     data = small_split("test")
     answers = data.labels.clone()
     answers[:wrong] = (answers[:wrong] + 1) % 10

@@ -48,7 +48,7 @@ def gradients_of(
 
 
 @pytest.mark.parametrize("micro_batch", [1, 7, 23, 64, 89, 90, 1000])
-def test_the_gradients_of_micro_batches_add_up_to_those_of_the_batch(data: LabelledImages, micro_batch: int) -> None:
+def test_the_gradients_of_micro_batches_add_up_to_those_of_the_batch(data, micro_batch):
     torch.manual_seed(0)
     network = create_model("lenet-modern")
     small = SmallMemory(copy.deepcopy(network), micro_batch)
@@ -62,7 +62,7 @@ def test_the_gradients_of_micro_batches_add_up_to_those_of_the_batch(data: Label
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_gradients_are_those_of_the_mean_loss(data: LabelledImages) -> None:
+def test_the_gradients_are_those_of_the_mean_loss(data):
     network = create_model("lenet-modern")
     ours, loss, _ = gradients_of(network, data)
     network.zero_grad()
@@ -77,14 +77,12 @@ def test_the_gradients_are_those_of_the_mean_loss(data: LabelledImages) -> None:
 @pytest.mark.parametrize(
     ("micro_batch", "advice"), [(None, "try --micro-batch 45"), (12, "try --micro-batch 6"), (1, "another device")]
 )
-def test_a_pass_that_does_not_fit_names_a_micro_batch_to_try(
-    data: LabelledImages, micro_batch: int | None, advice: str
-) -> None:
+def test_a_pass_that_does_not_fit_names_a_micro_batch_to_try(data, micro_batch, advice):
     with pytest.raises(OutOfMemory, match=f"does not hold a pass of .*{advice}"):
         gradients_of(SmallMemory(create_model("lenet-modern"), 0), data, micro_batch)
 
 
-def test_what_cannot_be_compiled_names_the_flag(data: LabelledImages, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_compiled_names_the_flag(data, monkeypatch):
     import torch._dynamo.exc
 
     def fail(function: object, **_: object) -> object:
@@ -100,7 +98,7 @@ def test_what_cannot_be_compiled_names_the_flag(data: LabelledImages, monkeypatc
 
 
 @pytest.mark.slow
-def test_compiled_steps_learn_what_uncompiled_ones_learn(data: LabelledImages, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_steps_learn_what_uncompiled_ones_learn(data, monkeypatch):
     # aot_eager captures and differentiates as in training, but runs PyTorch's own kernels: the code that inductor
     # generates for a CPU differs with the instruction set, and PyTorch tests it.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
@@ -115,7 +113,7 @@ def test_compiled_steps_learn_what_uncompiled_ones_learn(data: LabelledImages, m
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
-def test_an_epoch_in_micro_batches_learns_as_an_epoch_in_whole_batches(data: LabelledImages) -> None:
+def test_an_epoch_in_micro_batches_learns_as_an_epoch_in_whole_batches(data):
     recipe = Recipe(name="plain", epochs=1, batch_size=32, lr=0.05, momentum=0.9)  # the last batch is of 26
     losses = []
     for micro_batch in (None, 10):
@@ -126,7 +124,7 @@ def test_an_epoch_in_micro_batches_learns_as_an_epoch_in_whole_batches(data: Lab
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def test_a_network_is_measured_in_smaller_batches_where_memory_is_short(data: LabelledImages) -> None:
+def test_a_network_is_measured_in_smaller_batches_where_memory_is_short(data):
     model = SmallMemory(create_model("lenet-modern"), 30)
     expected = model.inner.eval()(data.images)
     evaluation = evaluate(model.train(), data)
@@ -136,7 +134,7 @@ def test_a_network_is_measured_in_smaller_batches_where_memory_is_short(data: La
     torch.testing.assert_close(evaluation.logits, expected.detach())
 
 
-def test_bf16_computes_in_bfloat16_and_keeps_weights_and_gradients_in_float32(data: LabelledImages) -> None:
+def test_bf16_computes_in_bfloat16_and_keeps_weights_and_gradients_in_float32(data):
     torch.manual_seed(0)
     network = create_model("lenet-modern")
     seen: list[torch.dtype] = []

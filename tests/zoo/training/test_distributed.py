@@ -101,7 +101,7 @@ def start(program: str, *arguments: object, processes: int) -> subprocess.Comple
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=240, check=False)
 
 
-def test_two_processes_learn_as_one_does(tmp_path: Path, fashion_mnist_dir: Path) -> None:
+def test_two_processes_learn_as_one_does(tmp_path, fashion_mnist_dir):
     for name, processes in (("one", 0), ("two", 2)):
         done = start(CURVES, tmp_path / name, processes=processes)
         assert done.returncode == 0, done.stderr
@@ -115,9 +115,7 @@ def test_two_processes_learn_as_one_does(tmp_path: Path, fashion_mnist_dir: Path
         assert two[network]["weights"] == pytest.approx(one[network]["weights"], rel=1e-5, abs=1e-5)
 
 
-def test_a_process_that_dies_ends_all_with_a_sentence_and_the_run_goes_on(
-    tmp_path: Path, fashion_mnist_dir: Path
-) -> None:
+def test_a_process_that_dies_ends_all_with_a_sentence_and_the_run_goes_on(tmp_path, fashion_mnist_dir):
     unbroken = start(RUN, tmp_path / "unbroken", 0, processes=2)
     broken = start(RUN, tmp_path / "broken", 12, processes=2)
     saved = checkpoint.load(checkpoint_in(tmp_path / "broken"))
@@ -138,14 +136,14 @@ def test_a_process_that_dies_ends_all_with_a_sentence_and_the_run_goes_on(
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 96, 128])
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-def test_shares_cover_a_batch_once_and_differ_by_one_row_at_most(rows: int, size: int) -> None:
+def test_shares_cover_a_batch_once_and_differ_by_one_row_at_most(rows, size):
     shares = [range(1000)[World(rank, size).share(100, 100 + rows)] for rank in range(size)]
 
     assert [row for share in shares for row in share] == list(range(100, 100 + rows))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_under_torchrun_each_process_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_under_torchrun_each_process_takes_its_own_gpu(monkeypatch):
     assert distributed.device_of_process("cuda:1") == "cuda:1"
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
     monkeypatch.setenv("LOCAL_RANK", "3")
@@ -156,7 +154,7 @@ def test_under_torchrun_each_process_takes_its_own_gpu(monkeypatch: pytest.Monke
         distributed.device_of_process("cuda:1")
 
 
-def test_a_command_under_torchrun_says_all_it_has_to_say_and_keeps_its_exit_code() -> None:
+def test_a_command_under_torchrun_says_all_it_has_to_say_and_keeps_its_exit_code():
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1", "-m", "zoo"]
     ended = {
         name: subprocess.run(

@@ -33,7 +33,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's setting, on Linux")
 @pytest.mark.parametrize(("megabytes", "times"), [(2, 100), (100, 2)])
-def test_kept_memory_spares_the_page_faults_of_every_step(megabytes: int, times: int) -> None:
+def test_kept_memory_spares_the_page_faults_of_every_step(megabytes, times):
     # glibc adapts its thresholds to what was freed before; when given, they stay at their initial values.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(1 << 17), "MALLOC_TRIM_THRESHOLD_": str(1 << 17)}
     faults = {}

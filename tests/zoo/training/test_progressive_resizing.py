@@ -71,9 +71,7 @@ def seen() -> Iterator[list[tuple[bool, int]]]:
 
 
 @both
-def test_the_sides_share_the_epochs_and_every_measurement_is_at_the_networks_own(
-    build: Build, data: LabelledImages, seen: list[tuple[bool, int]]
-) -> None:
+def test_the_sides_share_the_epochs_and_every_measurement_is_at_the_networks_own(build, data, seen):
     trainer = Trainer(build(), RECIPE, data, 0, validation=data)
     seen.clear()  # each side is tried first
     for _ in range(RECIPE.epochs):
@@ -84,19 +82,19 @@ def test_the_sides_share_the_epochs_and_every_measurement_is_at_the_networks_own
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(1, [32]), (2, [20, 32]), (3, [28, 20, 32]), (4, [28, 20, 32, 32])])
-def test_however_few_epochs_there_are_the_last_has_the_last_side(epochs: int, expected: list[int]) -> None:
+def test_however_few_epochs_there_are_the_last_has_the_last_side(epochs, expected):
     recipe = RECIPE.override(epochs=epochs)
 
     assert [recipe.side_at(epoch) for epoch in range(epochs)] == expected
 
 
-def test_a_recipe_without_sides_shows_the_networks_own(data: LabelledImages, seen: list[tuple[bool, int]]) -> None:
+def test_a_recipe_without_sides_shows_the_networks_own(data, seen):
     Trainer(pooled(), RECIPE.override(sides=()), data, 0).run_epoch()
 
     assert {side for _, side in seen} == {32}
 
 
-def test_an_epoch_that_is_broken_off_leaves_the_network_its_own_side(data: LabelledImages) -> None:
+def test_an_epoch_that_is_broken_off_leaves_the_network_its_own_side(data):
     trainer = Trainer(pooled(), RECIPE, data, 0)
 
     def stop(*_: object) -> None:
@@ -109,7 +107,7 @@ def test_an_epoch_that_is_broken_off_leaves_the_network_its_own_side(data: Label
 
 
 @both
-def test_a_run_broken_off_between_sides_and_resumed_ends_with_the_same_bits(build: Build, data: LabelledImages) -> None:
+def test_a_run_broken_off_between_sides_and_resumed_ends_with_the_same_bits(build, data):
     unbroken, resumed = Trainer(build(), RECIPE, data, 0), Trainer(build(), RECIPE, data, 0)
     for _ in range(2):
         unbroken.run_epoch()
@@ -122,7 +120,7 @@ def test_a_run_broken_off_between_sides_and_resumed_ends_with_the_same_bits(buil
     assert all(torch.equal(tensors_of(resumed)[key], tensor) for key, tensor in expected.items())
 
 
-def test_small_maps_are_resized_to_those_that_the_dense_layers_take() -> None:
+def test_small_maps_are_resized_to_those_that_the_dense_layers_take():
     network = dense().network.eval()
     images = torch.rand(2, 1, 20, 20)
     maps = F.interpolate(network[0](images), size=(16, 16), mode="bilinear", align_corners=False)
@@ -130,7 +128,7 @@ def test_small_maps_are_resized_to_those_that_the_dense_layers_take() -> None:
     assert torch.equal(network(images), network[1:](maps))
 
 
-def test_what_small_images_need_is_no_part_of_the_weights_or_of_the_exported_graph() -> None:
+def test_what_small_images_need_is_no_part_of_the_weights_or_of_the_exported_graph():
     with torch.device("meta"):
         ours = create_model("vgg11").eval()
         plain = ImageClassifier(ours.preprocess, nn.Sequential(*ours.network)).eval()
@@ -145,9 +143,7 @@ def test_what_small_images_need_is_no_part_of_the_weights_or_of_the_exported_gra
 
 
 @pytest.mark.parametrize("model", ["lenet", "alexnet"])
-def test_a_network_of_one_side_is_refused_and_no_older_run_is_set_aside(
-    model: str, tmp_path: Path, fashion_mnist_dir: Path
-) -> None:
+def test_a_network_of_one_side_is_refused_and_no_older_run_is_set_aside(model, tmp_path, fashion_mnist_dir):
     (tmp_path / "checkpoint.safetensors").write_bytes(b"an older run's")
     with pytest.raises(UsageError, match="shows images of 20 pixels"):
         run.train(model, Settings(RECIPE), device=torch.device("cpu"), folder=tmp_path)
@@ -159,7 +155,7 @@ def test_a_network_of_one_side_is_refused_and_no_older_run_is_set_aside(
 @pytest.mark.parametrize(
     ("name", "model"), [(name, model) for name in RECIPES for model, recipe in RECIPES[name].items() if recipe.sides]
 )
-def test_a_recipe_with_sides_fits_its_network_and_ends_with_the_networks_own(name: str, model: str) -> None:
+def test_a_recipe_with_sides_fits_its_network_and_ends_with_the_networks_own(name, model):
     recipe, network = RECIPES[name][model], create_model(model)
     nothing = LabelledImages(torch.zeros(1, 1, 28, 28, dtype=torch.uint8), torch.zeros(1).long())
     Trainer(network, recipe, nothing, 0)
