@@ -87,8 +87,8 @@ def same(stored: Array, array: Array) -> bool:
     return stored.ndim == array.ndim == 2 and np.array_equal(stored, array.T)
 
 
-def difference(stored: Stored, array: Array) -> str:
-    """Say how a tensor differs from the array that was expected, and where most."""
+def difference(stored: Stored, array: Array, limit: Array | float = 0) -> str:
+    """Say how a tensor differs from the array that was expected, by more than `limit`, and where most."""
     if dims(stored.array) != dims(array):
         return f"expected {size_of(array)}, but the file has {size_of(stored.array)}{read_by(stored)}"
     error = np.abs(stored.array.reshape(array.shape).astype(np.float64) - array)
@@ -96,7 +96,7 @@ def difference(stored: Stored, array: Array) -> str:
     index = np.unravel_index(int(error.argmax()), array.shape)
     at = list(map(int, index))
     return (
-        f"{int((error > 0).sum()):,} of {array.size:,} numbers differ, most at {at}: expected {array[index]:.9g}, "
+        f"{int((error > limit).sum()):,} of {array.size:,} numbers differ, most at {at}: expected {array[index]:.9g}, "
         f"found {stored.array.reshape(array.shape)[index]:.9g}{read_by(stored)}"
     )
 

@@ -171,19 +171,32 @@ class _Matching:
             merged = weight * factor.reshape(*factor.shape, *[1] * (weight.ndim - 2))
         else:
             merged = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
-        held = self._close(merged, _ROUNDING * np.abs(merged), layer)
+        name = layer.removesuffix(".weight")
+        words = f"{name} with {norm.name} folded in"
+        limit_of_weights = _ROUNDING * np.abs(merged)
+        held = self._close(merged, limit_of_weights, layer)
+        if held is None and (held := self._damaged(layer, merged)) is not None:
+            self.result.problems.insert(0, f"{words}, weight: {difference(held, merged, limit_of_weights)}")
         if held is None:
             return False
         bias = self._double(norm.layer_bias) * scale if norm.layer_bias else np.zeros_like(scale)
         limit = _ROUNDING * np.abs(bias) + limit
-        name = layer.removesuffix(".weight")
         added = self._close(bias + shift, limit, f"{name}.bias", beside=held)
-        words = f"{name} with {norm.name} folded in"
         if added is None and not ((np.abs(bias + shift) <= limit).all() and without_bias(held)):
-            self.result.problems.insert(0, f"{words}: no tensor is the bias that goes with its weights")
+            beside = [self.stored[each] for node in held.readers[:1] for each in node.input[2:] if each in self.stored]
+            told = f": {difference(beside[0], bias + shift, limit)}" if beside else ""
+            self.result.problems.insert(0, f"{words}: no tensor is the bias that goes with its weights{told}")
         self.result.folded[norm.name] = name
         self._note_norm(norm, words, *filter(None, (held, added)))
         return True
+
+    def _damaged(self, layer: str, merged: Array) -> Stored | None:
+        """Return the tensor of this name if it is nearer to the folded weights than to the layer's own."""
+        stored = self.stored.get(layer)
+        if stored is None or dims(stored.array) != dims(merged):
+            return None
+        error, other = (np.abs(stored.array.reshape(merged.shape) - each) for each in (merged, self._double(layer)))
+        return stored if np.median(error) < np.median(other) else None
 
     def _match_scale_and_shift(self, norm: Norm) -> None:
         """A batch norm that no layer precedes may have become a product and a sum."""

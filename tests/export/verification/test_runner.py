@@ -6,7 +6,8 @@ from typing import Any
 import onnx
 import pytest
 import torch
-from support.graph_edits import metadata
+from support.exports import content_of
+from support.graph_edits import change, make_network, metadata
 from torch import nn
 
 from export import Description, Report, verify
@@ -72,3 +73,22 @@ def test_parity_states_its_floor_its_factor_and_what_it_found(network, content, 
 
     assert row["tolerance"] == 8 * row["noise_floor"]
     assert 0 < row["max_abs_diff"] <= row["tolerance"] < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [(1, ", weight: 1 of "), (2, ": no tensor is the bias that goes with its weights: 1 of ")],
+    ids=["weight", "bias"],
+)
+def test_a_wrong_number_of_a_folded_layer_is_named_where_it_is(pictures, place, expected):
+    def one_off(array):
+        array.reshape(-1)[5] = array.reshape(-1)[5] * 1.01 + 1e-3
+        return array
+
+    network = make_network("small-resnet")
+    model = onnx.load_from_string(content_of(network))
+    change("Conv", place, one_off, nth=1)(model)
+    report = verify(network, model.SerializeToString(), **pictures)
+    (found,) = (check.detail for check in report.checks if check.name == "weights")
+
+    assert " folded in" + expected in found
