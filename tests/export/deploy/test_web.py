@@ -65,6 +65,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def page(browser: Any, sites: str) -> Iterator[Any]:
     """A page that fails the test if anything is written to its console, or asked of any other server."""
     opened = browser.new_page()
+    opened.set_default_timeout(120_000)  # milliseconds, for a busy machine
     complaints: list[str] = []
     opened.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
     opened.on("pageerror", lambda error: complaints.append(str(error)))
