@@ -2,8 +2,9 @@
 
     python -m tools.docs            writes build/docs, then builds build/site from it; a dead link is an error
 
-Where a page says `<!-- generate: NAME -->`, the text of `GENERATORS[NAME]` takes its place; where it says
-`<!-- include: PATH -->`, that file of the repository, as a block of code.
+Where a page says `<!-- generate: NAME -->`, the text of `GENERATORS[NAME]` takes the line's place; where it says
+`<!-- include: PATH -->`, that file of the repository, as a block of code. What stands in front of it, `*so*`, is for
+readers of the page as it is here.
 """
 
 import dataclasses
@@ -24,7 +25,7 @@ from tools.readme import results_table, speed_table
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES, SOURCE = ROOT / "docs", ROOT / "build" / "docs"
-MARK = re.compile(r"^<!-- (generate|include): (\S+) -->$", re.MULTILINE)
+MARK = re.compile(r"^(?:\*[^*]*\* )?<!-- (generate|include): (\S+) -->$", re.MULTILINE)
 WIDTH = 100  # of a help text
 
 

@@ -81,5 +81,5 @@ def require_faster(speeds: list[Speed]) -> None:
             raise NotFaster(
                 f"int8 is slower than float32 on this machine: {speed.quantized_ms:.3g} ms in place of "
                 f"{speed.float32_ms:.3g} for a batch of {speed.batch}; export it as fp32, or ask for size alone with "
-                "--for size"
+                "--for size (in Python, purpose='size')"
             )

@@ -129,7 +129,7 @@ class InputSpec:
         elif self.preprocess != "photo":
             return f"has the preprocess 'garment' or 'photo', not {self.preprocess!r}"
         elif not (_is_whole(self.resize) and max(self.height, self.width) <= self.resize <= 2 * MAX_SIDE):
-            return f"crops {self.height}x{self.width} out of a side of {self.resize!r} pixels, which is no larger"
+            return f"crops {self.height}x{self.width}, so its resize should be at least that, not {self.resize!r}"
         if self.interpolation not in get_args(Interpolation):
             return f"has an interpolation of {', '.join(get_args(Interpolation))}, not {self.interpolation!r}"
         if (self.mean is None) != (self.std is None):

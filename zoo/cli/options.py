@@ -72,7 +72,7 @@ def own_network_options(command: F) -> F:
                 metavar="photo:SIZE",
                 help="Its input: photo:224, photo:224x320, grey:32 or fashion-mnist.",
             ),
-            click.option("--resize", type=int, help="Shorter side before the crop.  [default: 8/7 of it]"),
+            click.option("--resize", type=int, help="Shorter side before the crop.  [default: 8/7 of the crop]"),
             click.option("--mean", metavar="R,G,B", help="Of the normalisation.  [default: ImageNet's]"),
             click.option("--std", metavar="R,G,B", help="Of the normalisation.  [default: ImageNet's]"),
             click.option(
