@@ -107,6 +107,12 @@ def export(
                 max_drop=max_drop,
             )
         _tell(read_index(folder)[name], folder / name, as_json)
+        from runtime.classifier import Classifier
+
+        with Classifier(folder / name / "model.onnx", device="cpu") as classifier:
+            answers = classifier.logits(given.images).argmax(axis=1)
+        for true, answer in given.exchanged(answers)[:3]:
+            note(f"most pictures of {true!r} are answered {answer!r}: are the --labels in the order of the outputs?")
         return
     assert model is not None
     if layout is not None:

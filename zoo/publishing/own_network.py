@@ -42,6 +42,20 @@ class OwnNetwork:
         """What `export.export_network` and `export.verify` are given of it beside the network."""
         return {"input": self.input, "images": self.images, "labels": self.targets}
 
+    def exchanged(self, answers: npt.NDArray[np.int64]) -> list[tuple[str, str]]:
+        """Return each label with the one that most of its pictures get instead, where that is so in turn, as where the
+        labels are in another order than the outputs; answers: the class of each picture, int (N,)."""
+        instead = {}
+        for index in range(len(self.labels)):
+            counts = np.bincount(answers[self.targets == index], minlength=len(self.labels))
+            if 2 * counts.max() > counts.sum() and counts.argmax() != index:
+                instead[index] = int(counts.argmax())
+        return [
+            (self.labels[true], self.labels[answer])
+            for true, answer in instead.items()
+            if answer in instead and true in instead.values()
+        ]
+
 
 def load_own(
     module: str, weights: Path | None, labels: Path, images: Path, input: InputSpec, limit: int | None = None

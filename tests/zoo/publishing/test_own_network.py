@@ -45,6 +45,29 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_labels_in_another_order_are_asked_about(files):
+    """No check can know that labels are exchanged; the answers to the pictures show it."""
+    (files / "net.py").write_text(
+        "import torch\nfrom torch import nn\n\n"
+        "class Light(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.dense = nn.Linear(1, 2)\n"
+        "        self.dense.weight.data, self.dense.bias.data = torch.tensor([[-9.0], [9.0]]), torch.zeros(2)\n\n"
+        "    def forward(self, images):\n        return self.dense(images.mean((1, 2, 3))[:, None])\n"
+    )
+    for name, level in (("dark", 20), ("light", 230)):
+        (files / "lights" / name).mkdir(parents=True)
+        for number in range(3):
+            Image.new("RGB", (40, 40), (level + number,) * 3).save(files / "lights" / name / f"{number}.png")
+    told = {}
+    for order in ("dark\nlight\n", "light\ndark\n"):
+        (files / "order.txt").write_text(order)
+        asked = ("--module", "net.py:Light", "--labels", "order.txt", "--data-dir", "lights", "--input", "photo:32")
+        told[order] = call("zoo", "export", "lights", *asked, "-o", "out").stderr
+
+    assert "order of the outputs" not in told["dark\nlight\n"]
+    assert "most pictures of 'dark' are answered 'light'" in told["light\ndark\n"]
+
+
 def test_a_state_dict_labels_and_photographs_become_a_proved_file(files):
     made = call("zoo", "export", "pets", *ASKED, *INPUT, "-o", "out", "--json")
     entry = json.loads(made.stdout)
