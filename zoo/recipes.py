@@ -187,8 +187,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "densenet": _AUGMENTED.override(epochs=40),
     },
     # For two cores and no GPU: smaller images first, then several epochs at the network's own size, at a rate that is
-    # still high. So few epochs overfit little, so nothing is erased. What was tried, and the accuracies, are in
-    # `benchmarks/recipe_search.md`.
+    # still high. What was tried, and the accuracies, are in `benchmarks/recipe_search.md`.
     "cpu": {
         "vgg11": _UNNORMALIZED.override(
             name="cpu",
@@ -207,7 +206,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
             batch_size=128,
             lr=0.1,
             shift=1,
-            erase=0.0,
+            erase_side=10,
             ema=0.0,
             sides=(48, 64, 96, 96),
         ),
