@@ -149,7 +149,7 @@ def test_where_a_capture_fails_the_same_device_goes_on_without_graphs_and_says_s
     first, second = Recorder(fails=lambda graph: graph == "1"), Recorder()
     live = ReopenableSession(MODEL, "cpu", 1)
     live.session, live.device, live.tuning = first, Device("cuda"), Tuning()
-    live._open_again = lambda content, tuning: second  # type: ignore[method-assign]
+    live._open_again = lambda: second  # type: ignore[method-assign]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "runtime.session.cuda_graphs.Buffers", lambda session, _device, *rest: Buffers(session, CPU, *rest)

@@ -92,7 +92,9 @@ except FashionZooError as error:
 
 def start(program: str, *arguments: object, processes: int) -> subprocess.CompletedProcess[str]:
     """Run a program by torchrun, or with 0 `processes` directly."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes else []
+    # torchrun ends the others as soon as it sees one dead; a busy machine needs time to say so before.
+    options = ["--standalone", "--monitor-interval", "3", "--nproc-per-node", str(processes)]
+    launcher = ["-m", "torch.distributed.run", *options] if processes else []
     folder = Path(str(arguments[0])).parent
     script = folder / "program.py"
     script.write_text(program.format(tests=str(ROOT / "tests")))
