@@ -1,6 +1,6 @@
 """How far are honest files and files with one real mistake from the tolerance of parity? Error / tolerance, both.
 
-    python benchmarks/tolerance.py            # writes results/tolerance.json: the distributions of docs' plot
+    python benchmarks/tolerance.py            # writes results/tolerance.json
 
 Networks of torchvision, trained for an epoch on coloured pictures of Fashion-MNIST, some seeds each. A mistake is made
 in a copy of the network, which is exported; the file is then verified against the network as it was. An honest file

@@ -172,7 +172,7 @@ def _file_bytes(path: str | os.PathLike[str], name: str) -> bytes:
         mode, size = status.st_mode, status.st_size
         # Asked before opening: opening a FIFO waits for its writer, and opening a device may start it.
         if stat.S_ISREG(mode):
-            # Without a buffer, which a small file does not need and which takes as long as reading it.
+            # Without a buffer: a small file does not need one, and making it takes as long as reading the file.
             with open(path, "rb", buffering=0) as file:
                 return file.read() if size <= MAX_FILE_BYTES else file.read(MAX_FILE_BYTES + 1)
     # ValueError: a name that no file can have, with a null byte or a lone half of a surrogate pair.
