@@ -193,7 +193,7 @@ class _Matching:
     def _damaged(self, layer: str, merged: Array) -> Stored | None:
         """Return the tensor of this name if it is nearer to the folded weights than to the layer's own."""
         stored = self.stored.get(layer)
-        if stored is None or dims(stored.array) != dims(merged):
+        if stored is None or dims(stored.array) != dims(merged) or same(stored.array, self.traced.tensors[layer]):
             return None
         error, other = (np.abs(stored.array.reshape(merged.shape) - each) for each in (merged, self._double(layer)))
         return stored if np.median(error) < np.median(other) else None
