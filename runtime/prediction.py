@@ -75,7 +75,8 @@ def ranked(
 
 
 CSV_COLUMNS = (
-    "source", "ok", "label", "index", "confidence", "inverted", "error_kind", "error_message", "in_distribution"
+    "source", "ok", "label", "index", "confidence", "inverted", "error_kind", "error_message", "in_distribution",
+    "warnings",
 )  # fmt: skip
 
 
@@ -112,6 +113,7 @@ def as_csv(row: tuple[Any, ...]) -> str:
 def csv_row(source: str, answer: Prediction | ImageError) -> tuple[Any, ...]:
     """Return the values of CSV_COLUMNS."""
     if isinstance(answer, ImageError):
-        return (source, "false", "", "", "", "", answer.kind, str(answer), "")
+        return (source, "false", "", "", "", "", answer.kind, str(answer), "", "")
     inverted, known = ({True: "true", False: "false", None: ""}[x] for x in (answer.inverted, answer.in_distribution))
-    return (source, "true", answer.label, answer.index, f"{answer.confidence:.6f}", inverted, "", "", known)
+    confidence, warnings = f"{answer.confidence:.6f}", "; ".join(answer.warnings)
+    return (source, "true", answer.label, answer.index, confidence, inverted, "", "", known, warnings)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from support.command_line import call, python
 
 pytestmark = pytest.mark.usefixtures("empty_home")
@@ -39,6 +40,7 @@ def test_predict_json_is_the_designs_document_and_a_bad_picture_does_not_stop_th
 
 
 def test_predict_jsonl_and_csv_say_the_same_as_json(picture_folder):
+    Image.new("L", (60, 60), 128).save(picture_folder / "flat.png")
     whole = json.loads(call("runtime", "predict", picture_folder, "--json").stdout)
     lines = [json.loads(line) for line in call("runtime", "predict", picture_folder, "--jsonl").stdout.splitlines()]
     rows = list(csv.DictReader(io.StringIO(call("runtime", "predict", picture_folder, "--csv").stdout)))
@@ -46,6 +48,8 @@ def test_predict_jsonl_and_csv_say_the_same_as_json(picture_folder):
     assert lines == whole
     assert [row["label"] for row in rows] == [answer.get("label", "") for answer in whole]
     assert rows[3]["error_kind"] == "not_an_image"
+    assert [row["warnings"] for row in rows] == ["; ".join(answer.get("warnings", [])) for answer in whole]
+    assert any(row["warnings"] for row in rows)
 
 
 def test_a_source_without_pictures_does_not_stop_the_others(picture_folder, tmp_path):
