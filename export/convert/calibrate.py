@@ -25,6 +25,8 @@ OPERATORS = (
     "Conv", "Gemm", "MatMul", "Add", "Concat", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool",
     "Reshape", "Flatten", "Transpose",
 )  # fmt: skip
+LAYERS = ("Conv", "Gemm", "MatMul", "Add")
+CUTS = ("Relu", "Clip")
 _OPTIONS = {
     "WeightSymmetric": True,
     "ActivationSymmetric": False,
@@ -78,6 +80,7 @@ def quantize_statically(model: onnx.ModelProto, ranges: Ranges, weights: Iterabl
     quantizer.quantize_model()
     made: onnx.ModelProto = quantizer.model.model
     without_pairs(made.graph, {output.name for output in made.graph.output})  # answers are not rounded
+    _round_behind_cuts(made.graph)
     replace_nodes(made.graph, _in_order(made.graph))
     drop_unused(made.graph)
     for field in ("producer_name", "producer_version"):
@@ -91,6 +94,23 @@ def _stays_float(node: onnx.NodeProto, arrays: dict[str, npt.NDArray[Any]], want
         weight = arrays.get(node.input[1])
         return weight is None or digest(weight) not in wanted
     return node.op_type in ("Add", "Concat") and not arrays.keys().isdisjoint(node.input)
+
+
+def _round_behind_cuts(graph: onnx.GraphProto) -> None:
+    """Have each Relu or Clip read the layer in front of it unrounded, in place.
+
+    Rounded behind it alone, the two become one kernel in integers. onnxruntime's quantizer rounds in front too, which
+    keeps a sum apart from its Relu.
+    """
+    made = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        value = node.input[0] if node.op_type in CUTS else ""
+        if sum(value in other.input for other in graph.node) != 1:
+            continue
+        while value in made and made[value].op_type in ("QuantizeLinear", "DequantizeLinear"):
+            value = made[value].input[0]
+        if value in made and made[value].op_type in LAYERS:
+            node.input[0] = value
 
 
 def _in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
