@@ -61,7 +61,7 @@ def require_options(spec: InputSpec, invert: str | None, fit: str | None) -> Non
     given = [name for name, value in (("invert", invert), ("fit", fit)) if value is not None]
     if given and spec.preprocess != "garment":
         raise UsageError(
-            f"this model takes photos (resized to {spec.resize} pixels, cropped to {spec.width}x{spec.height}), for "
+            f"this model takes photos ({spec.framing}), for "
             f"which there is no {' and no '.join(given)}: leave {'it' if len(given) == 1 else 'them'} out"
         )
 

@@ -99,9 +99,8 @@ def _input(spec: InputSpec) -> list[str]:
         ]
     low, high = spec.range
     return [
-        f"The input is {tensor}: {_COLOURS[spec.pixel_format]}, {low:g} to {high:g}. Of a picture, the shorter side is",
-        f"resized to {spec.resize} pixels ({spec.interpolation}, with antialias) and the centre of "
-        f"{spec.height}x{spec.width} cropped;",
+        f"The input is {tensor}: {_COLOURS[spec.pixel_format]}, {low:g} to {high:g}. Of a picture:",
+        f"{spec.framing} ({spec.interpolation}, with antialias);",
         f"`runtime predict` does that by itself.{' The graph normalises.' if spec.mean else ''}",
     ]
 

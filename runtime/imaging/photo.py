@@ -1,8 +1,9 @@
 """From any picture to the pixels of an image classifier, as torchvision's `ImageClassification` preset makes them.
 
 The picture is decoded (`runtime.imaging.load.decode_on_white`), resized so that its shorter side is `InputSpec.resize`
-pixels, and its centre is cropped. Pillow resizes in both libraries, and the sizes are rounded as torchvision rounds
-them, so the pixels are equal, bit by bit (tests/runtime/imaging/test_photo.py), but in two cases:
+pixels, and its centre is cropped; where `resize` is "stretch", it is resized to H x W alone. Pillow resizes in both
+libraries, and the sizes are rounded as torchvision rounds them, so the pixels are equal, bit by bit
+(tests/runtime/imaging/test_photo.py), but in two cases:
 
 - `Image.open(path).convert("RGB")`, which people write in front of the preset, leaves a photograph lying on its side
   where EXIF says so, shows the colours below transparent pixels, and cuts off levels of 16 bits. Here the picture is
@@ -39,9 +40,11 @@ def to_levels(source: Source, spec: InputSpec, max_pixels: int | None = None) ->
 
 
 def _resized_centre(picture: Image.Image, spec: InputSpec) -> Image.Image:
-    """Resize the shorter side and crop the centre, `InputSpec.height` x `width`."""
+    """Resize the shorter side and crop the centre, `InputSpec.height` x `width`; or stretch to that."""
     assert spec.resize is not None  # the preprocess "photo" has one
     how = _FILTERS[spec.interpolation]
+    if spec.resize == "stretch":
+        return picture.resize((spec.width, spec.height), how)
     shorter, longer = sorted(picture.size)
     scaled = int(spec.resize * longer / shorter)  # rounded down, in float64
     width, height = (spec.resize, scaled) if picture.width <= picture.height else (scaled, spec.resize)

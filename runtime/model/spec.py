@@ -67,6 +67,7 @@ INPUT_CONTRACT_1 = {
 
 Array: TypeAlias = npt.NDArray[Any]
 Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
+Resize: TypeAlias = int | Literal["stretch"]
 
 BATCH_SIZE = 256  # images that are run at once, by default; of large ones, no more than have so many values in all:
 _BATCH_VALUES = 2**23  # 55 images of 3 x 224 x 224
@@ -89,8 +90,9 @@ class InputSpec:
         datatype: "UINT8", or "FP32" where the file takes floats.
         range: the least and the greatest value: (0, 255) of UINT8.
         preprocess: "garment" (find the garment, bring it to 28x28 on black, see `runtime.imaging.preprocess`) or
-            "photo" (resize the shorter side, crop the centre, see `runtime.imaging.photo`).
-        resize: of "photo", the length of the shorter side before the crop, in pixels.
+            "photo" (resize, crop the centre, see `runtime.imaging.photo`).
+        resize: of "photo", the length of the shorter side before the crop, in pixels; or "stretch": the whole picture
+            becomes `height` x `width`, whatever its shape.
         interpolation: of "photo": "bilinear" or "bicubic", both with antialias.
         mean, std: one number a channel. The graph divides the pixels' range away and normalises: the network gets
             `((x - low) / (high - low) - mean) / std` in float32. Both None: it gets the pixels as they are.
@@ -102,7 +104,7 @@ class InputSpec:
     datatype: Literal["UINT8", "FP32"] = "UINT8"
     range: tuple[float, float] = (0, 255)
     preprocess: Literal["garment", "photo"] = "photo"
-    resize: int | None = None
+    resize: Resize | None = None
     interpolation: Interpolation = "bilinear"
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -128,8 +130,13 @@ class InputSpec:
                 return "with the preprocess 'garment' is Gray8 of 28x28 pixels, without a resize"
         elif self.preprocess != "photo":
             return f"has the preprocess 'garment' or 'photo', not {self.preprocess!r}"
-        elif not (_is_whole(self.resize) and max(self.height, self.width) <= self.resize <= 2 * MAX_SIDE):
-            return f"crops {self.height}x{self.width}, so its resize should be at least that, not {self.resize!r}"
+        elif self.resize != "stretch" and not (
+            _is_whole(self.resize) and max(self.height, self.width) <= self.resize <= 2 * MAX_SIDE
+        ):
+            return (
+                f"crops {self.height}x{self.width}, so its resize should be at least that, or 'stretch', "
+                f"not {self.resize!r}"
+            )
         if self.interpolation not in get_args(Interpolation):
             return f"has an interpolation of {', '.join(get_args(Interpolation))}, not {self.interpolation!r}"
         if (self.mean is None) != (self.std is None):
@@ -159,7 +166,7 @@ class InputSpec:
         cls,
         size: int | tuple[int, int] = 224,
         *,
-        resize: int | None = None,
+        resize: Resize | None = None,
         mean: Sequence[float] | None = IMAGENET_MEAN,
         std: Sequence[float] | None = IMAGENET_STD,
         interpolation: Interpolation = "bilinear",
@@ -172,7 +179,8 @@ class InputSpec:
 
         Args:
             size: side of the crop in pixels, or (height, width).
-            resize: length of the shorter side before the crop; by default 8/7 of the crop, as 256 is of 224.
+            resize: length of the shorter side before the crop; by default 8/7 of the crop, as 256 is of 224. "stretch"
+                resizes to `size` without a crop, as torchvision's `Resize((height, width))` does.
             mean: one number a channel, ImageNet's by default; zeros, and ones as `std`, for a network that takes 0..1;
                 None, as `std` too, for one that takes the pixels as they are.
             std: one number a channel, ImageNet's by default.
@@ -214,6 +222,16 @@ class InputSpec:
     @property
     def dtype(self) -> np.dtype[Any]:
         return _DTYPES[self.datatype]
+
+    @property
+    def framing(self) -> str:
+        """How a picture of any shape comes to H x W, as in a sentence."""
+        size = f"{self.height}x{self.width}"
+        if self.preprocess == "garment":
+            return f"the garment found and brought to {size} pixels"
+        if self.resize == "stretch":
+            return f"stretched to {size} pixels"
+        return f"shorter side resized to {self.resize} pixels, centre of {size} cropped"
 
     @property
     def batch_size(self) -> int:

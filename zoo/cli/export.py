@@ -85,10 +85,10 @@ def export(
             raise click.UsageError(
                 "--layout and --checkpoint are for networks of the zoo: leave them out with --module"
             )
-        if dtype == "int8":
+        if dtype == "int8" and found[0].calibration is None:
             raise click.UsageError(
-                "--dtype int8 is for networks of the zoo, whose training images calibrate it; for your own, call "
-                'export.export_network(..., dtype="int8", calibration=images), or give --storage int8'
+                "--dtype int8 needs --calibration, a folder of pictures as the network was trained on; --storage int8 "
+                "needs none"
             )
         from export import Description, export_network
         from runtime.model.registry import read_index, user_weights
@@ -105,6 +105,7 @@ def export(
                 storage=storage or dtype,
                 opset=opset,
                 max_drop=max_drop,
+                purpose=purpose,
             )
         _tell(read_index(folder)[name], folder / name, as_json)
         from runtime.classifier import Classifier

@@ -9,6 +9,7 @@ import click
 from runtime.cli.console import note
 
 if TYPE_CHECKING:
+    from runtime.model.spec import InputSpec
     from zoo.publishing.own_network import OwnNetwork
     from zoo.runs.checkpoint import Checkpoint
 
@@ -66,21 +67,26 @@ def own_network_options(command: F) -> F:
                 help="Pictures to prove it on: DIR/<label>/*.",
             ),
             click.option(
-                "--input",
-                default="photo:224",
-                show_default=True,
-                metavar="photo:SIZE",
-                help="Its input: photo:224, photo:224x320, grey:32 or fashion-mnist.",
+                "--calibration",
+                type=click.Path(file_okay=False, exists=True, path_type=Path),
+                help="For int8: pictures as it was trained on, DIR/<label>/*.",
             ),
-            click.option("--resize", type=int, help="Shorter side before the crop.  [default: 8/7 of the crop]"),
+            click.option(
+                "--input",
+                metavar="photo:SIZE",
+                help="Its input: photo:224, photo:224x320, grey:32 or fashion-mnist.  [default: photo:224]",
+            ),
+            click.option(
+                "--resize",
+                type=_Resize(),
+                help="Shorter side before the crop, or `stretch` for none.  [default: 8/7 of the crop]",
+            ),
             click.option("--mean", metavar="R,G,B", help="Of the normalisation.  [default: ImageNet's]"),
             click.option("--std", metavar="R,G,B", help="Of the normalisation.  [default: ImageNet's]"),
             click.option(
                 "--interpolation",
                 type=click.Choice(["bilinear", "bicubic"]),
-                default="bilinear",
-                show_default=True,
-                help="Of the resize.",
+                help="Of the resize.  [default: bilinear]",
             ),
         ]
     ):
@@ -88,13 +94,29 @@ def own_network_options(command: F) -> F:
     return command
 
 
-def own_network(model: str | None, limit: int | None = None, **options: Any) -> "tuple[OwnNetwork, str] | None":
-    """Return the network of `own_network_options`, and its name; None where MODEL names one of the zoo."""
+class _Resize(click.ParamType):  # type: ignore[type-arg]
+    name = "PIXELS|stretch"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "stretch" else click.INT.convert(value, param, ctx)
+
+
+def own_network(
+    model: str | None, limit: int | None = None, stored: "InputSpec | None" = None, **options: Any
+) -> "tuple[OwnNetwork, str] | None":
+    """Return the network of `own_network_options`, and its name; None where MODEL names one of the zoo.
+
+    Args:
+        model: MODEL.
+        limit: read so many pictures.
+        stored: the input where none of its options is given.
+        options: the others of `own_network_options`, by name.
+    """
     module = options["module"]
     if module is None:
         if model is None:
             raise click.UsageError("give a MODEL of the zoo, or your own network by --module FILE.py:FUNCTION")
-        for name in ("weights", "labels", "data_dir"):
+        for name in ("weights", "labels", "data_dir", "calibration"):
             if options[name] is not None:
                 raise click.UsageError(f"--{name.replace('_', '-')} goes with --module")
         return None
@@ -104,8 +126,14 @@ def own_network(model: str | None, limit: int | None = None, **options: Any) -> 
     from zoo.publishing.own_network import load_own, parse_input
 
     mean, std = _numbers("--mean", options["mean"]), _numbers("--std", options["std"])
-    input = parse_input(options["input"], options["resize"], mean, std, options["interpolation"])
-    own = load_own(module, options["weights"], options["labels"], options["data_dir"], input, limit)
+    resize, interpolation = options["resize"], options["interpolation"]
+    if stored is not None and all(each is None for each in (options["input"], resize, mean, std, interpolation)):
+        input = stored
+        note(f"input: {input}, {input.framing}, mean {input.mean}, std {input.std}: as the file says")
+    else:
+        input = parse_input(options["input"] or "photo:224", resize, mean, std, interpolation or "bilinear")
+    weights, labels, images = options["weights"], options["labels"], options["data_dir"]
+    own = load_own(module, weights, labels, images, input, limit, options["calibration"])
     for error in own.unreadable:
         note(str(error))
     return own, model or Path(module.rpartition(":")[0]).stem

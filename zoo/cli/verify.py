@@ -56,7 +56,9 @@ def verify(
     Example: zoo verify lenet --onnx model.onnx --checkpoint checkpoint.safetensors
              zoo verify --module net.py:make --weights pets.pth --labels pets.txt --data-dir photos --onnx model.onnx
     """
+    from export.metadata import metadata_of
     from runtime.cli.fetch import fetch_with_bar
+    from runtime.errors import ModelInvalid
     from runtime.storage import require_writable, write_bytes
     from runtime.strict_json import to_json
     from zoo.publishing.verify import find_pair, read_model_file, verify_stored
@@ -65,12 +67,19 @@ def verify(
         require_writable(output)
     options: dict[str, Any] = {"device": device, "dtype": dtype, "engine": engine, "max_drop": max_drop}
     pair = None
-    if (found := own_network(model, images, **own)) is not None:
+    content, stored = b"", None
+    if own["module"] is not None:
         if onnx_file is None or checkpoint is not None:
             raise click.UsageError("--module needs --onnx, the file to prove, and takes --weights, not --checkpoint")
+        content = read_model_file(onnx_file)
+        try:
+            stored = metadata_of(content, str(onnx_file)).input
+        except ModelInvalid:  # a check says so
+            stored = None
+    if (found := own_network(model, images, stored, **own)) is not None:
         from export.verification.runner import verify as verify_network
 
-        given, content = found[0], read_model_file(onnx_file)
+        given = found[0]
         expected = {"labels": list(given.labels)}
         with Bar(f"verifying {onnx_file}", total=None):
             report = verify_network(given.network, content, **given.pictures, expected=expected, **options)

@@ -14,9 +14,10 @@ from torch import nn
 
 from runtime.errors import ImageError, UsageError
 from runtime.evaluation.image_folder import labelled_pictures
-from runtime.imaging.photo import to_levels
-from runtime.model.spec import InputSpec
+from runtime.model.spec import InputSpec, Resize
+from runtime.pipeline import preprocess
 
+CALIBRATION_IMAGES = 512
 _WRAPPED = ("state_dict", "model_state_dict", "model", "net")  # keys of a state_dict that is saved with other things
 
 
@@ -27,6 +28,7 @@ class OwnNetwork:
     Attributes:
         labels: the class names, in the order of the logits.
         images, targets: the pictures of the folder as `input` says, and their classes.
+        calibration: training pictures, which int8 needs.
         unreadable: the pictures that could not be read.
     """
 
@@ -35,12 +37,18 @@ class OwnNetwork:
     labels: tuple[str, ...]
     images: npt.NDArray[Any]
     targets: npt.NDArray[np.int64]
+    calibration: npt.NDArray[Any] | None = None
     unreadable: tuple[ImageError, ...] = ()
 
     @property
     def pictures(self) -> dict[str, Any]:
         """What `export.export_network` and `export.verify` are given of it beside the network."""
-        return {"input": self.input, "images": self.images, "labels": self.targets}
+        return {
+            "input": self.input,
+            "images": self.images,
+            "labels": self.targets,
+            "calibration": self.calibration,
+        }
 
     def exchanged(self, answers: npt.NDArray[np.int64]) -> list[tuple[str, str]]:
         """Return each label with the one that most of its pictures get instead, where that is so in turn, as where the
@@ -58,7 +66,13 @@ class OwnNetwork:
 
 
 def load_own(
-    module: str, weights: Path | None, labels: Path, images: Path, input: InputSpec, limit: int | None = None
+    module: str,
+    weights: Path | None,
+    labels: Path,
+    images: Path,
+    input: InputSpec,
+    limit: int | None = None,
+    calibration: Path | None = None,
 ) -> OwnNetwork:
     """Read a network and everything that goes with it.
 
@@ -69,6 +83,7 @@ def load_own(
         images: a folder of pictures, DIR/<label>/*.
         input: how a picture becomes the network's input.
         limit: read so many pictures, evenly from all; by default every one.
+        calibration: a folder of training pictures like `images`, of which CALIBRATION_IMAGES are read.
 
     Raises:
         UsageError: one of them is missing or is something else.
@@ -77,24 +92,39 @@ def load_own(
     network = _made(module)
     if weights is not None:
         _load_weights(network, weights)
-    found = labelled_pictures(images, names)
+    pixels, targets, unreadable = _read_pictures(images, names, input, limit)
+    typical = None
+    if calibration is not None:
+        typical, _, failed = _read_pictures(calibration, names, input, CALIBRATION_IMAGES)
+        unreadable += failed
+    return OwnNetwork(network, input, names, pixels, targets, typical, tuple(unreadable))
+
+
+def _read_pictures(
+    folder: Path, labels: tuple[str, ...], input: InputSpec, limit: int | None
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], list[ImageError]]:
+    """Return up to `limit` pictures of DIR/<label>/*, evenly from all, their classes, and why others were not read."""
+    found = labelled_pictures(folder, labels)
     if limit is not None and limit < len(found):
         found = [found[index] for index in np.linspace(0, len(found) - 1, limit).astype(int)]
     levels, targets, unreadable = [], [], []
     for path, index in found:
         try:
-            levels.append(to_levels(path, input).reshape(input.shape))
+            levels.append(preprocess(path, input).array.reshape(input.shape))
             targets.append(index)
         except ImageError as error:
             unreadable.append(error)
     if not levels:
-        raise UsageError(f"none of the {len(found)} pictures in {images} can be read: {unreadable[0]}")
-    pixels = input.from_levels(np.stack(levels))
-    return OwnNetwork(network, input, names, pixels, np.array(targets, np.int64), tuple(unreadable))
+        raise UsageError(f"none of the {len(found)} pictures in {folder} can be read: {unreadable[0]}")
+    return input.from_levels(np.stack(levels)), np.array(targets, np.int64), unreadable
 
 
 def parse_input(
-    input: str, resize: int | None, mean: Sequence[float] | None, std: Sequence[float] | None, interpolation: str
+    input: str,
+    resize: Resize | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    interpolation: str,
 ) -> InputSpec:
     """Return the input that the command line means: `photo:224`, `photo:224x320`, `grey:32` or `fashion-mnist`.
 

@@ -1,4 +1,5 @@
-// From any picture to what a classifier of photographs takes: the shorter side resized, the centre cropped.
+// From any picture to what a classifier of photographs takes: the shorter side resized, the centre cropped;
+// or stretched, where the file says so.
 //
 // `runtime/imaging/photo.py`, with Pillow's arithmetic, since a canvas resamples in another way in each browser: a test
 // compares the two. Decoding is the browser's own, see `decoding.js`; a level may differ where Pillow resizes rows before
@@ -28,8 +29,8 @@ const FILTERS = {
 export function toPhoto({ rgba, width, height }, { shape, preprocess }) {
   const [, channels, cropHeight, cropWidth] = shape;
   const filter = FILTERS[preprocess.interpolation];
-  const longer = Math.trunc((preprocess.resize * Math.max(width, height)) / Math.min(width, height));
-  const [toWidth, toHeight] = width <= height ? [preprocess.resize, longer] : [longer, preprocess.resize];
+  const [toWidth, toHeight] =
+    preprocess.resize === "stretch" ? [cropWidth, cropHeight] : shorterSide(width, height, preprocess.resize);
   const across = spans(width, toWidth, roundHalfEven((toWidth - cropWidth) / 2), cropWidth, filter);
   const down = spans(height, toHeight, roundHalfEven((toHeight - cropHeight) / 2), cropHeight, filter);
   const source = channels === 1 ? { levels: luma(rgba), step: 1 } : { levels: rgba, step: 4 };
@@ -39,6 +40,12 @@ export function toPhoto({ rgba, width, height }, { shape, preprocess }) {
     photo.set(resized(from, across, down), channel * cropHeight * cropWidth);
   }
   return photo;
+}
+
+/** Width and height where the shorter one is `length`. */
+function shorterSide(width, height, length) {
+  const longer = Math.trunc((length * Math.max(width, height)) / Math.min(width, height));
+  return width <= height ? [length, longer] : [longer, length];
 }
 
 /** One channel at another size, along the rows and then the columns: what `across` and `down` ask for. */

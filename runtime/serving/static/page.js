@@ -81,7 +81,7 @@ function showAnswer(answer) {
   showPixels(answer.pixels, answer.shape);
   const [, height, width] = answer.shape;
   element("seen").setAttribute("aria-label", `The picture at ${width} by ${height} pixels, taken for: ${answer.label}`);
-  const what = garments.has(answer.model) ? "a light garment on black" : "the middle of the picture";
+  const what = garments.has(answer.model) ? "a light garment on black" : "as the network gets them";
   element("how").textContent =
     `${width} × ${height} pixels, ${what}` + (answer.inverted ? "; light and dark were exchanged." : ".");
   element("where").textContent = `${answer.model} on ${answer.device}, ${answer.milliseconds.toFixed(1)} ms`;

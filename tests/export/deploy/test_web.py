@@ -183,7 +183,7 @@ def test_a_photo_model_is_shown_its_pixels_and_names_three_of_its_thousand_class
     page.fill("#search", expected)
     assert page.text_content("#bars tbody tr:last-child th").startswith(expected)
     assert page.text_content("#bars tbody tr th") == expected
-    assert page.text_content("#how") == "60 × 40 pixels, the middle of the picture."
+    assert page.text_content("#how") == "60 × 40 pixels, as the network gets them."
 
 
 # Without a browser: what is written, and what is refused

@@ -75,12 +75,13 @@ def test_the_javascript_that_prepares_photographs_computes_what_the_runtime_comp
         InputSpec.photo(64),
         InputSpec.photo((48, 33), resize=57, interpolation="bicubic"),
         InputSpec.photo(30, channels=1),
+        InputSpec.photo((40, 51), resize="stretch"),
     ]
     asked, expected = [], []
     for index in range(18):
         colours = Image.fromarray(test_images[index : index + 3].transpose(1, 2, 0).copy())
         picture = colours.resize(tuple(rng.integers(3, 400, 2).tolist()), Image.Resampling.BICUBIC)
-        spec = specs[index % 3]
+        spec = specs[index % len(specs)]
         rgba = base64.b64encode(picture.convert("RGBA").tobytes()).decode()
         asked.append({"rgba": rgba, "width": picture.width, "height": picture.height, "input": spec.as_dict()})
         expected.append(to_levels(picture, spec).reshape(-1))

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
+from torchvision.transforms.functional import resize
 
 from runtime import ImageError, InputSpec
 from runtime.imaging.photo import MAX_RESIZED, to_levels
@@ -25,15 +26,21 @@ SPECS = (
     InputSpec.photo(65, resize=65),
     InputSpec.photo(64, resize=81, channels=1),
     InputSpec.photo((48, 96), resize=111),
+    InputSpec.photo(64, resize="stretch"),
+    InputSpec.photo((90, 31), resize="stretch", interpolation="bicubic", channels=1),
 )
 
 
 def preset(picture: Image.Image, spec: InputSpec) -> Levels:
     """Return what torchvision makes of the picture, before it normalises: uint8 (C, H, W)."""
     mode = InterpolationMode.BICUBIC if spec.interpolation == "bicubic" else InterpolationMode.BILINEAR
+    colours = picture.convert("L" if spec.channels == 1 else "RGB")
+    if spec.resize == "stretch":
+        levels = np.asarray(resize(colours, [spec.height, spec.width], mode))
+        return levels[None] if spec.channels == 1 else levels.transpose(2, 0, 1)
     made = ImageClassification(crop_size=0, resize_size=spec.resize or 0, interpolation=mode)
     made.crop_size, made.mean, made.std = [spec.height, spec.width], [0.0] * spec.channels, [1.0] * spec.channels
-    pixels: torch.Tensor = made(picture.convert("L" if spec.channels == 1 else "RGB"))
+    pixels: torch.Tensor = made(colours)
     return (pixels * 255).round().to(torch.uint8).numpy()
 
 
@@ -145,7 +152,7 @@ def test_a_long_strip_is_cropped_before_it_is_enlarged_and_at_most_a_level_off(r
     """Lost otherwise: gigabytes for one small file."""
     spec = InputSpec.photo(224)
     strip = Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8))
-    assert spec.resize is not None
+    assert isinstance(spec.resize, int)
     assert spec.resize**2 * 300 > MAX_RESIZED
     difference = np.abs(to_levels(strip, spec).astype(int) - preset(strip, spec))
 

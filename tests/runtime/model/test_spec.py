@@ -13,6 +13,7 @@ SPECS = {
     "photo": InputSpec.photo(224, resize=256),
     "small": InputSpec.photo(32, resize=32, mean=(0, 0, 0), std=(1, 1, 1), interpolation="bicubic"),
     "oblong grey": InputSpec.photo((48, 96), channels=1),
+    "stretched": InputSpec.photo((48, 96), resize="stretch"),
     "floats": InputSpec.photo(32, datatype="FP32", range=(-1, 1)),
 }
 
@@ -50,6 +51,7 @@ def test_arrays_of_another_type_shape_or_range_are_refused(name):
         {"size": (3, "a")},
         {"size": 10**6},
         {"resize": 10},
+        {"resize": "fit"},
         {"mean": (1,)},
         {"std": (1, 0, 1)},
         {"std": None},

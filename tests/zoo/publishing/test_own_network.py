@@ -86,6 +86,44 @@ def test_a_state_dict_labels_and_photographs_become_a_proved_file(files):
     assert 0 < json.loads(changed.stdout)["outputs"]["logits"] < 0.1
 
 
+def test_the_file_says_what_its_input_is(files):
+    """Lost otherwise: a proof that fails for options which were forgotten, not for the file."""
+    stretched = ("--input", "photo:24x40", "--resize", "stretch", "--mean", "0.5,0.4,0.3", "--std", "0.2,0.2,0.25")
+    made = call("zoo", "export", "pets", *ASKED, *stretched, "-o", "out", "--json")
+    proved = call("zoo", "verify", *ASKED, "--onnx", "out/pets/model.onnx", "--json")
+    other = call("zoo", "verify", *ASKED, "--input", "photo:24x40", "--onnx", "out/pets/model.onnx")
+
+    assert json.loads(made.stdout)["input"]["preprocess"]["resize"] == "stretch"
+    assert json.loads(proved.stdout)["passed"] is True
+    assert "stretched to 24x40 pixels, mean (0.5, 0.4, 0.3)" in " ".join(proved.stderr.split())
+    assert other.exit_code == 3
+
+
+def test_garments_are_found_in_the_pictures_of_a_network_for_garments(files):
+    (files / "net.py").write_text(
+        "from torch import nn\n\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 3))\n"
+    )
+    own = ("--module", "net.py:make", "--labels", "pets.txt", "--data-dir", "photos")
+    given = ("--input", "fashion-mnist", "--mean", "0", "--std", "1")
+    made = call("zoo", "export", "pets", *own, *given, "-o", "out", "--json")
+
+    assert json.loads(made.stdout)["input"]["preprocess"]["name"] == "garment"
+
+
+def test_int8_is_calibrated_on_a_folder_and_proved_with_it(files):
+    asked = (*ASKED, *INPUT, "--calibration", "photos")
+    made = call(
+        "zoo", "export", "pets", *asked, "--dtype", "int8", "--for", "size", "--max-drop", "1", "-o", "out", "--json"
+    )
+    proved = call("zoo", "verify", *asked, "--max-drop", "1", "--onnx", "out/pets/model.onnx", "--json")
+    without = call("zoo", "verify", *ASKED, "--max-drop", "1", "--onnx", "out/pets/model.onnx")
+
+    assert json.loads(made.stdout)["dtype"] == "int8"
+    assert json.loads(proved.stdout)["passed"] is True
+    assert without.exit_code == 3
+    assert "calibration" in without.stdout
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -96,7 +134,8 @@ def test_a_state_dict_labels_and_photographs_become_a_proved_file(files):
         (("--input", "video:32"), "should be photo:SIZE"),
         (("--mean", "grey"), "--mean should be numbers with commas"),
         (("--labels", "few.txt"), "is no class of this model"),
-        (("--dtype", "int8"), "for your own, call export.export_network"),
+        (("--dtype", "int8"), "needs --calibration, a folder of pictures"),
+        (("--resize", "fit"), "'fit' is not a valid integer"),
         (("--checkpoint", "net.py"), "leave them out with --module"),
     ],
 )
