@@ -78,6 +78,8 @@ def test_a_file_in_int8_passes_every_check_and_computes_in_int8(network, content
     assert parity["read as float32"]["logits"]["tolerance"] < 1e-4
     assert (nodes.count("QLinearConv"), nodes.count("QLinearAdd"), nodes.count("QGemm")) == (6, 2, 1)
     assert "Conv" not in nodes
+    # Floats are the picture, the batch norm that cannot be folded, and its mean; between other layers there are none.
+    assert (nodes.count("QuantizeLinear"), nodes.count("DequantizeLinear"), nodes.count("Relu")) == (2, 1, 1)
 
 
 def test_depthwise_and_grouped_convolutions_clipped_activations_and_global_pooling_are_quantized(calibration, pictures):
