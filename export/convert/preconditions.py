@@ -20,13 +20,12 @@ from runtime.model.spec import InputSpec
 
 _WRAPPERS = {"_orig_mod": "torch.compile", "module": "DataParallel"}
 _CLOSE = 1e-3  # of a sum of float32 probabilities to 1
-_LAST = {  # operators whose results are probabilities, or their logarithms
+# Operators after which a softmax would not be the network's. A log_softmax is none: its softmax is that of its input.
+_LAST = {
     "sigmoid": "a sigmoid",
     "hardsigmoid": "a hard sigmoid",
     "softmax": "a softmax",
     "_softmax": "a softmax",
-    "log_softmax": "a log_softmax",
-    "_log_softmax": "a log_softmax",
     "log_sigmoid_forward": "a log-sigmoid",
 }
 _VIEWS = {
@@ -162,12 +161,8 @@ def _probabilities(logits: Tensor, operator: str) -> str | None:
     if operator in _LAST:
         return _LAST[operator]
     values = logits.double()
-    if logits.shape[1] > 1 and torch.isfinite(values).all():
-        if (values >= 0).all() and ((values.sum(1) - 1).abs() < _CLOSE).all():
-            return "a softmax"
-        if (values <= 0).all() and (values.logsumexp(1).abs() < _CLOSE).all():
-            return "a log_softmax"
-    return None
+    sums_to_one = (values >= 0).all() and ((values.sum(1) - 1).abs() < _CLOSE).all()
+    return "a softmax" if logits.shape[1] > 1 and sums_to_one else None
 
 
 def require_images(images: Any, input: InputSpec, argument: str = "images") -> npt.NDArray[Any]:

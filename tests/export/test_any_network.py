@@ -14,6 +14,7 @@ from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 from export import Description, export_network, verify
 from export.convert.exporter import build_graph
+from runtime import Classifier
 from runtime.datasets.fashion_mnist import LABELS
 from runtime.errors import UsageError
 from runtime.model.registry import read_index
@@ -65,6 +66,19 @@ def test_the_card_of_anybodys_network_says_nothing_that_was_not_given(tmp_path):
     assert not [word for word in ("MIT", "license", "Fashion", "garment", "Trained") if word in card]
     assert entry["inputs"] == [{"name": "image", "shape": ["batch", 3, 20, 24], "datatype": "UINT8"}]
     assert entry["license"] is None
+
+
+def test_a_network_that_ends_in_a_log_softmax_keeps_its_probabilities(tmp_path):
+    """As PyTorch's own example for MNIST ends: the softmax of the logarithms of probabilities is these."""
+    network = nn.Sequential(small(), nn.LogSoftmax(1))
+    given = pictures(PHOTO)
+    report = export_network(network, tmp_path, DESCRIPTION, **given)
+    with Classifier(tmp_path / "own" / "model.onnx", device="cpu") as classifier:
+        found = classifier.probabilities(given["images"])
+        logits = torch.from_numpy(classifier.logits(given["images"]))
+
+    assert report.passed
+    np.testing.assert_allclose(found, logits.exp(), rtol=1e-5)
 
 
 def test_a_file_of_floats_passes_every_check():
@@ -274,7 +288,6 @@ class ByHand(Shared):
 
 WRONG_NETWORKS = {
     "softmax": (lambda: nn.Sequential(small(), nn.Softmax(1)), "ends in a softmax.*probabilities already"),
-    "log_softmax": (lambda: nn.Sequential(small(), nn.LogSoftmax(1)), "ends in a log_softmax"),
     "sigmoid": (Shared, "ends in a sigmoid.*torch.nn.Identity"),
     "softmax by hand": (ByHand, "ends in a softmax"),
     "TorchScript": (lambda: torch.jit.trace(small(), torch.zeros(1, 3, 20, 24)), "is TorchScript: give the nn.Module"),
