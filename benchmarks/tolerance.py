@@ -3,8 +3,9 @@
     python benchmarks/tolerance.py            # writes results/tolerance.json
 
 Networks of torchvision, trained for an epoch on coloured pictures of Fashion-MNIST, some seeds each. A mistake is made
-in a copy of the network, which is exported; the file is then verified against the network as it was. An honest file
-must pass every check, a wrong one must fail one; where its error / tolerance is below 1, another check than parity.
+in a copy of the network of one seed, which is exported; the file is then verified against the network as it was. An
+honest file must pass every check, a wrong one must fail one; where its error / tolerance is below 1, another check than
+parity.
 """
 
 import argparse
@@ -40,7 +41,7 @@ def transformer() -> nn.Module:
     return VisionTransformer(SIDE, 4, num_layers=2, num_heads=4, hidden_dim=64, mlp_dim=128, num_classes=CLASSES)
 
 
-BACKBONES = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_1")
+BACKBONES = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "mnasnet0_5")
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     **{name: lambda name=name: get_model(name, weights=None, num_classes=CLASSES) for name in BACKBONES},
     "vision transformer": transformer,
@@ -158,7 +159,7 @@ def row_of(report: Report) -> dict[str, Any]:
     outputs = [parity[name] for name in ("logits", "probabilities")]
     return {
         "failed": [check.name for check in report.failures],
-        "ratio": max(output["max_abs_diff"] / output["tolerance"] for output in outputs),
+        "ratio": max(output["max_abs_diff"] / max(output["tolerance"], 1e-30) for output in outputs),
         "by_own_error": max(output["max_abs_diff"] / (8 * max(output["own_error"], 1e-12)) for output in outputs),
     }
 
@@ -179,7 +180,7 @@ def main() -> None:
                 right = network(normalized(torch.from_numpy(test[0]))).argmax(1).numpy() == test[1]
             honest.append({"network": name, "seed": seed, "accuracy": float(right.mean())} | row_of(report))
             print(honest[-1], flush=True)
-            for mistake, make in MISTAKES.items():
+            for mistake, make in list(MISTAKES.items())[seed::seeds]:
                 wrong = copy.deepcopy(network)
                 if (spec := make(wrong)) is not None:
                     row = {"mistake": mistake, "network": name, "seed": seed}
