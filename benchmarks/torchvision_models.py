@@ -144,6 +144,8 @@ def made(name: str) -> tuple[Any, int]:
             if isinstance(module, torch.nn.BatchNorm2d):
                 torch.nn.init.normal_(module.running_mean, 0, 0.1)
                 torch.nn.init.uniform_(module.running_var, 0.7, 1.4)
+            elif isinstance(module, torch.nn.Linear) and not module.weight.any():  # as the head of a ViT begins
+                torch.nn.init.normal_(module.weight, 0, 0.02)
         return network, size
     raise ValueError(f"{name} takes none of the sizes {SIZES}")
 
