@@ -129,6 +129,20 @@ def _mutation() -> str:
     )
 
 
+def _other_tools() -> str:
+    score = _figures("mutation_score")
+    tools = score["other_tools"]
+    asked = [row for row in score["rows"] if not tools.keys().isdisjoint(row)]
+    rows = [
+        f"| this project | {sum(row['caught'] for row in asked)} of {len(asked)} | {len(score['rewrites_refused'])} |"
+    ]
+    rows += [
+        f"| {tool} | {row['caught']} of {row['mutants']} | {row['rewrites_refused']} |" for tool, row in tools.items()
+    ]
+    rewrites = max(row["rewrites"] for row in tools.values())
+    return _table(f"| tool | mistakes refused | correct files refused, of {rewrites} |", rows)
+
+
 def _metadata() -> str:
     props = _properties(ROOT / "weights" / "lenet" / "model.onnx")
     return _table("| key | value |", [f"| `{key}` | `{_shortened(value)}` |" for key, value in sorted(props.items())])
@@ -179,6 +193,44 @@ def _container() -> str:
     return f"The packages in it take {figures['bytes'] / 1e6:.0f} MB ({largest}), beside the base image."
 
 
+def _int8() -> str:
+    rows: list[str] = []
+    for model, found in _figures("int8")["models"].items():
+        speeds = found["speed"]
+        batches = list(speeds)
+        for name in speeds[batches[0]]:
+            megabytes = f"{found['bytes'][name] / 1e6:.1f}" if name in found["bytes"] else ""
+            cells = [f"`{model}`", name, megabytes, *(f"{speeds[batch][name]['ratio']:.2f}" for batch in batches)]
+            change = found["accuracy"][name]
+            cells += [f"{change['top1']:.4f}", str(change["flips"]), f"{change['p_value']:.2g}"]
+            rows.append(f"| {' | '.join(cells)} |")
+    return _table(f"| model | file | MB | {' | '.join(batches)} | accuracy | flips | McNemar's p |", rows)
+
+
+def _tolerance() -> str:
+    found = _figures("tolerance")
+    correct, wrong, within = len(found["honest"]), len(found["mistakes"]), found["mistakes_below_tolerance"]
+    return (
+        "`benchmarks/tolerance.py` trains networks of torchvision on Fashion-MNIST and exports each as it is, and with "
+        f"one mistake. Of {correct} correct files {found['honest_refused']} are refused; the largest error is "
+        f"{found['honest_largest']:.2f} of the tolerance. Of {wrong} files with a mistake {found['mistakes_missed']} "
+        f"pass; {within} are within the tolerance, and another check than parity refuses them."
+    )
+
+
+def _torchvision() -> str:
+    figures = _figures("torchvision_models")
+    rows = []
+    for name, row in sorted(figures["models"].items()):
+        if row["verdict"] != "too large":
+            ratio = f"{row['error'] / row['tolerance']:.3f}" if row.get("tolerance") else ""
+            parts = ", ".join(sorted({each["operator"] for each in row.get("not_proved", [])}))
+            size, millions = row.get("size", ""), row["parameters"] / 1e6
+            rows.append(f"| `{name}` | {millions:.1f} | {size} | {row['verdict']} | {ratio} | {parts} |")
+    table = _table("| network | million parameters | side in pixels | verdict | error / tolerance | not proved |", rows)
+    return f"{figures['proved']} of {figures['of']} are exported, proved and run.\n\n{table}"
+
+
 def _robustness() -> str:
     return (
         f"Accuracy on the first {_figures('robustness')['images']:,} test images, corrupted, by kind and severity; the "
@@ -210,13 +262,17 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "index_entry": _index_entry,
     "input_contract": _input_contract,
     "json_examples": _json_examples,
+    "int8": _int8,
     "metadata": _metadata,
     "mutation": _mutation,
+    "other_tools": _other_tools,
     "photo_contract": _photo_contract,
     "recipe_fields": _recipe_fields,
     "results": _results,
     "robustness": _robustness,
     "speed": speed_table,
+    "tolerance": _tolerance,
+    "torchvision": _torchvision,
 }
 
 

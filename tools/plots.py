@@ -191,6 +191,28 @@ def draw_robustness(figures: dict[str, Any]) -> Figure:
     return figure
 
 
+def tolerance(root: Path) -> dict[str, Any]:
+    """Error / tolerance of honest files and of files with one mistake, of `benchmarks/tolerance.py`, by mistake."""
+    found = json.loads((root / "benchmarks" / "results" / "tolerance.json").read_text())
+    figures: dict[str, Any] = {"no mistake": [row["ratio"] for row in found["honest"]]}
+    for row in found["mistakes"]:
+        figures.setdefault(row["mistake"], []).append(row["ratio"])
+    return figures
+
+
+def draw_tolerance(figures: dict[str, Any]) -> Figure:
+    figure, plot = plt.subplots(figsize=(6.4, 0.9 + 0.3 * len(figures)), layout="constrained")
+    for y, (mistake, ratios) in enumerate(figures.items()):
+        drawn = [max(ratio, 1e-3) for ratio in ratios]  # a logarithmic axis has no zero
+        colour = "#5b8c5a" if mistake == "no mistake" else "#c65d3b"
+        plot.plot(drawn, [y] * len(drawn), "o", ms=5, alpha=0.5, mew=0, color=colour)
+    plot.axvline(1, color="#1f5f8b", lw=1)
+    plot.set_yticks(range(len(figures)), [name.capitalize() for name in figures])
+    plot.set(xscale="log", xlabel="largest error / tolerance")
+    plot.invert_yaxis()
+    return figure
+
+
 def _named(plot: Axes, title: str) -> None:
     plot.set_title(title, fontsize=9)
     plot.set_xlabel("epoch")
@@ -202,6 +224,7 @@ PLOTS: dict[str, tuple[Callable[[Path], dict[str, Any]], Callable[[dict[str, Any
     "parity": (parity, draw_parity),
     "reliability": (reliability, draw_reliability),
     "robustness": (robustness, draw_robustness),
+    "tolerance": (tolerance, draw_tolerance),
     "training-curves": (training_curves, draw_training_curves),
 }
 
