@@ -29,7 +29,7 @@ def activation_problems(context: VerificationContext) -> list[str]:
     if context.calibration is None:
         return [
             "the scales of activations are proved by calibrating again, and no images for that were given: give those "
-            f"of sha256 {declared['sha256']}, `verify(..., calibration=images)`"
+            f"of sha256 {declared['sha256']}, by --calibration DIR or `verify(..., calibration=images)`"
         ]
     if (found := sha256_of_images(context.calibration)) != declared["sha256"]:
         return [

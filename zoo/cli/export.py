@@ -66,8 +66,8 @@ def export(
     """Freeze a trained MODEL into one ONNX file, verified before it is written.
 
     The weights are those of your run in $ZOO_HOME/runs/MODEL, else of your last export, else the published ones. Which
-    were taken is said, and between several runs none is chosen for you. From then on `-m MODEL` means this file;
-    `runtime info` says so. With --layout, an export of the same weights is used as it is.
+    were taken is said, and between several runs none is chosen for you. From then on `-m MODEL` means this file, unless
+    -o named another folder; `runtime info` says so. With --layout, an export of the same weights is used as it is.
 
     With --module, a network of your own is exported as MODEL: its weights, labels and pictures are files of yours.
 
@@ -114,6 +114,9 @@ def export(
             answers = classifier.logits(given.images).argmax(axis=1)
         for true, answer in given.exchanged(answers)[:3]:
             note(f"most pictures of {true!r} are answered {answer!r}: are the --labels in the order of the outputs?")
+        accuracy = float((answers == given.targets).mean())
+        if accuracy * len(given.labels) < 1.5:
+            note(f"an accuracy of {accuracy:.2f} is about that of guessing: are these the network's weights and input?")
         return
     assert model is not None
     if layout is not None:

@@ -81,8 +81,10 @@ def own_network_options(command: F) -> F:
                 type=_Resize(),
                 help="Shorter side before the crop, or `stretch` for none.  [default: 8/7 of the crop]",
             ),
-            click.option("--mean", metavar="R,G,B", help="Of the normalisation.  [default: ImageNet's]"),
-            click.option("--std", metavar="R,G,B", help="Of the normalisation.  [default: ImageNet's]"),
+            click.option(
+                "--mean", metavar="R,G,B", help="Of the normalisation; or one for all.  [default: ImageNet's]"
+            ),
+            click.option("--std", metavar="R,G,B", help="Of the normalisation; or one for all.  [default: ImageNet's]"),
             click.option(
                 "--interpolation",
                 type=click.Choice(["bilinear", "bicubic"]),
@@ -109,7 +111,7 @@ def own_network(
     Args:
         model: MODEL.
         limit: read so many pictures.
-        stored: the input where none of its options is given.
+        stored: the input that the file declares, which options may change; without it, they have defaults.
         options: the others of `own_network_options`, by name.
     """
     module = options["module"]
@@ -125,13 +127,13 @@ def own_network(
             raise click.UsageError(f"--module needs --{name.replace('_', '-')}")
     from zoo.publishing.own_network import load_own, parse_input
 
-    mean, std = _numbers("--mean", options["mean"]), _numbers("--std", options["std"])
-    resize, interpolation = options["resize"], options["interpolation"]
-    if stored is not None and all(each is None for each in (options["input"], resize, mean, std, interpolation)):
-        input = stored
-        note(f"input: {input}, {input.framing}, mean {input.mean}, std {input.std}: as the file says")
-    else:
-        input = parse_input(options["input"] or "photo:224", resize, mean, std, interpolation or "bilinear")
+    given = {name: options[name] for name in ("resize", "interpolation") if options[name] is not None}
+    given |= {name: _numbers(f"--{name}", options[name]) for name in ("mean", "std") if options[name] is not None}
+    input = parse_input(options["input"], given, stored)
+    source = "as given, else by default"
+    if stored is not None and options["input"] is None:
+        source = f"as the file says{', but for ' + ', '.join(given) if given else ''}"
+    note(f"input: {input}, {input.framing}, mean {input.mean}, std {input.std}: {source}")
     weights, labels, images = options["weights"], options["labels"], options["data_dir"]
     own = load_own(module, weights, labels, images, input, limit, options["calibration"])
     for error in own.unreadable:
@@ -139,8 +141,8 @@ def own_network(
     return own, model or Path(module.rpartition(":")[0]).stem
 
 
-def _numbers(option: str, text: str | None) -> list[float] | None:
+def _numbers(option: str, text: str) -> list[float]:
     try:
-        return None if text is None else [float(number) for number in text.split(",")]
+        return [float(number) for number in text.split(",")]
     except ValueError:
         raise click.UsageError(f"{option} should be numbers with commas between them, not {text!r}") from None

@@ -1,11 +1,11 @@
 """A network of the user's own, from files: its code, weights, labels and pictures; for `zoo export` and `verify`."""
 
+import dataclasses
 import importlib.util
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from torch import nn
 
 from runtime.errors import ImageError, UsageError
 from runtime.evaluation.image_folder import labelled_pictures
-from runtime.model.spec import InputSpec, Resize
+from runtime.model.spec import InputSpec
 from runtime.pipeline import preprocess
 
 CALIBRATION_IMAGES = 512
@@ -119,33 +119,32 @@ def _read_pictures(
     return input.from_levels(np.stack(levels)), np.array(targets, np.int64), unreadable
 
 
-def parse_input(
-    input: str,
-    resize: Resize | None,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    interpolation: str,
-) -> InputSpec:
-    """Return the input that the command line means: `photo:224`, `photo:224x320`, `grey:32` or `fashion-mnist`.
+def parse_input(input: str | None, given: dict[str, Any], stored: InputSpec | None = None) -> InputSpec:
+    """Return the input that the command line means.
+
+    Args:
+        input: `photo:224`, `photo:224x320`, `grey:32` or `fashion-mnist`; None for that of `stored`, or `photo:224`.
+        given: those of resize, mean, std and interpolation that are not left out. One number is that of every channel.
+        stored: the input that a file declares.
 
     Raises:
         UsageError: it is none of these, or a number makes no sense.
     """
-    kind, _, size = input.partition(":")
+    if input is None and stored is not None:
+        return dataclasses.replace(stored, **_by_channel(given, stored.channels))
+    kind, _, size = (input or "photo:224").partition(":")
     if kind == "fashion-mnist":
-        return InputSpec.fashion_mnist(mean, std)
+        return InputSpec.fashion_mnist(given.get("mean"), given.get("std"))
     sides = size.split("x")
     if kind not in ("photo", "grey") or len(sides) > 2 or not all(side.isdecimal() for side in sides):
         raise UsageError(f"--input should be photo:SIZE, photo:HEIGHTxWIDTH, grey:SIZE or fashion-mnist, not {input!r}")
-    options: dict[str, Any] = {"mean": mean} if mean is not None else {}
-    options |= {"std": std} if std is not None else {}
-    return InputSpec.photo(
-        (int(sides[0]), int(sides[-1])),
-        resize=resize,
-        interpolation=interpolation,  # type: ignore[arg-type]
-        channels=1 if kind == "grey" else 3,
-        **options,
-    )
+    channels: Literal[1, 3] = 1 if kind == "grey" else 3
+    return InputSpec.photo((int(sides[0]), int(sides[-1])), channels=channels, **_by_channel(given, channels))
+
+
+def _by_channel(given: dict[str, Any], channels: int) -> dict[str, Any]:
+    numbers = {name: tuple(given[name]) for name in ("mean", "std") if name in given}
+    return given | {name: values * channels if len(values) == 1 else values for name, values in numbers.items()}
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ def decisions(context: VerificationContext) -> CheckResult:
     if context.precision.in_integers and change.lost - change.gained > math.ceil(context.max_drop * len(expected)):
         raise CheckFailed(
             f"accuracy drops by {(change.lost - change.gained) / len(expected):.4f}, and {context.max_drop:g} is "
-            f"allowed: {change} (McNemar's p {change.p_value:.2g})",
+            f"allowed (--max-drop): {change} (McNemar's p {change.p_value:.2g})",
             measures,
         )
     if wrong:

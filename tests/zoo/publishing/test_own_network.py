@@ -91,12 +91,14 @@ def test_the_file_says_what_its_input_is(files):
     stretched = ("--input", "photo:24x40", "--resize", "stretch", "--mean", "0.5,0.4,0.3", "--std", "0.2,0.2,0.25")
     made = call("zoo", "export", "pets", *ASKED, *stretched, "-o", "out", "--json")
     proved = call("zoo", "verify", *ASKED, "--onnx", "out/pets/model.onnx", "--json")
-    other = call("zoo", "verify", *ASKED, "--input", "photo:24x40", "--onnx", "out/pets/model.onnx")
+    other = call("zoo", "verify", *ASKED, "--mean", "0.4", "--onnx", "out/pets/model.onnx")
 
     assert json.loads(made.stdout)["input"]["preprocess"]["resize"] == "stretch"
     assert json.loads(proved.stdout)["passed"] is True
     assert "stretched to 24x40 pixels, mean (0.5, 0.4, 0.3)" in " ".join(proved.stderr.split())
     assert other.exit_code == 3
+    assert "stretched to 24x40 pixels, mean (0.4, 0.4, 0.4), std (0.2, 0.2, 0.25)" in " ".join(other.stderr.split())
+    assert "about that of guessing" in " ".join(made.stderr.split())
 
 
 def test_garments_are_found_in_the_pictures_of_a_network_for_garments(files):
