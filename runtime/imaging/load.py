@@ -302,19 +302,33 @@ def _is_colour_map(picture: Image.Image) -> bool:
     it has three hues or more, or two hues in no more colours than a map has."""
     if picture.mode in ("L", "LA", "La", "1", "F", "LAB") or picture.mode.startswith("I"):
         return False
-    sample = picture.resize((min(64, picture.width), min(64, picture.height)), Image.Resampling.NEAREST)
-    sample = sample.convert("RGBA") if picture.has_transparency_data else sample.convert("RGB")
-    colours = np.asarray(sample).reshape(-1, len(sample.getbands()))
-    colours = colours[colours[:, 3] > 127, :3] if colours.shape[1] == 4 else colours
+    colours = _colours(picture, Image.Resampling.NEAREST)
+    hues = _hues(colours)
+    if len(np.unique(colours.astype(np.int64) @ (1, 256, 65536))) <= 256:
+        return hues >= 2
+    # Noise in the colours has every hue, their mean has not.
+    return hues >= 3 and _hues(_colours(picture, Image.Resampling.BOX)) >= 3
+
+
+def _colours(picture: Image.Image, how: Image.Resampling) -> NDArray[np.uint8]:
+    """Return the opaque ones of up to 64 x 64 colours, (N, 3)."""
+    size, mode = (min(64, picture.width), min(64, picture.height)), "RGBA" if picture.has_transparency_data else "RGB"
+    nearest = how is Image.Resampling.NEAREST
+    sample = picture.resize(size, how).convert(mode) if nearest else picture.convert(mode).resize(size, how)
+    colours = np.asarray(sample).reshape(-1, len(mode))
+    return colours[colours[:, 3] > 127, :3] if mode == "RGBA" else colours
+
+
+def _hues(colours: NDArray[np.uint8]) -> int:
+    """Return how many sixths of the circle of hues hold 4 % of the colours or more; 0 where most are grey."""
     chroma = colours.max(axis=1, initial=0) - colours.min(axis=1, initial=255)
     strong = colours[chroma > 60]
     if not 4 * len(strong) > len(colours) > 0:
-        return False
-    hues = np.asarray(Image.fromarray(strong[None]).convert("HSV"))[0, :, 0]
-    # The sixths of the circle of hues, half a sixth turned, so that red is one of them.
-    held = np.bincount((hues.astype(np.int64) + 21) * 6 // 256 % 6, minlength=6) >= 0.04 * len(colours)
-    few = len(np.unique(colours.astype(np.int64) @ (1, 256, 65536))) <= 256
-    return int(held.sum()) >= (2 if few else 3)
+        return 0
+    hues = np.asarray(Image.fromarray(strong[None]).convert("HSV"))[0, :, 0].astype(np.int64)
+    # Half a sixth turned, so that red is one of them.
+    held = np.bincount((hues + 21) * 6 // 256 % 6, minlength=6) >= 0.04 * len(colours)
+    return int(held.sum())
 
 
 def _text_source(text: bytes) -> bytes | str | None:

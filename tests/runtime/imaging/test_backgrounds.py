@@ -13,6 +13,7 @@ from PIL import Image
 from support.pictures import encoded
 
 from runtime import Classifier
+from runtime.imaging.load import COLOUR_MAP
 from runtime.imaging.preprocess import LOW_CONTRAST, NOT_PLAIN, to_pixels
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -90,6 +91,15 @@ def test_a_blank_picture_is_warned_about_and_a_photograph_of_colours_is_not(test
         "RGB", [Image.fromarray(255 - channel) for channel in (test_images[0] // 3, *[test_images[0]] * 2)]
     )
     assert to_pixels(encoded(red.resize((200, 200)), format="JPEG")).warnings == ()
+
+
+def test_noise_in_every_colour_is_no_colour_map(test_images):
+    """A photograph of one garment in poor light: each pixel has a hue of its own."""
+    rng = np.random.default_rng(3)
+    for image in test_images[:5]:
+        grey = np.asarray(Image.fromarray(255 - image).resize((300, 300), Image.Resampling.BICUBIC))
+        noisy = grey[..., None] * (0.9, 0.5, 0.4) + rng.normal(0, 45, (300, 300, 3))
+        assert COLOUR_MAP not in to_pixels(noisy.clip(0, 255).astype(np.uint8)).warnings
 
 
 def test_a_cut_out_shows_its_shape_whatever_colour_lies_under_it(test_images):
