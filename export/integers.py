@@ -4,9 +4,6 @@ A weight is `scale * integer`, symmetric around zero: int8 with one scale for ea
 the convolution), int4 with one for each block of up to `BLOCK` inputs of an output, as 15 steps for a whole row are too
 few.
 
-Weights that are multiplied by uint8 activations end at `PRODUCT_LIMIT`. An x86 CPU without VNNI adds two such products
-in 16 bits, and 2 * 255 * 64 is below 2**15: the sums are the same on every CPU. onnxruntime calls that `reduce_range`.
-
 Scales are rounded to `SCALE_BITS` significant bits. So `scale * integer` is exact in float32: every engine gets the
 same weights, whatever its order of operations, and weights rounded once give the same integers and scales again.
 A checkpoint can therefore be published in integers too, and the file be recomputed from it bit by bit.
@@ -23,7 +20,6 @@ from torch import Tensor, nn
 from runtime.errors import UsageError
 
 BITS = {"int8": 8, "int4": 4}
-PRODUCT_LIMIT = 64
 BLOCK, SMALLEST_BLOCK = 128, 16  # inputs that share a scale in int4: powers of two, for onnxruntime's kernels
 SCALE_BITS = 16  # and 7 of the integer: 23 of float32's 24
 DENSE: tuple[type[nn.Module], ...] = (nn.Linear,)
@@ -51,10 +47,10 @@ class Integers:
         return (rows * scales).reshape(self.values.shape)
 
 
-def quantize(weight: npt.NDArray[np.float32], storage: str, limit: int | None = None) -> Integers:
-    """Round a weight, (outputs, ...), to the nearest integers of its scales, up to `limit` (the type's own)."""
+def quantize(weight: npt.NDArray[np.float32], storage: str) -> Integers:
+    """Round a weight, (outputs, ...), to the nearest integers of its scales."""
     bits, inputs = BITS[storage], weight[0].size
-    limit, block = limit or 2 ** (bits - 1) - 1, block_of(inputs, storage)
+    limit, block = 2 ** (bits - 1) - 1, block_of(inputs, storage)
     grouped = weight.reshape(len(weight), -1, block or inputs)
     scales = _short(np.abs(grouped).max(axis=2) / limit)
     values = np.clip(np.rint(grouped / scales[:, :, None]), -limit, limit).astype(np.int8).reshape(weight.shape)
@@ -75,9 +71,7 @@ def _short(scales: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return np.where(scales > 0, np.maximum(short, _SMALLEST), 1).astype(np.float32)
 
 
-def integers_of(
-    network: nn.Module, storage: str, kinds: tuple[type[nn.Module], ...], limit: int | None = None
-) -> dict[str, Integers]:
+def integers_of(network: nn.Module, storage: str, kinds: tuple[type[nn.Module], ...]) -> dict[str, Integers]:
     """Return the weights of a network's layers of these kinds in integers, by name, but for those that another kind of
     layer reads too.
 
@@ -98,7 +92,7 @@ def integers_of(
             raise UsageError(
                 f"{name} holds numbers that are not finite, which no integer stands for: export it as fp32"
             )
-        found[name] = quantize(weight, storage, limit)
+        found[name] = quantize(weight, storage)
     return found
 
 

@@ -24,7 +24,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from export.integers import BITS, DENSE, MULTIPLYING, PRODUCT_LIMIT, Integers, integers_of
+from export.integers import BITS, DENSE, MULTIPLYING, Integers, integers_of
 from runtime.errors import UsageError
 from runtime.model.spec import DTYPES, STORAGES
 
@@ -140,8 +140,7 @@ class Precision:
         if not self.in_integers:
             return {}
         kept = {f"{layer}.weight" for layer in self.float_layers}
-        kinds, limit = (MULTIPLYING, PRODUCT_LIMIT) if self.dtype == "int8" else (DENSE, None)
-        found = integers_of(network, self.storage, kinds, limit)
+        found = integers_of(network, self.storage, MULTIPLYING if self.dtype == "int8" else DENSE)
         return {name: weight for name, weight in found.items() if name not in kept}
 
     def is_half(self, tensor: Tensor) -> bool:

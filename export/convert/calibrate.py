@@ -69,7 +69,7 @@ def quantize_statically(model: onnx.ModelProto, ranges: Ranges, weights: Iterabl
     quantizer = QDQQuantizer(
         copy.deepcopy(model),
         per_channel=True,
-        reduce_range=True,  # weights up to PRODUCT_LIMIT
+        reduce_range=False,
         **kinds,
         tensors_range=data,
         nodes_to_quantize=[],

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,16 @@ from runtime.session.session import open_session
 
 BATCHES = (1, 64)
 ROUNDS, SECONDS = 12, 0.05  # of either file in a round, at least one run
+
+
+def adds_products_in_32_bits() -> bool:
+    """Whether this CPU multiplies uint8 by int8 without saturation: an x86 one needs VNNI for that, and without it adds
+    each two products in 16 bits. True where the instruction sets are not known."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return True
+    return "avx2" not in flags or not {"avx512_vnni", "avx_vnni"}.isdisjoint(flags)
 
 
 @dataclass(frozen=True)

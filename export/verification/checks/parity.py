@@ -13,6 +13,7 @@ import numpy as np
 from export.verification.context import CheckFailed, CheckResult, VerificationContext
 from export.verification.evidence import NOISE_MULTIPLE, OUTPUTS
 from export.verification.first_divergence import first_departure
+from export.verification.speed import adds_products_in_32_bits
 from runtime.evaluation.parity import AS_QUANTIZED, READ_AS_FLOAT
 from runtime.model.spec import LOGITS
 
@@ -31,7 +32,7 @@ def parity(context: VerificationContext) -> CheckResult:
         if not row["max_abs_diff"] <= row["tolerance"]:
             raise CheckFailed(
                 f"{output} differ from the float64 network with rounded weights by up to {_excess(row)}; read as "
-                "float32 they are right",
+                f"float32 they are right{_saturation(context)}",
                 found,
             )
     for output in OUTPUTS:
@@ -49,6 +50,13 @@ def parity(context: VerificationContext) -> CheckResult:
         f"{row['floor_of']} is {row['noise_floor']:.2g}, allowed is {NOISE_MULTIPLE} x that",
         found,
     )
+
+
+def _saturation(context: VerificationContext) -> str:
+    """Name the likely cause on a CPU whose sums of two products of uint8 and int8 have 16 bits."""
+    if context.precision.dtype != "int8" or adds_products_in_32_bits():
+        return ""
+    return "; this CPU has no VNNI, and sums saturate at 16 bits there: export as fp16, or where the CPU has VNNI"
 
 
 def _excess(row: dict[str, Any]) -> str:

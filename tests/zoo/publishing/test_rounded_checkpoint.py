@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from support.command_line import call
 
+from export.verification.speed import adds_products_in_32_bits
 from runtime.datasets import fashion_mnist
 from runtime.model.registry import read_index
 from zoo.publishing.publish import export_trained
@@ -49,6 +50,7 @@ def test_rounded_weights_without_their_origin_are_exported_in_int8_alone(exporte
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.skipif(not adds_products_in_32_bits(), reason="this CPU has no VNNI, and int8 sums saturate")
 def test_int8_of_a_published_half_size_checkpoint_verifies_against_it(exported, tmp_path, monkeypatch):
     """Who clones the repository has only the rounded weights of a large model, and wants the fast file all the same."""
     monkeypatch.setattr("zoo.runs.trained.folders", lambda: [("published", exported)])
