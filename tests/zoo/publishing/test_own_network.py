@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from support.command_line import call
 
+from export.verification.speed import adds_products_in_32_bits
+
 pytestmark = pytest.mark.slow
 
 CODE = """
@@ -112,6 +114,7 @@ def test_garments_are_found_in_the_pictures_of_a_network_for_garments(files):
     assert json.loads(made.stdout)["input"]["preprocess"]["name"] == "garment"
 
 
+@pytest.mark.skipif(not adds_products_in_32_bits(), reason="this CPU has no VNNI, and int8 sums saturate")
 def test_int8_is_calibrated_on_a_folder_and_proved_with_it(files):
     asked = (*ASKED, *INPUT, "--calibration", "photos")
     made = call(

@@ -9,6 +9,7 @@ import pytest
 from support.command_line import call
 
 from export.bundle.card import model_card
+from export.verification.speed import adds_products_in_32_bits
 from runtime import Classifier, ModelInvalid, ModelNotFound
 from runtime.datasets import fashion_mnist
 from runtime.model import registry
@@ -107,6 +108,7 @@ def test_the_command_names_the_opset_that_was_asked_for(repository, monkeypatch)
     assert publish_exported("lenet")[0]["rebuild"].endswith(" && zoo export lenet --opset 21")
 
 
+@pytest.mark.skipif(not adds_products_in_32_bits(), reason="this CPU has no VNNI, and int8 sums saturate")
 def test_the_command_of_a_file_in_int8_names_its_dtype_alone(repository, monkeypatch):
     export_trained(publish.load_trained("lenet"), dtype="int8", purpose="size")
     monkeypatch.setattr(publish, "MAX_FILE", 10_000)
