@@ -66,8 +66,8 @@ def main() -> None:
         "rewrites_refused": alarms,
         "other_tools": {
             tool: {
-                "mutants": len(asked := [row[tool] for row in rows if tool in row]),
-                "caught": sum(asked),
+                "mutants": len(found := [row[tool] for row in rows if tool in row]),
+                "caught": sum(found),
                 "rewrites": len(rewritten := [row[tool] for row in rewrites if tool in row]),
                 "rewrites_refused": sum(rewritten),
             }

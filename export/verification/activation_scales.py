@@ -11,12 +11,11 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 
-from export.convert.calibrate import Ranges, sha256_of_images, value_ranges
+from export.convert.calibrate import CUTS, Ranges, sha256_of_images, value_ranges
 from export.verification.context import VerificationContext
 
 WITHIN = 1e-4  # relative
 _SAME_SCALE = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Slice", "Gather")
-_CUTS = ("Relu", "Clip")
 
 
 def activation_problems(context: VerificationContext) -> list[str]:
@@ -109,7 +108,7 @@ def _sources(value: str, plain: onnx.GraphProto) -> Iterator[str]:
     reshapes and pools before it."""
     readers = [node for node in plain.node if value in node.input]
     yield value
-    if len(readers) == 1 and readers[0].op_type in _CUTS:
+    if len(readers) == 1 and readers[0].op_type in CUTS:
         yield readers[0].output[0]
     made = {name: node for node in plain.node for name in node.output}
     while value in made and made[value].op_type in _SAME_SCALE:

@@ -114,9 +114,9 @@ def export(
             answers = classifier.logits(given.images).argmax(axis=1)
         for true, answer in given.exchanged(answers)[:3]:
             note(f"most pictures of {true!r} are answered {answer!r}: are the --labels in the order of the outputs?")
-        accuracy = float((answers == given.targets).mean())
-        if accuracy * len(given.labels) < 1.5:
-            note(f"an accuracy of {accuracy:.2f} is about that of guessing: are these the network's weights and input?")
+        right, count, chance = int((answers == given.targets).sum()), len(answers), 1 / len(given.labels)
+        if right <= count * chance + 2 * (count * chance * (1 - chance)) ** 0.5:  # two standard deviations
+            note(f"{right} of {count} right may be guessing: are these the network's weights and its input?")
         return
     assert model is not None
     if layout is not None:

@@ -1,5 +1,6 @@
 """`zoo verify`: every check of a stored file."""
 
+import contextlib
 import functools
 from pathlib import Path
 from typing import Any
@@ -72,10 +73,8 @@ def verify(
         if onnx_file is None or checkpoint is not None:
             raise click.UsageError("--module needs --onnx, the file to prove, and takes --weights, not --checkpoint")
         content = read_model_file(onnx_file)
-        try:
+        with contextlib.suppress(ModelInvalid):  # a check says so
             stored = metadata_of(content, str(onnx_file)).input
-        except ModelInvalid:  # a check says so
-            stored = None
     if (found := own_network(model, images, stored, **own)) is not None:
         from export.verification.runner import verify as verify_network
 

@@ -16,8 +16,8 @@ from runtime.errors import ImageError, UsageError
 from runtime.evaluation.image_folder import labelled_pictures
 from runtime.model.spec import InputSpec
 from runtime.pipeline import preprocess
+from zoo.publishing.verify import CALIBRATION
 
-CALIBRATION_IMAGES = 512
 _WRAPPED = ("state_dict", "model_state_dict", "model", "net")  # keys of a state_dict that is saved with other things
 
 
@@ -83,7 +83,7 @@ def load_own(
         images: a folder of pictures, DIR/<label>/*.
         input: how a picture becomes the network's input.
         limit: read so many pictures, evenly from all; by default every one.
-        calibration: a folder of training pictures like `images`, of which CALIBRATION_IMAGES are read.
+        calibration: a folder of training pictures like `images`, of which CALIBRATION are read.
 
     Raises:
         UsageError: one of them is missing or is something else.
@@ -95,7 +95,7 @@ def load_own(
     pixels, targets, unreadable = _read_pictures(images, names, input, limit)
     typical = None
     if calibration is not None:
-        typical, _, failed = _read_pictures(calibration, names, input, CALIBRATION_IMAGES)
+        typical, _, failed = _read_pictures(calibration, names, input, CALIBRATION)
         unreadable += failed
     return OwnNetwork(network, input, names, pixels, targets, typical, tuple(unreadable))
 
@@ -130,11 +130,10 @@ def parse_input(input: str | None, given: dict[str, Any], stored: InputSpec | No
     Raises:
         UsageError: it is none of these, or a number makes no sense.
     """
-    if input is None and stored is not None:
-        return dataclasses.replace(stored, **_by_channel(given, stored.channels))
     kind, _, size = (input or "photo:224").partition(":")
-    if kind == "fashion-mnist":
-        return InputSpec.fashion_mnist(given.get("mean"), given.get("std"))
+    base = stored if input is None else InputSpec.fashion_mnist() if kind == "fashion-mnist" else None
+    if base is not None:
+        return dataclasses.replace(base, **_by_channel(given, base.channels))
     sides = size.split("x")
     if kind not in ("photo", "grey") or len(sides) > 2 or not all(side.isdecimal() for side in sides):
         raise UsageError(f"--input should be photo:SIZE, photo:HEIGHTxWIDTH, grey:SIZE or fashion-mnist, not {input!r}")
