@@ -8,7 +8,7 @@ from typing import Any
 from export.precision import FULL, Precision
 from runtime.errors import UsageError
 from runtime.model.confidence import Confidence
-from runtime.model.spec import is_folder_name, is_name
+from runtime.model.metadata import is_folder_name, is_name
 
 CHECKPOINT_FILE = "checkpoint.safetensors"  # the name of the weights beside the ONNX file
 _VERSIONED = ("torch", "onnx", "onnxscript")
@@ -51,7 +51,7 @@ class Description:
             raise UsageError(f"labels must be two or more different printable names, not {list(self.labels)!r}")
 
     def metadata(self, accuracy: dict[str, Any] | None) -> dict[str, Any]:
-        """Return the fields of `metadata_props`, to be encoded by `runtime.model.spec`."""
+        """Return the fields of `metadata_props`, to be encoded by `runtime.model.metadata`."""
         return {
             "model": self.name,
             "labels": list(self.labels),

@@ -3,7 +3,7 @@
 import onnx
 
 from runtime.errors import ModelInvalid
-from runtime.model.spec import Metadata, parse_metadata
+from runtime.model.metadata import Metadata, parse_metadata
 
 
 def metadata_of(content: bytes, what: str) -> Metadata:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from export.integers import BITS, DENSE, MULTIPLYING, Integers, integers_of
 from runtime.errors import UsageError
-from runtime.model.spec import DTYPES, STORAGES
+from runtime.model.metadata import DTYPES, STORAGES
 
 _HALF = onnx.TensorProto.FLOAT16
 _WHOLE = {  # types of pixels, sizes, axes and comparisons

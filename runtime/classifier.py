@@ -13,18 +13,9 @@ import numpy.typing as npt
 from runtime.errors import ImageError, ModelInvalid, UsageError
 from runtime.imaging.load import Source
 from runtime.imaging.preprocess import Fit, Invert, Pixels
+from runtime.model.metadata import LOGITS, PROBABILITIES, Metadata, checked_metadata, input_specs, output_specs
 from runtime.model.registry import find_entry
-from runtime.model.spec import (
-    INPUT,
-    LOGITS,
-    PROBABILITIES,
-    Array,
-    InputSpec,
-    Metadata,
-    checked_metadata,
-    input_specs,
-    output_specs,
-)
+from runtime.model.spec import INPUT, Array, InputSpec
 from runtime.pipeline import decoded_batches, preprocess, require_options
 from runtime.prediction import Prediction, ranked
 from runtime.session.session import ReopenableSession, Tuning

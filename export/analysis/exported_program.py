@@ -21,8 +21,7 @@ from torch.export import ExportedProgram
 from torch.utils._pytree import tree_iter
 
 from export.analysis.sandbox_child import BATCHES
-from runtime.model import spec
-from runtime.model.spec import FASHION_MNIST, Array, InputSpec
+from runtime.model.spec import BATCH, FASHION_MNIST, Array, InputSpec
 
 Shape = tuple[int | str, ...]  # a str is an expression in `batch`
 _DERIVED = 1 << 26  # numbers that are computed from parameters alone and kept to be compared
@@ -118,7 +117,7 @@ def export_program(network: nn.Module, input: InputSpec = FASHION_MNIST) -> Expo
         NotTraceable: the code decides by values, or asks for a certain number of images.
     """
     images = torch.from_numpy(input.zeros(_EXAMPLE))
-    batch = ({0: torch.export.Dim(spec.BATCH)},)
+    batch = ({0: torch.export.Dim(BATCH)},)
     first: Exception | None = None
     for strict in (False, True):  # the second reads the code, where the first takes len(images) for a plain number
         try:
@@ -278,14 +277,14 @@ def _in_batch(size: Any, symbol: str) -> int | str:
     free = size.node.expr.free_symbols
     numbers = [size.node.expr.subs(dict.fromkeys(free, count)) for count in BATCHES]
     if [str(each) for each in free] != [symbol] or not all(number.is_Integer for number in numbers):
-        return str(size).replace(symbol, spec.BATCH)
+        return str(size).replace(symbol, BATCH)
     return _expression(int(numbers[0]), int(numbers[1]))
 
 
 def _reason(message: str) -> str:
     """Return why PyTorch refuses, in a sentence."""
     if guard := re.search(r"generated guard (.*)", message):
-        return f"the code asks for {_NUMBER_OF_IMAGES.sub(spec.BATCH, guard[1])}"
+        return f"the code asks for {_NUMBER_OF_IMAGES.sub(BATCH, guard[1])}"
     if fixed := re.search(r"specialized it to be a constant \((\d+)\)", message):
         return f"the code takes the number of images for a constant, as {fixed[1]} when it was followed with so many"
     return f"PyTorch cannot follow the code: {' '.join(message.split())[:300]}"
@@ -304,7 +303,7 @@ def _expression(one: int | str, other: int | str) -> int | str:
     factor = int(one) // BATCHES[0]
     if (one, other) != tuple(factor * count for count in BATCHES):
         return "?"
-    return spec.BATCH if factor == 1 else f"{factor}*{spec.BATCH}"
+    return BATCH if factor == 1 else f"{factor}*{BATCH}"
 
 
 @contextmanager

@@ -32,8 +32,9 @@ from export.verification.speed import measure_speed, require_faster
 from runtime.errors import DeviceUnavailable, FashionZooError, UsageError
 from runtime.evaluation.calibration import BINS, calibration_error, softmax
 from runtime.evaluation.parity import REPORT
+from runtime.model.metadata import CONFIDENCE, input_specs, output_specs, parse_metadata
 from runtime.model.registry import INDEX, MODEL_FILE, read_index
-from runtime.model.spec import CONFIDENCE, FASHION_MNIST, InputSpec, input_specs, output_specs, parse_metadata
+from runtime.model.spec import FASHION_MNIST, InputSpec
 from runtime.storage import locked, new_folder_beside, sync_folder, write_bytes, write_synced
 from runtime.strict_json import json_bytes
 

@@ -18,7 +18,8 @@ from export.analysis.sandbox import examine
 from export.bundle.layer_diff import layer_differences
 from runtime.errors import ModelInvalid
 from runtime.evaluation.labels import match_labels
-from runtime.model import spec
+from runtime.model.metadata import LOGITS, PROBABILITIES
+from runtime.model.spec import INPUT
 from runtime.session.session import open_session
 
 Pixels = npt.NDArray[Any]
@@ -162,10 +163,10 @@ def _weights(one: onnx.GraphProto, other: onnx.GraphProto) -> list[str]:
 
 def _outputs(first: bytes, second: bytes, images: Pixels, places: list[int] | None) -> dict[str, float | None]:
     """Compare the answers, class `k` of the first file with class `places[k]` of the second."""
-    names = (spec.LOGITS, spec.PROBABILITIES)
+    names = (LOGITS, PROBABILITIES)
     try:
         ours, theirs = (
-            open_session(content, "cpu", what="the file").session.run(names, {spec.INPUT: images})
+            open_session(content, "cpu", what="the file").session.run(names, {INPUT: images})
             for content in (first, second)
         )
     except Exception:  # one of them is not of the contract, which the rest of the comparison shows

@@ -9,7 +9,7 @@ import onnx.numpy_helper
 
 from export.convert.graph import with_outputs
 from export.convert.quantize import dequantized
-from runtime.model import spec
+from runtime.model.spec import INPUT
 from runtime.session.session import open_session
 
 _SUFFIXES = ("_DequantizeLinear_Output", "_fp32")  # onnxruntime's and this exporter's, behind a weight's name
@@ -76,7 +76,7 @@ def _values(one: onnx.ModelProto, other: onnx.ModelProto, images: npt.NDArray[An
 
 def _run(model: onnx.ModelProto, names: list[str], images: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
     session = open_session(with_outputs(model, names).SerializeToString(), "cpu", what="the file").session
-    found: list[npt.NDArray[Any]] = session.run(names, {spec.INPUT: images}) if names else []
+    found: list[npt.NDArray[Any]] = session.run(names, {INPUT: images}) if names else []
     return found
 
 

@@ -10,7 +10,8 @@ import onnx.numpy_helper
 from export.verification.context import VerificationContext, run_network
 from export.verification.evidence import Pixels
 from runtime.evaluation.parity import INPUT_FILE, OUTPUT_FILES
-from runtime.model import spec
+from runtime.model.metadata import LOGITS, PROBABILITIES
+from runtime.model.spec import INPUT
 
 IMAGES = 16
 
@@ -24,9 +25,9 @@ def golden_tensors(context: VerificationContext) -> dict[str, bytes]:
     network = context.rounded if context.precision.dtype == "fp32" else context.network
     logits, probabilities = run_network(network, images, temperature=context.temperature)
     arrays: dict[str, tuple[str, np.ndarray[Any, Any]]] = {
-        INPUT_FILE: (spec.INPUT, images),
-        OUTPUT_FILES[spec.LOGITS]: (spec.LOGITS, logits.astype(np.float32)),
-        OUTPUT_FILES[spec.PROBABILITIES]: (spec.PROBABILITIES, probabilities.astype(np.float32)),
+        INPUT_FILE: (INPUT, images),
+        OUTPUT_FILES[LOGITS]: (LOGITS, logits.astype(np.float32)),
+        OUTPUT_FILES[PROBABILITIES]: (PROBABILITIES, probabilities.astype(np.float32)),
     }
     return {
         file: onnx.numpy_helper.from_array(array, name).SerializeToString(deterministic=True)

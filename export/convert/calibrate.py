@@ -13,7 +13,7 @@ from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType,
 from export.analysis.initializers import digest, digests
 from export.convert.graph import drop_unused, replace_nodes, with_outputs
 from export.convert.quantize import without_pairs
-from runtime.model import spec
+from runtime.model.spec import INPUT
 from runtime.session.session import open_session
 
 Pixels = npt.NDArray[Any]
@@ -46,7 +46,7 @@ def value_ranges(model: onnx.ModelProto, images: Pixels) -> Ranges:
     session = open_session(opened, "cpu", what="the graph to be calibrated").session
     ranges: Ranges = {}
     for start in range(0, len(images), CHUNK):
-        for name, value in zip(names, session.run(names, {spec.INPUT: images[start : start + CHUNK]}), strict=True):
+        for name, value in zip(names, session.run(names, {INPUT: images[start : start + CHUNK]}), strict=True):
             if value.dtype == np.float32 and value.size:
                 low, high = ranges.get(name, (value.min(), value.max()))
                 ranges[name] = min(low, value.min()), max(high, value.max())

@@ -1,4 +1,4 @@
-"""Convert an `nn.Module` to ONNX bytes that keep the contract of `runtime.model.spec`.
+"""Convert an `nn.Module` to ONNX bytes that keep the contract of `runtime.model.metadata`.
 
 PyTorch's exporter does the translation. What it leaves is then made fit to travel: one file, no path of this machine,
 and names that say which layer a node came from.
@@ -24,8 +24,8 @@ from export.convert.preconditions import require_contract
 from export.convert.quantize import LOWEST_OPSET, store_in_integers
 from export.precision import Precision
 from runtime.errors import FashionZooError, UsageError
-from runtime.model import spec
-from runtime.model.spec import FASHION_MNIST, InputSpec
+from runtime.model.metadata import CONFIDENCE, FORMAT, LOGITS, PROBABILITIES, encode_metadata
+from runtime.model.spec import BATCH, FASHION_MNIST, INPUT, InputSpec
 
 OPSET = 20  # torch.onnx.export's own default
 OPSETS = range(18, 24)  # those that it writes by itself
@@ -68,7 +68,7 @@ def build_graph(
 
     The same network, metadata and library versions give the same bytes.
     """
-    declared = metadata.get(spec.CONFIDENCE) or {}
+    declared = metadata.get(CONFIDENCE) or {}
     temperature = declared.get("temperature", 1.0)
     model = translate(network, Precision.of(metadata), opset, input, calibration, temperature)
     return with_metadata(model, metadata, input)
@@ -77,7 +77,7 @@ def build_graph(
 def with_metadata(model: onnx.ModelProto, metadata: dict[str, Any], input: InputSpec = FASHION_MNIST) -> bytes:
     """Return a translated network as bytes that hold this description, see `Description.metadata`."""
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, spec.encode_metadata(metadata | {"input": input.as_dict()}))
+    onnx.helper.set_model_props(model, encode_metadata(metadata | {"input": input.as_dict()}))
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 
@@ -126,9 +126,9 @@ def translate(
         with quiet():
             program = torch.onnx.export(
                 export_program(wrapped, input),
-                dynamic_shapes=({0: spec.BATCH},),
-                input_names=[spec.INPUT],
-                output_names=[spec.LOGITS, spec.PROBABILITIES],
+                dynamic_shapes=({0: BATCH},),
+                input_names=[INPUT],
+                output_names=[LOGITS, PROBABILITIES],
                 opset_version=opset,
                 dynamo=True,
                 external_data=False,
@@ -239,14 +239,14 @@ def _fix_resize_scales(graph: onnx.GraphProto) -> None:
 
 def _divide_by_temperature(graph: onnx.GraphProto, temperature: float) -> None:
     """Put a division between the logits and the softmax, which both are float32 in every precision."""
-    (position,) = (i for i, node in enumerate(graph.node) if list(node.output) == [spec.PROBABILITIES])
-    classes = next(info for info in graph.output if info.name == spec.LOGITS).type.tensor_type.shape
-    scaled, constant = f"scaled_{spec.LOGITS}", "temperature"
+    (position,) = (i for i, node in enumerate(graph.node) if list(node.output) == [PROBABILITIES])
+    classes = next(info for info in graph.output if info.name == LOGITS).type.tensor_type.shape
+    scaled, constant = f"scaled_{LOGITS}", "temperature"
     graph.initializer.append(onnx.helper.make_tensor(constant, onnx.TensorProto.FLOAT, [], [temperature]))
     sizes = [dim.dim_param or dim.dim_value for dim in classes.dim]
     graph.value_info.append(onnx.helper.make_tensor_value_info(scaled, onnx.TensorProto.FLOAT, sizes))
     graph.node[position].input[:] = [scaled]
-    graph.node.insert(position, onnx.helper.make_node("Div", [spec.LOGITS, constant], [scaled], name=f"{constant}/Div"))
+    graph.node.insert(position, onnx.helper.make_node("Div", [LOGITS, constant], [scaled], name=f"{constant}/Div"))
 
 
 def _strip(model: onnx.ModelProto) -> None:
@@ -257,7 +257,7 @@ def _strip(model: onnx.ModelProto) -> None:
     del graph.value_info[:]
     graph.value_info.extend(shapes)
     del graph.metadata_props[:]
-    graph.name = spec.FORMAT.replace(" ", "_")
+    graph.name = FORMAT.replace(" ", "_")
     for part in [*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]:
         del part.metadata_props[:]
         part.doc_string = ""

@@ -16,8 +16,8 @@ from export.convert.exporter import translate
 from export.convert.normalization import deployed
 from export.precision import FULL, Precision
 from runtime.errors import UsageError
-from runtime.model import spec
-from runtime.model.spec import FASHION_MNIST, InputSpec
+from runtime.model.metadata import LOGITS
+from runtime.model.spec import FASHION_MNIST, INPUT, InputSpec
 from runtime.session.session import open_session
 
 Floats = npt.NDArray[Any]
@@ -105,4 +105,4 @@ def choose_float_layers(
 def _answers(model: onnx.ModelProto, images: Pixels) -> Floats:
     session = open_session(model.SerializeToString(), "cpu", what="the graph with layers in int8").session
     parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-    return np.concatenate([session.run([spec.LOGITS], {spec.INPUT: part})[0] for part in parts])
+    return np.concatenate([session.run([LOGITS], {INPUT: part})[0] for part in parts])

@@ -18,8 +18,9 @@ from pathlib import Path
 
 from export.deploy import LayoutRefused
 from export.metadata import metadata_of
+from runtime.model.metadata import PROBABILITIES, TensorSpec, input_specs, output_specs
 from runtime.model.registry import MODEL_FILE, StoredModel
-from runtime.model.spec import PROBABILITIES, InputSpec, TensorSpec, input_specs, output_specs
+from runtime.model.spec import InputSpec
 from runtime.storage import new_folder_beside, sync_folder, write_bytes, write_synced
 
 CONFIG = "config.pbtxt"

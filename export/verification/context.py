@@ -40,8 +40,8 @@ from export.verification.evidence import (
 from export.verification.integer_weights import biases_of
 from runtime.errors import ModelInvalid
 from runtime.evaluation.parity import AS_QUANTIZED, READ_AS_FLOAT
-from runtime.model import spec
-from runtime.model.spec import FASHION_MNIST, InputSpec
+from runtime.model.metadata import LOGITS, Metadata, parse_metadata
+from runtime.model.spec import FASHION_MNIST, INPUT, InputSpec
 from runtime.session.session import open_session
 
 ONNXRUNTIME = "onnxruntime"
@@ -147,16 +147,16 @@ class VerificationContext:
     @evidence("structure")
     def of_images(self) -> set[str]:
         """The names of the values that depend on pixels, not on the sizes of images alone."""
-        found = {spec.INPUT}
+        found = {INPUT}
         for node in self.model.graph.node:
             if node.op_type not in ("Shape", "Size") and found.intersection(node.input):
                 found.update(node.output)
         return found
 
     @evidence("signature")
-    def metadata(self) -> spec.Metadata:
+    def metadata(self) -> Metadata:
         props = {prop.key: prop.value for prop in self.model.metadata_props}
-        return spec.parse_metadata(props, "the file")
+        return parse_metadata(props, "the file")
 
     @evidence("signature")
     def precision(self) -> Precision:
@@ -237,7 +237,7 @@ class VerificationContext:
         """How many images are put through PyTorch or the graph at once, so that memory does not grow with them."""
         return max(1, min(CHUNK, MEMORY // (4 * _LIVE * max(1, self.cost[1]))))
 
-    def run_graph(self, images: Pixels, outputs: Sequence[str] = (spec.LOGITS,)) -> list[Floats]:
+    def run_graph(self, images: Pixels, outputs: Sequence[str] = (LOGITS,)) -> list[Floats]:
         """Return the graph's outputs on `images`, run in chunks as the runtime does."""
         return run_session(self.session, images, outputs, self.at_once)
 
@@ -348,7 +348,7 @@ class _Session:
         self._session = open_session(model.SerializeToString(), "cpu", what="the file in float32 arithmetic").session
 
     def __call__(self, images: Tensor) -> Tensor:
-        (logits,) = run_session(self._session, images.numpy(), (spec.LOGITS,))
+        (logits,) = run_session(self._session, images.numpy(), (LOGITS,))
         return torch.from_numpy(logits)
 
 
@@ -374,8 +374,7 @@ class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def run_session(session: Any, images: Pixels, outputs: Sequence[str], at_once: int = CHUNK) -> list[Floats]:
     """Return a session's outputs on `images`, so many at once."""
     parts = [
-        session.run(list(outputs), {spec.INPUT: images[start : start + at_once]})
-        for start in range(0, len(images), at_once)
+        session.run(list(outputs), {INPUT: images[start : start + at_once]}) for start in range(0, len(images), at_once)
     ]
     return [np.concatenate(values) for values in zip(*parts, strict=True)]
 

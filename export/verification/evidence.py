@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from runtime.model import spec
+from runtime.model.metadata import LOGITS, PROBABILITIES
 from runtime.model.spec import FASHION_MNIST, InputSpec
 
 Pixels = npt.NDArray[Any]  # as the `InputSpec` says
@@ -34,7 +34,7 @@ LEAST_IMAGES = 8  # of a kind, however costly the network; of the ascended ones 
 # A step is a part of the range: from any picture, every pixel can reach black or white.
 ASCENT_STEPS, ASCENT_STEP = 6, 40 / 255
 ASCENT_CLASSES = 16  # at most; of a thousand, the first
-REAL, RANDOM, OUTPUTS = "real images", "random pixels", (spec.LOGITS, spec.PROBABILITIES)
+REAL, RANDOM, OUTPUTS = "real images", "random pixels", (LOGITS, PROBABILITIES)
 
 
 def parity_inputs(

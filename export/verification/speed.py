@@ -12,7 +12,7 @@ import onnx
 from export.convert.quantize import without_quantization
 from runtime.errors import FashionZooError
 from runtime.evaluation.timing import timed
-from runtime.model import spec
+from runtime.model.spec import INPUT
 from runtime.session.session import open_session
 
 BATCHES = (1, 64)
@@ -63,7 +63,7 @@ def measure_speed(content: bytes, images: npt.NDArray[Any], device: str = "cpu")
     sessions = [open_session(each, device, what="the file").session for each in (plain, content)]
     found = []
     for batch in BATCHES:
-        feed = {spec.INPUT: np.resize(images, (batch, *images.shape[1:]))}
+        feed = {INPUT: np.resize(images, (batch, *images.shape[1:]))}
         runs = [partial(session.run, None, feed) for session in sessions]
         for run in runs:
             run()

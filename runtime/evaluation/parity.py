@@ -27,11 +27,12 @@ import numpy.typing as npt
 from runtime.classifier import Classifier
 from runtime.errors import FashionZooError, ModelInvalid, ModelNotFound
 from runtime.evaluation.golden import FOLDER, read_tensor
-from runtime.model import spec
+from runtime.model.metadata import LOGITS, PROBABILITIES
+from runtime.model.spec import INPUT
 
 REPORT = "verification.json"
 INPUT_FILE = f"{FOLDER}/input_0.pb"
-OUTPUT_FILES = {spec.LOGITS: f"{FOLDER}/output_0.pb", spec.PROBABILITIES: f"{FOLDER}/output_1.pb"}
+OUTPUT_FILES = {LOGITS: f"{FOLDER}/output_0.pb", PROBABILITIES: f"{FOLDER}/output_1.pb"}
 TF32_ROUNDING = 2.0**13  # unit roundoff of TF32, 2**-11, over that of float32, 2**-24
 GOLDEN = "the golden answers"
 READ_AS_FLOAT = "read as float32"  # the measures of a file with rounded weights against these very weights
@@ -88,8 +89,8 @@ class ParityReport:
         return {
             "model": self.model,
             "passed": self.passed,
-            "max_abs_diff": rows[spec.LOGITS]["max_abs_diff"],
-            "tolerance": rows[spec.LOGITS]["tolerance"],
+            "max_abs_diff": rows[LOGITS]["max_abs_diff"],
+            "tolerance": rows[LOGITS]["tolerance"],
             "device": self.device,
             "providers": self.providers,
             "images": self.images,
@@ -123,7 +124,7 @@ def measure_parity(classifier: Classifier) -> ParityReport:
     """
     folder = classifier.path.parent
     tolerances = read_tolerances(folder, classifier.sha256, tf32=classifier.tf32)
-    images = _tensor(folder / INPUT_FILE, spec.INPUT, classifier.input.dtype, classifier.input.shape)
+    images = _tensor(folder / INPUT_FILE, INPUT, classifier.input.dtype, classifier.input.shape)
     golden = {
         output: _tensor(folder / file, output, np.float32, (len(classifier.labels),))
         for output, file in OUTPUT_FILES.items()
@@ -131,7 +132,7 @@ def measure_parity(classifier: Classifier) -> ParityReport:
     if any(len(answers) != len(images) for answers in golden.values()) or not len(images):
         raise ModelInvalid(f"{folder / FOLDER} is damaged: it has not as many golden answers as pictures")
     started = time.perf_counter()
-    found = dict(zip((spec.LOGITS, spec.PROBABILITIES), classifier.outputs(images), strict=True))
+    found = dict(zip((LOGITS, PROBABILITIES), classifier.outputs(images), strict=True))
     return compare_outputs(classifier, found, golden, tolerances, time.perf_counter() - started)
 
 
@@ -151,7 +152,7 @@ def compare_outputs(
         seconds: how long the classifier took.
         reference: where `expected` comes from.
     """
-    decided, right = (outputs[spec.LOGITS].argmax(axis=1) for outputs in (found, expected))
+    decided, right = (outputs[LOGITS].argmax(axis=1) for outputs in (found, expected))
     return ParityReport(
         classifier.name,
         str(classifier.path),

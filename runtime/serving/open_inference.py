@@ -23,7 +23,8 @@ from starlette.responses import Response
 
 from runtime import __version__
 from runtime.errors import quoted
-from runtime.model.spec import INPUT, LOGITS, PROBABILITIES, InputSpec, TensorSpec, input_specs, output_specs
+from runtime.model.metadata import LOGITS, PROBABILITIES, TensorSpec, input_specs, output_specs
+from runtime.model.spec import INPUT, InputSpec
 from runtime.serving.models import Images, Outputs, ServedModel
 from runtime.strict_json import to_json
 

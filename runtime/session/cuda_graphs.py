@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.errors import DeviceUnavailable, FashionZooError
-from runtime.model.spec import INPUT, LOGITS, PROBABILITIES, Array, InputSpec
+from runtime.model.metadata import LOGITS, PROBABILITIES
+from runtime.model.spec import INPUT, Array, InputSpec
 from runtime.session.device import Device
 
 GRAPH_ID, NO_GRAPH = "gpu_graph_id", "-1"  # onnxruntime's run option: which graph to capture or replay, or none

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from runtime.errors import DeviceUnavailable, FashionZooError, ModelInvalid
+from runtime.model.metadata import LOGITS
 from runtime.model.registry import StoredModel, find_model
-from runtime.model.spec import LOGITS, InputSpec
+from runtime.model.spec import InputSpec
 from runtime.session.device import CPU, Device, available_cpus, device_problem, parse_device
 
 if TYPE_CHECKING:

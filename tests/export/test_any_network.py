@@ -17,8 +17,9 @@ from export.convert.exporter import build_graph
 from runtime import Classifier
 from runtime.datasets.fashion_mnist import LABELS
 from runtime.errors import UsageError
+from runtime.model.metadata import FORMAT_1, INPUT_CONTRACT_1
 from runtime.model.registry import read_index
-from runtime.model.spec import FORMAT_1, INPUT_CONTRACT_1, InputSpec
+from runtime.model.spec import InputSpec
 
 pytestmark = pytest.mark.slow
 

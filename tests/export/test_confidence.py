@@ -18,7 +18,7 @@ from runtime.datasets.fashion_mnist import LABELS
 from runtime.errors import ModelInvalid
 from runtime.evaluation.calibration import calibration_error, softmax
 from runtime.model.confidence import Confidence, Score
-from runtime.model.spec import encode_metadata, parse_metadata
+from runtime.model.metadata import encode_metadata, parse_metadata
 from zoo.models import create_model
 
 

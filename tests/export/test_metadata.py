@@ -12,7 +12,8 @@ from export import Description, verify
 from export.convert.exporter import build_graph
 from runtime.datasets.fashion_mnist import LABELS
 from runtime.errors import ModelInvalid, UsageError
-from runtime.model.spec import FASHION_MNIST, FORMAT_1, INPUT_CONTRACT_1, TensorSpec, encode_metadata, parse_metadata
+from runtime.model.metadata import FORMAT_1, INPUT_CONTRACT_1, TensorSpec, encode_metadata, parse_metadata
+from runtime.model.spec import FASHION_MNIST
 
 CONTRACT = FASHION_MNIST.as_dict()
 GOOD = {"model": "lenet", "labels": list(LABELS), "versions": {"torch": "2"}, "license": "MIT", "seed": 0}

@@ -14,7 +14,7 @@ from runtime.evaluation.accuracy import measure_accuracy
 from runtime.evaluation.doctor import examine
 from runtime.evaluation.parity import measure_parity, read_tolerances
 from runtime.evaluation.self_test import run_selftest
-from runtime.model.spec import LOGITS
+from runtime.model.metadata import LOGITS
 from runtime.session.cuda import memory_used
 from runtime.session.cuda_graphs import BUCKETS
 from runtime.session.session import ALGORITHMS, Tuning

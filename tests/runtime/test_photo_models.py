@@ -21,7 +21,7 @@ from runtime import Classifier, ImageError, InputSpec, UsageError
 from runtime.evaluation.golden import FOLDER
 from runtime.imaging.contact_sheet import GAP
 from runtime.imaging.photo import to_levels
-from runtime.model.spec import LOGITS, PROBABILITIES
+from runtime.model.metadata import LOGITS, PROBABILITIES
 from runtime.prediction import ranked
 
 SPECS = {

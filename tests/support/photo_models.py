@@ -11,8 +11,8 @@ import onnx.helper
 import onnx.numpy_helper
 from PIL import Image
 
-from runtime.model import spec
-from runtime.model.spec import InputSpec, encode_metadata
+from runtime.model.metadata import LOGITS, PROBABILITIES, encode_metadata
+from runtime.model.spec import BATCH, INPUT, InputSpec
 
 COLOURS = ("red", "green", "blue")
 PAINTS = {"red": (200, 30, 40), "green": (20, 160, 60), "blue": (30, 60, 210)}
@@ -50,7 +50,7 @@ def _write(
     }
     make = onnx.helper.make_node
     nodes = [
-        make("Cast", [spec.INPUT], ["float"], to=onnx.TensorProto.FLOAT),
+        make("Cast", [INPUT], ["float"], to=onnx.TensorProto.FLOAT),
         make("Sub", ["float", "low"], ["above"]),
         make("Div", ["above", "span"], ["unit"]),
         make("Sub", ["unit", "mean"], ["centred"]),
@@ -58,18 +58,18 @@ def _write(
         make("Conv", ["normal", "kernel"], ["features"]),
         make("GlobalAveragePool", ["features"], ["pooled"]),
         make("Flatten", ["pooled"], ["flat"]),
-        make("MatMul", ["flat", "dense"], [spec.LOGITS]),
-        make("Softmax", [spec.LOGITS], [spec.PROBABILITIES], axis=1),
+        make("MatMul", ["flat", "dense"], [LOGITS]),
+        make("Softmax", [LOGITS], [PROBABILITIES], axis=1),
     ]
     datatype = onnx.TensorProto.UINT8 if input.datatype == "UINT8" else onnx.TensorProto.FLOAT
     outputs = [
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [spec.BATCH, len(labels)])
-        for name in (spec.LOGITS, spec.PROBABILITIES)
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [BATCH, len(labels)])
+        for name in (LOGITS, PROBABILITIES)
     ]
     graph = onnx.helper.make_graph(
         nodes,
         "photos",
-        [onnx.helper.make_tensor_value_info(spec.INPUT, datatype, [spec.BATCH, *input.shape])],
+        [onnx.helper.make_tensor_value_info(INPUT, datatype, [BATCH, *input.shape])],
         outputs,
         [onnx.numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in values.items()],
     )

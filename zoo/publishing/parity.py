@@ -11,7 +11,7 @@ from export.verification.context import run_network
 from runtime.classifier import Classifier
 from runtime.errors import ModelNotFound
 from runtime.evaluation.parity import ParityReport, compare_outputs, read_tolerances
-from runtime.model.spec import LOGITS
+from runtime.model.metadata import LOGITS
 from zoo.models import create_model
 from zoo.runs import checkpoint
 

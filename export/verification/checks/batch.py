@@ -8,7 +8,8 @@ import numpy as np
 
 from export.verification.context import CheckFailed, CheckResult, VerificationContext
 from export.verification.evidence import REAL, Floats, Pixels
-from runtime.model.spec import INPUT, LOGITS
+from runtime.model.metadata import LOGITS
+from runtime.model.spec import INPUT
 
 SIZES, COSTLY_SIZES = (1, 2, 7, 64), (1, 2, 3, 8)
 FLOPS = 4e11  # of all that the check runs

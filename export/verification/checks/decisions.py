@@ -10,7 +10,7 @@ import numpy as np
 
 from export.verification.accuracy_change import AccuracyChange
 from export.verification.context import CheckFailed, CheckResult, VerificationContext
-from runtime.model.spec import LOGITS
+from runtime.model.metadata import LOGITS
 
 LISTED = 20
 

@@ -15,7 +15,7 @@ from export.verification.evidence import NOISE_MULTIPLE, OUTPUTS
 from export.verification.first_divergence import first_departure
 from export.verification.speed import adds_products_in_32_bits
 from runtime.evaluation.parity import AS_QUANTIZED, READ_AS_FLOAT
-from runtime.model.spec import LOGITS
+from runtime.model.metadata import LOGITS
 
 
 def parity(context: VerificationContext) -> CheckResult:

@@ -10,7 +10,8 @@ from torch import nn
 from export.analysis.exported_program import Call, Shape, Trace
 from export.analysis.layer_matching import values_of_modules
 from export.verification.context import CheckFailed, CheckResult, VerificationContext
-from runtime.model import spec
+from runtime.model.metadata import LOGITS
+from runtime.model.spec import BATCH
 
 _KEEPS_SHAPE = (nn.ReLU, nn.Sigmoid, nn.Tanh, nn.Dropout, nn.BatchNorm2d, nn.LeakyReLU, nn.Identity, nn.Softmax)
 
@@ -65,7 +66,7 @@ def layer_shapes(context: VerificationContext) -> list[LayerShape]:
     calls = context.trace.calls
     ran = [(call.name, call.module) for call in calls]
     values = values_of_modules(ran, context.network, context.multiplied_out.graph, context.provenance.places)
-    values[""] = spec.LOGITS
+    values[""] = LOGITS
     in_file = context.examination.shapes
     rows = []
     for call in calls:
@@ -88,7 +89,7 @@ def _reshaped(value: str, found: Shape, call: Call, context: VerificationContext
 
 def _numbers(shape: Shape) -> int | None:
     """Return how many numbers a value of this shape holds for one image; None where that is not known."""
-    factors = [str(size).removesuffix(spec.BATCH).removesuffix("*") or "1" for size in shape]
+    factors = [str(size).removesuffix(BATCH).removesuffix("*") or "1" for size in shape]
     known = [int(factor) for factor in factors if factor.isdigit()]
     return math.prod(known) if len(known) == len(factors) and all(known) else None
 
@@ -117,10 +118,10 @@ def _batch_problem(traced: Trace) -> str | None:
 def _formula(call: Call) -> Shape | None:
     """Return the closed formula's shape for a batch of images; of what is no batch, nothing is said."""
     sizes = tuple(size for size in call.before[1:] if isinstance(size, int))
-    if call.before[:1] != (spec.BATCH,) or len(sizes) != len(call.before) - 1:
+    if call.before[:1] != (BATCH,) or len(sizes) != len(call.before) - 1:
         return None
     after = closed_formula(call.module, sizes)
-    return None if after is None else (spec.BATCH, *after)
+    return None if after is None else (BATCH, *after)
 
 
 def closed_formula(module: nn.Module, before: tuple[int, ...]) -> tuple[int, ...] | None:

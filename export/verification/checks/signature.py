@@ -9,8 +9,8 @@ import onnx.helper
 from export.precision import other_float, precision_in
 from export.verification.context import CheckFailed, CheckResult, VerificationContext
 from runtime.errors import ModelInvalid
-from runtime.model import spec
-from runtime.model.spec import TensorSpec, is_name, is_same_json
+from runtime.model.metadata import TensorSpec, check_signature, is_name
+from runtime.model.spec import is_same_json
 
 _DATATYPES: dict[int, str] = {onnx.TensorProto.UINT8: "UINT8", onnx.TensorProto.FLOAT: "FP32"}
 
@@ -19,7 +19,7 @@ def signature(context: VerificationContext) -> CheckResult:
     graph = context.model.graph
     try:
         metadata = context.metadata
-        spec.check_signature(_specs(graph.input), _specs(graph.output), metadata, "the file")
+        check_signature(_specs(graph.input), _specs(graph.output), metadata, "the file")
     except ModelInvalid as error:
         raise CheckFailed(str(error)) from error
     if metadata.input != context.input:

@@ -20,8 +20,8 @@ from export.convert.exporter import OPSET, build_graph
 from runtime import Classifier, ModelInvalid
 from runtime.datasets.fashion_mnist import LABELS
 from runtime.errors import UsageError
+from runtime.model.metadata import METADATA_KEYS
 from runtime.model.registry import read_index
-from runtime.model.spec import METADATA_KEYS
 from runtime.storage import locked, write_bytes
 from zoo.models import create_model
 from zoo.models.preprocess import ImageClassifier, Preprocess

@@ -9,9 +9,9 @@ from support.command_line import call
 
 from export.deploy import LayoutRefused
 from export.deploy.triton import config, write_triton
-from runtime.model import spec
+from runtime.model.metadata import input_specs, output_specs
 from runtime.model.registry import find_model
-from runtime.model.spec import BATCH_SIZE, FASHION_MNIST, InputSpec
+from runtime.model.spec import BATCH, BATCH_SIZE, FASHION_MNIST, InputSpec
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +39,9 @@ def test_the_config_is_one_by_tritons_own_schema(model_config, tmp_path):
 
 def test_tritons_full_shapes_are_those_of_the_file(model_config):
     found = model_config(config("own", FASHION_MNIST, 7))
-    specs = [*spec.input_specs(FASHION_MNIST), *spec.output_specs(7)]
+    specs = [*input_specs(FASHION_MNIST), *output_specs(7)]
     # "For models with max_batch_size greater than 0, the full shape is formed as [-1] + dims."
-    full = [(tensor.name, (spec.BATCH, *tensor.dims)) for tensor in [*found.input, *found.output]]
+    full = [(tensor.name, (BATCH, *tensor.dims)) for tensor in [*found.input, *found.output]]
 
     assert full == [(spec.name, spec.shape) for spec in specs]
 

@@ -23,13 +23,14 @@ from runtime.datasets.fashion_mnist import LABELS
 from runtime.errors import UsageError
 from runtime.evaluation.golden import read_tensor
 from runtime.evaluation.parity import INPUT_FILE, OUTPUT_FILES, read_tolerances
-from runtime.model import spec
+from runtime.model.metadata import LOGITS, PROBABILITIES
 from runtime.model.registry import read_index
+from runtime.model.spec import INPUT
 
 pytestmark = pytest.mark.slow
 
 WEIGHTS = Path(__file__).resolve().parents[3] / "weights"
-OUTPUTS = (spec.LOGITS, spec.PROBABILITIES)
+OUTPUTS = (LOGITS, PROBABILITIES)
 
 
 def answers(name: str, file: Path, images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
@@ -37,7 +38,7 @@ def answers(name: str, file: Path, images: npt.NDArray[np.uint8]) -> dict[str, n
         engine = open_engine(name, file.read_bytes())
     except EngineMissing as error:
         pytest.skip(str(error))
-    return dict(zip(OUTPUTS, engine.run(OUTPUTS, {spec.INPUT: images}), strict=True))
+    return dict(zip(OUTPUTS, engine.run(OUTPUTS, {INPUT: images}), strict=True))
 
 
 @pytest.mark.parametrize("model", sorted(read_index(WEIGHTS)))

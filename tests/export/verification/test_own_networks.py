@@ -21,7 +21,7 @@ from export.verification.checks.weights import weights as weights_check
 from export.verification.context import CheckFailed, VerificationContext
 from runtime.datasets.fashion_mnist import LABELS
 from runtime.errors import UsageError
-from runtime.model.spec import encode_metadata
+from runtime.model.metadata import encode_metadata
 
 pytestmark = pytest.mark.slow
 

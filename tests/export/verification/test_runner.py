@@ -15,7 +15,7 @@ from export.bundle.artifact import expectations
 from export.convert.exporter import build_graph
 from export.verification.checks import CHECKS
 from runtime.datasets.fashion_mnist import LABELS
-from runtime.model.spec import LOGITS
+from runtime.model.metadata import LOGITS
 from zoo.models import create_model
 
 IMAGES = 600

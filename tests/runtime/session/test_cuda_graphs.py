@@ -17,7 +17,8 @@ import pytest
 from support.photo_models import random_model
 
 from runtime import Classifier, DeviceUnavailable, FashionZooError, InputSpec
-from runtime.model.spec import FASHION_MNIST, LOGITS, PROBABILITIES
+from runtime.model.metadata import LOGITS, PROBABILITIES
+from runtime.model.spec import FASHION_MNIST
 from runtime.session.cuda_graphs import BUCKETS, BoundSession, Buffers, bucket_for, capture_lock, pieces
 from runtime.session.device import CPU, Device
 from runtime.session.session import ReopenableSession, Tuning, open_session
