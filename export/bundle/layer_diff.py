@@ -27,7 +27,7 @@ def layer_differences(one: onnx.ModelProto, other: onnx.ModelProto, images: npt.
     quantized = [{name for name, _ in _multiplied_out(model)} for model in (one, other)]
     if not any(quantized):
         return []
-    weights = [_floats(model) | dict(_multiplied_out(model)) for model in (one, other)]
+    weights = [_fold_batch_norms(model, _floats(model) | dict(_multiplied_out(model))) for model in (one, other)]
     found = []
     for name in (name for name in weights[0] if name in weights[1] and name in quantized[0] | quantized[1]):
         before, after = weights[0][name], weights[1][name]
@@ -55,6 +55,28 @@ def _floats(model: onnx.ModelProto) -> dict[str, npt.NDArray[Any]]:
     return {name: array.astype(np.float32) for name, array in arrays.items() if array.dtype.kind == "f"}
 
 
+def _batch_norms(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, onnx.NodeProto]]:
+    """Return each convolution that a batch norm follows, with that batch norm: a file in integers has the two as one."""
+    convolutions = {node.output[0]: node for node in model.graph.node if node.op_type == "Conv"}
+    norms = (node for node in model.graph.node if node.op_type == "BatchNormalization")
+    return [(convolutions[norm.input[0]], norm) for norm in norms if norm.input[0] in convolutions]
+
+
+def _fold_batch_norms(model: onnx.ModelProto, weights: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Return the weights with each batch norm multiplied into the convolution in front of it."""
+    folded = dict(weights)
+    for convolution, norm in _batch_norms(model):
+        names = [_plain_name(name) for name in (*convolution.input[1:], *norm.input[1:])]
+        if len(names) != 6 or not set(names) <= weights.keys():
+            continue
+        epsilon = next((attribute.f for attribute in norm.attribute if attribute.name == "epsilon"), 1e-5)
+        weight, bias, scale, shift, mean, variance = (weights[name].astype(np.float64) for name in names)
+        scale = scale / np.sqrt(variance + epsilon)
+        folded[names[0]] = (weight * scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
+        folded[names[1]] = ((bias - mean) * scale + shift).astype(np.float32)
+    return folded
+
+
 def _values(one: onnx.ModelProto, other: onnx.ModelProto, images: npt.NDArray[Any]) -> list[str]:
     nodes = {name: node for node in other.graph.node for name in node.output}
     shared = [
@@ -75,6 +97,9 @@ def _values(one: onnx.ModelProto, other: onnx.ModelProto, images: npt.NDArray[An
 
 
 def _run(model: onnx.ModelProto, names: list[str], images: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """Return the values of those names; of a convolution, what the batch norm behind it makes of it."""
+    normalized = {convolution.output[0]: norm.output[0] for convolution, norm in _batch_norms(model)}
+    names = [normalized.get(name, name) for name in names]
     session = open_session(with_outputs(model, names).SerializeToString(), "cpu", what="the file").session
     found: list[npt.NDArray[Any]] = session.run(names, {INPUT: images}) if names else []
     return found

@@ -6,6 +6,8 @@ import click
 
 from runtime.cli.console import Command, emit, emit_json, json_option
 
+MOST_LINES = 20  # of each part but the layers
+
 
 @click.command("diff", cls=Command)
 @click.argument("first", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -14,7 +16,8 @@ from runtime.cli.console import Command, emit, emit_json, json_option
 def diff_command(first: Path, second: Path, as_json: bool) -> None:
     """Say what changed between two ONNX files: nodes, attributes, weights, metadata, answers to the same pictures.
 
-    Where one holds integers, how far each layer is from the other's. The pictures are Fashion-MNIST's, or of a network
+    Where one holds integers, how far each layer is from the other's. Of long lists the first 20 lines are shown; --json
+    has all. The pictures are Fashion-MNIST's, or of a network
     with another input random and structured ones.
 
     \b
@@ -44,8 +47,12 @@ def diff_command(first: Path, second: Path, as_json: bool) -> None:
         emit_json(found.as_dict())
         return
     for title in ("form", "nodes", "weights", "metadata", "layers"):
-        for line in getattr(found, title):
+        lines = getattr(found, title)
+        most = len(lines) if title == "layers" or len(lines) == MOST_LINES + 1 else MOST_LINES
+        for line in lines[:most]:
             emit(f"{title}: {line}")
+        if lines[most:]:
+            emit(f"{title}: and {len(lines) - most} more, which --json lists")
     for name, difference in found.outputs.items():
         emit(
             f"outputs: {name} " + ("cannot be compared" if difference is None else f"differ by up to {difference:.3g}")

@@ -90,6 +90,19 @@ def test_the_command_prints_one_document(content, tmp_path, fashion_mnist_dir):
     assert json.loads(done.stdout)["same"] is True
 
 
+def test_a_long_list_ends_with_how_many_more_there_are(content, tmp_path, fashion_mnist_dir):
+    (tmp_path / "a.onnx").write_bytes(content)
+    more = onnx.load_from_string(content)
+    for number in range(30):
+        more.metadata_props.add(key=f"key {number}", value="1")
+    (tmp_path / "b.onnx").write_bytes(more.SerializeToString())
+    done = call("zoo", "diff", tmp_path / "a.onnx", tmp_path / "b.onnx")
+
+    assert done.exit_code == 0, done.output
+    assert len([line for line in done.stdout.splitlines() if line.startswith("metadata: key ")]) == 20
+    assert "metadata: and 10 more, which --json lists\n" in done.stdout
+
+
 @pytest.mark.slow
 def test_the_example_of_an_own_network_runs(tmp_path, monkeypatch, fashion_mnist_dir):
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
