@@ -2,7 +2,7 @@
 //
 // A part of `runtime/imaging/preprocess.py`, for pictures whose background has one level up to the edge: a test compares the two on
 // those. Here bars are not trimmed, uneven light is not taken away, a cut-out is put on a white page, small components are not
-// dropped, pale garments are not stretched, and nothing is warned about: `runtime predict` and `runtime serve` do all of it.
+// dropped, and pale garments are not stretched: `runtime predict` and `runtime serve` do all of it.
 // Steps 1 to 3, from a file to grey levels, are the browser's own; see `decoding.js`.
 // A picture here is {levels: Uint8Array or Float64Array, row by row, width, height}.
 
@@ -12,20 +12,25 @@ const NOISE = 20; // levels by which a plain background may vary
 const EDGE = 0.22; // share of the garment's contrast at which the garment begins
 const FILLED = 0.9; // share of a square picture that the garment spans in nearly every data set image
 const CENTRED = 0.1; // share of a square picture by which its opposite margins may differ
+const RING = 0.04; // share of the shorter side that a corner is wide
+const PALE = 40; // levels: less contrast is warned about
 
 /**
  * Turn grey levels into what the network sees.
- * @returns {{array: Uint8Array, inverted: boolean, fit: "exact" | "whole" | "cropped"}} 784 levels, and what was done.
+ * @returns {{array: Uint8Array, inverted: boolean, fit: "exact" | "whole" | "cropped", warnings: string[]}} 784 levels, what
+ *   was done, and why the answer may be wrong.
  */
 export function toPixels(grey) {
   const step = Math.ceil(Math.max(grey.width, grey.height) / SURVEY_SIDE);
   const survey = step > 1 ? reduced(grey, step) : grey;
   const { background, darker: inverted } = findBackground(survey);
   if (grey.width === SIDE && grey.height === SIDE && (background === 0 || background === 255)) {
-    return { array: Uint8Array.from(grey.levels, (level) => (inverted ? 255 - level : level)), inverted, fit: "exact" };
+    return { array: Uint8Array.from(grey.levels, (level) => (inverted ? 255 - level : level)), inverted, fit: "exact", warnings: [] };
   }
 
-  const box = garmentBox(survey, (level) => (inverted ? background - level : level - background));
+  const contrast = (level) => (inverted ? background - level : level - background);
+  const strong = garmentContrast(survey, contrast);
+  const box = garmentBox(survey, contrast, strong);
   const left = box.left * step;
   const top = box.top * step;
   const right = Math.min(box.right * step, grey.width);
@@ -39,7 +44,10 @@ export function toPixels(grey) {
     const light = inverted ? 255 - level : level;
     return Math.min(255, Math.max(0, roundHalfEven((light - black) * (255 / (255 - black)))));
   });
-  return { array, inverted, fit: whole ? "whole" : "cropped" };
+  const warnings = isPlain(survey, contrast) ? [] : ["the background is not plain"];
+  const possible = inverted ? background : 255 - background;
+  if ((strong * 255) / possible < PALE) warnings.push(strong ? "low contrast" : "nothing stands out from the background");
+  return { array, inverted, fit: whole ? "whole" : "cropped", warnings };
 }
 
 /** The background is the commonest level along the picture's edge: of the 16 neighbouring ones that hold most of it, the median. */
@@ -69,11 +77,37 @@ function findBackground({ levels, width, height }) {
   return { background, darker: balance < 0 || (balance === 0 && background > 127) };
 }
 
-/** The smallest box around what stands out from the background; all of the picture, where nothing does. */
-function garmentBox({ levels, width, height }, contrast) {
+/** The contrast that a tenth of what stands out from the background exceeds; 0 where nothing does. */
+function garmentContrast({ levels }, contrast) {
   const standingOut = Float64Array.from(levels, contrast).filter((value) => value > NOISE).sort();
-  if (standingOut.length === 0) return { left: 0, top: 0, right: width, bottom: height };
-  const strong = standingOut[Math.trunc(0.9 * (standingOut.length - 1))];
+  return standingOut.length === 0 ? 0 : standingOut[Math.trunc(0.9 * (standingOut.length - 1))];
+}
+
+/** Whether most of the edge and three corners are background, and little stands out to the other side than the garment. */
+function isPlain({ levels, width, height }, contrast) {
+  const side = Math.max(1, Math.round(RING * Math.min(width, height)));
+  const corners = new Set();
+  let [edge, odd, opposite] = [0, 0, 0];
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const value = contrast(levels[y * width + x]);
+      const standsOut = Math.abs(value) > NOISE;
+      opposite += value < -NOISE;
+      if (x === 0 || y === 0 || x === width - 1 || y === height - 1) {
+        edge++;
+        odd += standsOut;
+      }
+      const across = x < side ? "left" : x >= width - side ? "right" : null;
+      const down = y < side ? "top" : y >= height - side ? "bottom" : null;
+      if (standsOut && across && down) corners.add(across + down);
+    }
+  }
+  return odd <= edge / 2 && corners.size <= 1 && opposite <= 0.015 * width * height;
+}
+
+/** The smallest box around what stands out from the background; all of the picture, where nothing does. */
+function garmentBox({ levels, width, height }, contrast, strong) {
+  if (strong === 0) return { left: 0, top: 0, right: width, bottom: height };
   const threshold = Math.max(NOISE, EDGE * strong);
   const box = { left: width, top: height, right: 0, bottom: 0 };
   for (let y = 0; y < height; y++) {

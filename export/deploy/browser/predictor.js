@@ -14,9 +14,9 @@ export async function models() {
 export async function predict(picture) {
   const { metadata } = await description();
   const { input } = metadata;
-  const { array: pixels, inverted } = isGarment(input)
+  const { array: pixels, inverted, warnings } = isGarment(input)
     ? toPixels(await decodeGrey(picture))
-    : { array: toPhoto(await decodeColour(picture), input), inverted: false };
+    : { array: toPhoto(await decodeColour(picture), input), inverted: false, warnings: [] };
   await ready();
   const started = performance.now();
   const answer = await run(inRange(pixels, input));
@@ -29,7 +29,7 @@ export async function predict(picture) {
     shape: input.shape.slice(1),
     inverted,
     sure: known([...answer.logits], metadata.confidence?.score) !== false,
-    warnings: [],
+    warnings,
     model: metadata.model,
     device: DEVICE,
     milliseconds,

@@ -51,7 +51,7 @@ def shapes(context: VerificationContext) -> CheckResult:
     matched = [row for row in rows if row.onnx is not None]
     if not matched:
         raise CheckFailed("no value of the file could be matched with a layer's result, so none is compared", measures)
-    merged = [row.module for row in rows if row.onnx is None]
+    merged = list(dict.fromkeys(row.module for row in rows if row.onnx is None))  # a shared layer runs twice
     words = f"; folded: {', '.join(f'{norm} into {layer}' for norm, layer in folded.items())}" if folded else ""
     words += f"; not matched in the file: {', '.join(merged)}" if merged else ""
     return CheckResult(
