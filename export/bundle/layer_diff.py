@@ -56,7 +56,7 @@ def _floats(model: onnx.ModelProto) -> dict[str, npt.NDArray[Any]]:
 
 
 def _batch_norms(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, onnx.NodeProto]]:
-    """Return each convolution that a batch norm follows, with that batch norm: a file in integers has the two as one."""
+    """Return each convolution that a batch norm follows, with it: a file in integers has the two as one."""
     convolutions = {node.output[0]: node for node in model.graph.node if node.op_type == "Conv"}
     norms = (node for node in model.graph.node if node.op_type == "BatchNormalization")
     return [(convolutions[norm.input[0]], norm) for norm in norms if norm.input[0] in convolutions]
