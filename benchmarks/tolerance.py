@@ -64,7 +64,7 @@ def normalized(images: torch.Tensor) -> torch.Tensor:
 
 def trained(name: str, seed: int, images: torch.Tensor, labels: torch.Tensor) -> nn.Module:
     torch.manual_seed(seed)
-    network = NETWORKS[name]()
+    network = NETWORKS[name]() if name in NETWORKS else get_model(name, weights=None, num_classes=CLASSES)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.1  # some have 0.01, whose statistics are not those of so short a training

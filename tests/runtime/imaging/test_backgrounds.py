@@ -1,6 +1,6 @@
 """Test images put into photographs, screenshots, cut-outs and figures get the answers that they get themselves.
 
-The pictures are made by benchmarks/pictures.py, which measures many more of them.
+The pictures are made by benchmarks/picture_kinds.py; benchmarks/pictures.py measures many more of them.
 """
 
 import sys
@@ -19,7 +19,7 @@ from runtime.imaging.preprocess import LOW_CONTRAST, NOT_PLAIN, to_pixels
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-import pictures  # noqa: E402
+from picture_kinds import KINDS, levels_of, photo  # noqa: E402
 
 IMAGES = 60
 
@@ -63,7 +63,7 @@ def test_a_garment_is_found_on_every_background_that_is_plain(kind, classifier, 
     rng = np.random.default_rng(7)
     images = test_images[:IMAGES]
     plain = classifier.predict_batch(list(images))
-    found = classifier.predict_batch([pictures.KINDS[kind][0](image, rng) for image in images])
+    found = classifier.predict_batch([KINDS[kind][0](image, rng) for image in images])
     assert np.mean([a.index == b.index for a, b in zip(plain, found, strict=True)]) >= 0.85  # measured: .93 and more
     assert sum(NOT_PLAIN in answer.warnings for answer in found) <= 1
     if kind == "contrast 14":
@@ -73,7 +73,7 @@ def test_a_garment_is_found_on_every_background_that_is_plain(kind, classifier, 
 @pytest.mark.parametrize("kind", ["tiles", "planks", "clutter", "jet", "Spectral"])
 def test_what_cannot_be_told_from_its_background_is_right_or_warned_about(kind, classifier, test_images, test_labels):
     rng = np.random.default_rng(7)
-    found = classifier.predict_batch([pictures.KINDS[kind][0](image, rng) for image in test_images[:IMAGES]])
+    found = classifier.predict_batch([KINDS[kind][0](image, rng) for image in test_images[:IMAGES]])
     good = [bool(answer.warnings) or answer.index == label for answer, label in zip(found, test_labels, strict=False)]
     assert np.mean(good) >= 0.85
 
@@ -81,7 +81,7 @@ def test_what_cannot_be_told_from_its_background_is_right_or_warned_about(kind, 
 @pytest.mark.parametrize("kind", ["plain", "negative", "resized to 224, bicubic", "photograph", "padded to 32"])
 def test_a_plain_picture_is_not_warned_about(kind, test_images):
     rng = np.random.default_rng(7)
-    warned = [to_pixels(pictures.KINDS[kind][0](image, rng)).warnings for image in test_images[:200]]
+    warned = [to_pixels(KINDS[kind][0](image, rng)).warnings for image in test_images[:200]]
     assert sum(map(bool, warned)) <= 4, warned
 
 
@@ -111,7 +111,7 @@ def test_a_cut_out_shows_its_shape_whatever_colour_lies_under_it(test_images):
 
 
 def test_round_corners_of_a_window_are_no_mask(test_images):
-    page = pictures.levels_of(pictures.photo(test_images[0], np.random.default_rng(0)))
+    page = levels_of(photo(test_images[0], np.random.default_rng(0)))
     alpha = np.full((320, 320), 255, np.uint8)
     alpha[:6, :6] = alpha[-6:, -6:] = 0
     window = Image.merge("LA", [page, Image.fromarray(alpha)])
@@ -119,7 +119,7 @@ def test_round_corners_of_a_window_are_no_mask(test_images):
 
 
 def test_a_phones_jpeg_is_decoded_at_a_fraction_of_its_size(test_images):
-    scene = pictures.levels_of(pictures.photo(test_images[0], np.random.default_rng(0)))
+    scene = levels_of(photo(test_images[0], np.random.default_rng(0)))
     phone = encoded(scene.resize((6000, 4500), Image.Resampling.BICUBIC).convert("RGB"), format="JPEG", quality=80)
     tracemalloc.start()
     found = to_pixels(phone)
