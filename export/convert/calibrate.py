@@ -63,7 +63,7 @@ def quantize_statically(model: onnx.ModelProto, ranges: Ranges, weights: Iterabl
     """
     wanted = {key for weight in weights for key in digests(weight)}
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    excluded = [node.name for node in model.graph.node if _stays_float(node, arrays, wanted)]
+    excluded = _left_in_float(model.graph, arrays, wanted)
     data = TensorsData(CalibrationMethod.MinMax, dict(ranges))
     kinds = {"weight_qType": QuantType.QInt8, "activation_qType": QuantType.QUInt8}
     quantizer = QDQQuantizer(
@@ -88,12 +88,27 @@ def quantize_statically(model: onnx.ModelProto, ranges: Ranges, weights: Iterabl
     return made
 
 
-def _stays_float(node: onnx.NodeProto, arrays: dict[str, npt.NDArray[Any]], wanted: set[bytes]) -> bool:
-    """Whether a node multiplies by another weight than those wanted, or adds numbers of the network's code."""
-    if node.op_type in ("Conv", "Gemm", "MatMul"):
-        weight = arrays.get(node.input[1])
-        return weight is None or digest(weight) not in wanted
-    return node.op_type in ("Add", "Concat") and not arrays.keys().isdisjoint(node.input)
+def _left_in_float(graph: onnx.GraphProto, arrays: dict[str, npt.NDArray[Any]], wanted: set[bytes]) -> list[str]:
+    """Return the names of the nodes that compute in float32, though their operator is one of OPERATORS.
+
+    Those are the layers whose weight is not wanted; and what only passes numbers on, or adds them, where it reads a
+    float32 value: rounding that would cost accuracy, and nothing is gained.
+    """
+    integers: set[str] = set()
+    excluded = []
+    for node in graph.node:
+        if node.op_type in ("Conv", "Gemm", "MatMul"):
+            weight = arrays.get(node.input[1])
+            in_integers = weight is not None and digest(weight) in wanted
+        else:
+            values = [name for name in node.input if name and name not in arrays]
+            adds_constant = node.op_type in ("Add", "Concat") and not arrays.keys().isdisjoint(node.input)
+            in_integers = node.op_type in OPERATORS and integers.issuperset(values) and not adds_constant
+        if in_integers:
+            integers.update(node.output)
+        else:
+            excluded.append(node.name)
+    return excluded
 
 
 def _round_behind_cuts(graph: onnx.GraphProto) -> None:
