@@ -28,6 +28,12 @@ def test_the_readme_is_read_in_minutes():
     assert len(README.split()) <= 900
 
 
+def test_the_readme_counts_the_networks_of_torchvision_as_measured():
+    figures = json.loads((ROOT / "benchmarks" / "results" / "torchvision_models.json").read_text())
+
+    assert f"[{figures['proved']} of {figures['of']}](docs/benchmarks.md#networks-of-torchvision)" in README
+
+
 def test_comparisons_become_rows_and_what_broke_does_not(tmp_path):
     def row(p50: float, times: float) -> dict[str, object]:
         return {"latency_ms": {"p50": p50}, "times_ours": times}
