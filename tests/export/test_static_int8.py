@@ -1,5 +1,7 @@
 """Files that compute in int8: what is promised of them, and wrong ones refused by the check that should."""
 
+import os
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import onnx.numpy_helper as nph
 import onnxruntime
 import pytest
 import torch
+from support.command_line import python
 from support.exports import failed
 from support.graph_edits import change_tensor, make_network, node, store_as_float, tensor
 from torch import nn
@@ -299,6 +302,54 @@ def test_a_file_calibrated_on_other_images_than_it_says_is_refused(network, cont
     assert "its range on the calibration images" in details(lying)["weights"]
     assert "no images for that were given" in details(without)["weights"]
     assert "the 50 given" in details(others)["weights"]
+
+
+SATURATED = """
+import sys
+import numpy as np
+import torch
+from torch import nn
+from export import Description, verify
+from export.convert.calibrate import sha256_of_images
+from export.convert.exporter import build_graph
+from export.precision import Precision
+from runtime.datasets.fashion_mnist import LABELS
+
+class Bright(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(784, 10)
+        with torch.no_grad():
+            self.layer.weight.copy_(1 - torch.rand(10, 784, generator=torch.Generator().manual_seed(0)) / 10)
+
+    def forward(self, images):
+        return self.layer((images.float() / 255).flatten(1))
+
+images, labels = np.load(sys.argv[1]), np.load(sys.argv[2])
+form = Precision("int8", calibration={"images": len(images), "sha256": sha256_of_images(images)})
+metadata = Description(name="m", labels=LABELS, precision=form).metadata(None)
+content = build_graph(Bright().eval(), metadata, calibration=images)
+for engine in ("onnxruntime", "openvino"):
+    checks = {"images": images, "labels": labels, "calibration": images, "engine": engine, "max_drop": 1.0}
+    report = verify(Bright().eval(), content, **checks)
+    print(engine, next(check.detail for check in report.checks if check.name == "parity"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="only x86 CPUs saturate")
+def test_saturation_in_another_engine_is_found_and_named(calibration, tmp_path):
+    """Lost otherwise: a file that is right here, and answers otherwise on an older CPU."""
+    pytest.importorskip("openvino")
+    np.save(tmp_path / "images.npy", calibration)
+    np.save(tmp_path / "labels.npy", np.zeros(len(calibration), int))
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = python("-c", SATURATED, tmp_path / "images.npy", tmp_path / "labels.npy", env=environment)
+    here, there = done.stdout.splitlines()
+
+    assert here.startswith("onnxruntime logits within")
+    assert there.startswith("openvino logits differ from the float64 network with rounded weights")
+    assert "ONEDNN_MAX_CPU_ISA=AVX2 allows no VNNI, and sums saturate at 16 bits there" in there
 
 
 def test_a_budget_of_accuracy_is_kept(network, content, calibration, pictures):

@@ -6,6 +6,7 @@ besides held to what rounding their factors costs PyTorch: that does not hide be
 and shows saturation. docs/how-to/precision.md says what follows.
 """
 
+import os
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from export.verification.first_divergence import first_departure
 from export.verification.speed import adds_products_in_32_bits
 from runtime.evaluation.parity import AS_QUANTIZED, READ_AS_FLOAT
 from runtime.model.metadata import LOGITS
+
+_NO_VNNI = ("SSE41", "AVX", "AVX2", "AVX512_CORE")  # instruction sets, as oneDNN calls them
 
 
 def parity(context: VerificationContext) -> CheckResult:
@@ -53,10 +56,17 @@ def parity(context: VerificationContext) -> CheckResult:
 
 
 def _saturation(context: VerificationContext) -> str:
-    """Name the likely cause on a CPU whose sums of two products of uint8 and int8 have 16 bits."""
-    if context.precision.dtype != "int8" or adds_products_in_32_bits():
+    """Name the likely cause where sums of two products of uint8 and int8 have 16 bits: on a CPU without VNNI, and where
+    oneDNN, on which OpenVINO runs, is told not to use it."""
+    if context.precision.dtype != "int8":
         return ""
-    return "; this CPU has no VNNI, and sums saturate at 16 bits there: export as fp16, or where the CPU has VNNI"
+    if not adds_products_in_32_bits():
+        cause = "this CPU has no VNNI"
+    elif context.engine == "openvino" and (allowed := os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()) in _NO_VNNI:
+        cause = f"ONEDNN_MAX_CPU_ISA={allowed} allows no VNNI"
+    else:
+        return ""
+    return f"; {cause}, and sums saturate at 16 bits there: export as fp16, or where the CPU has VNNI"
 
 
 def _excess(row: dict[str, Any]) -> str:
