@@ -207,6 +207,19 @@ def _int8() -> str:
     return _table(f"| model | file | MB | {' | '.join(batches)} | accuracy | flips | McNemar's p |", rows)
 
 
+def _int8_torchvision() -> str:
+    figures = _figures("int8_torchvision")
+    rows = []
+    for row in figures["rows"]:
+        cells = [f"`{row['network']}`", str(row["steps"]), row["verdict"]]
+        if row["verdict"] == "certified":
+            cells += [str(len(row["float_layers"])), f"{row['flips']} of {figures['images']}", f"{row['p_value']:.2g}"]
+        else:
+            cells += [row["why"], "", ""]
+        rows.append(f"| {' | '.join(cells)} |")
+    return _table("| network | steps | verdict | layers in float32 | flips | McNemar's p |", rows)
+
+
 def _tolerance() -> str:
     found = _figures("tolerance")
     correct, wrong, within = len(found["honest"]), len(found["mistakes"]), found["mistakes_below_tolerance"]
@@ -263,6 +276,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "input_contract": _input_contract,
     "json_examples": _json_examples,
     "int8": _int8,
+    "int8_torchvision": _int8_torchvision,
     "metadata": _metadata,
     "mutation": _mutation,
     "other_tools": _other_tools,
