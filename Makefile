@@ -15,6 +15,9 @@ export ZOO_HOME ?= $(CURDIR)/.zoo
 # Tests start processes beside each other: idle threads of one soon give their core away.
 export GOMP_SPINCOUNT ?= 100000
 
+# Test files beside each other, one process a core.
+WORKERS ?= --numprocesses auto --maxprocesses 4 --dist loadfile
+
 INSTALLED := $(VENV)/.installed
 BIN := $(VENV)/bin
 
@@ -42,10 +45,10 @@ node_modules: package-lock.json
 	else echo "npm ci failed: nothing of it is tested"; fi
 
 test: data node_modules
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest $(WORKERS) -m "not slow"
 
 test-all: data node_modules
-	$(BIN)/pytest
+	$(BIN)/pytest $(WORKERS)
 
 docs: $(INSTALLED)
 	@$(BIN)/python -m tools.docs
