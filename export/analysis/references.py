@@ -59,13 +59,16 @@ class _EveryResult(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        result = function(*args, **(kwargs or {}))
+        result = self._computed(function, args, kwargs or {})
         terms = _terms(function, args, result)
         if not function._schema.is_mutable:
             return tree_map(lambda value: self._change(value, terms) if _is_float32(value) else value, result)
         for value in filter(_is_float32, tree_iter(result)):
             value.copy_(self._change(value, terms))
         return result
+
+    def _computed(self, function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        return function(*args, **kwargs)
 
 
 def in_half(network: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -95,25 +98,54 @@ def perturbed(network: nn.Module) -> Callable[[Tensor], Tensor]:
     Every float32 result is moved at random by the error of a sum of its n terms in any order: u sqrt(n) times its size.
     Rounding errors of n additions grow as sqrt(n) where they are independent (Higham and Mary, A new approach to
     probabilistic rounding error analysis, 2019). The size is that of the number itself and of the others beside it,
-    since a result that is small by cancellation has partial sums that are not. Where all results are whole numbers,
-    they stay: the code may ask which of them are 0, as for the masks of shifted windows (Swin).
+    since a result that is small by cancellation has partial sums that are not; where no number is negative, nothing
+    cancels. Where all results are whole numbers, they stay: the code may ask which of them are 0, as for the masks of
+    shifted windows (Swin).
+
+    The errors of a sum over positions are not independent where these are alike, as in a flat picture: they grow with
+    n, see `_over_positions`. A normalization subtracts such a mean from numbers that may hardly differ from it.
     """
 
     def call(images: Tensor) -> Tensor:
-        random = torch.Generator().manual_seed(0)
-
-        def moved(value: Tensor, terms: float) -> Tensor:
-            if terms == 0 or torch.equal(value, value.round()):  # a mask or a count is exact in any order
-                return value
-            size = torch.sqrt(value * value + torch.mean(value * value))
-            noise = torch.rand(value.shape, generator=random).sub_(0.5).mul_(math.sqrt(12 * terms) * _UNIT)
-            return value + size * noise
-
-        with _EveryResult(moved):
+        with _InexactSums():
             logits: Tensor = network(images)
         return logits
 
     return call
+
+
+class _InexactSums(_EveryResult):  # type: ignore[no-untyped-call]
+    def __init__(self) -> None:
+        super().__init__(self._moved)
+        self._random = torch.Generator().manual_seed(0)
+
+    def _moved(self, value: Tensor, terms: float) -> Tensor:
+        if terms == 0 or torch.equal(value, value.round()):  # a mask or a count is exact in any order
+            return value
+        size = value
+        if bool((value < 0).any()):
+            size = torch.sqrt(value * value + torch.mean(value * value))
+        return value + size * self._noise(value, terms)
+
+    def _noise(self, like: Tensor, terms: float) -> Tensor:
+        return torch.rand(like.shape, generator=self._random).sub_(0.5).mul_(math.sqrt(12 * terms) * _UNIT)
+
+    def _computed(self, function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Move what a normalization subtracts: the same in all numbers of a group, divided by their deviation."""
+        result = function(*args, **kwargs)
+        name = function.overloadpacket.__name__
+        if "norm" not in name or not isinstance(result, tuple) or len(result) != 3 or not result[1].numel():
+            return result
+        normalized, mean, inverse = result
+        terms = _over_positions(normalized.numel() / mean.numel())
+        shift = mean.abs() * inverse * self._noise(mean, terms)
+        by_channel = (-1, normalized.shape[1], *[1] * (normalized.dim() - 2))
+        if "layer_norm" not in name:  # of a group norm (N, groups), of statistics by channel (C,)
+            shift = shift.repeat_interleave(normalized.shape[1] // shift.shape[-1], dim=-1).reshape(by_channel)
+        weight = args[2] if "layer_norm" in name else args[1]
+        if weight is not None:
+            shift = shift * (weight if "layer_norm" in name else weight.reshape(by_channel))
+        return normalized + shift, mean, inverse
 
 
 # Operators that compute nothing: they move, choose or compare numbers.
@@ -127,6 +159,14 @@ _EXACT = {
 }  # fmt: skip
 _UNIT = 2.0**-24  # half a unit in the last place of float32
 _POINTWISE = 4  # roundings of one operation on single numbers: engines approximate exp, tanh and erf by polynomials
+
+
+_PARTIAL_SUMS = 16  # in which engines add up many numbers: two vectors of eight
+
+
+def _over_positions(terms: float) -> float:
+    """Return how many independent roundings err as much as a sum of equal terms: each of its parts rounds alike."""
+    return max(terms, (terms / _PARTIAL_SUMS) ** 2)
 
 
 def _is_float32(value: Any) -> bool:
@@ -158,7 +198,7 @@ def _terms(function: Any, args: Any, result: Any) -> float:
         sizes = next((value for value in args if isinstance(value, list | tuple)), [first.shape[-1]])
         return math.prod(sizes) + _POINTWISE
     if "group_norm" in name:
-        return float(first[0].numel() / max(1, first.shape[1]) + _POINTWISE)
+        return float(first[0].numel() / max(1, args[6] if len(args) > 6 else 1) + _POINTWISE)
     if "softmax" in name:
         return float(max(first.shape[1:], default=1) + _POINTWISE)
-    return float(max(1.0, first.numel() / made.numel()) * _POINTWISE)
+    return _over_positions(max(1.0, first.numel() / made.numel())) * _POINTWISE

@@ -19,6 +19,7 @@ from export.convert.exporter import NotTranslatable, build_graph
 from export.precision import Precision
 from export.verification.checks.weights import weights as weights_check
 from export.verification.context import CheckFailed, VerificationContext
+from runtime import InputSpec
 from runtime.datasets.fashion_mnist import LABELS
 from runtime.errors import UsageError
 from runtime.model.metadata import encode_metadata
@@ -309,6 +310,37 @@ def test_a_network_of_other_parts_passes_every_check(name, pictures):
     report = verify(network, build_graph(network, DESCRIPTION.metadata(None)), **pictures)
 
     assert report.passed, report.failures
+
+
+class NormalizedByHand(nn.Module):
+    def forward(self, maps: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(maps, (2, 3), keepdim=True, unbiased=False)
+        return (maps - mean) * torch.rsqrt(variance + 1e-5)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.GroupNorm(4, 8),
+        nn.GroupNorm(1, 8),
+        nn.InstanceNorm2d(8, affine=True),
+        nn.LayerNorm([8, 112, 112]),
+        NormalizedByHand(),
+    ],
+    ids=["groups", "one-group", "instance", "layer", "by-hand"],
+)
+def test_a_normalization_over_many_positions_passes(norm, test_images):
+    """Lost otherwise: every network with a GroupNorm on large maps. In a flat picture the rounding errors of a mean add
+    up, and the normalization divides what is left by nearly nothing."""
+    torch.manual_seed(1)
+    layers = [nn.Conv2d(3, 8, 3, 2, 1), norm, nn.SiLU(), nn.Conv2d(8, 8, 3, 2, 1, groups=2), nn.SiLU()]
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
+    photo = InputSpec.photo(224)
+    images = test_images[:24].reshape(8, 3, 28, 28).repeat(8, 2).repeat(8, 3)
+    content = build_graph(network, Description(name="own", labels=list("abcd")).metadata(None), input=photo)
+    report = verify(network, content, input=photo, images=images, labels=np.zeros(8, int))
+
+    assert {check.name: check.detail for check in report.failures} == {}
 
 
 def test_a_half_size_file_of_a_network_that_calls_a_batch_norm_by_keyword_passes(pictures):
