@@ -83,6 +83,10 @@ def quantize_statically(model: onnx.ModelProto, ranges: Ranges, weights: Iterabl
     _round_behind_cuts(made.graph)
     replace_nodes(made.graph, _in_order(made.graph))
     drop_unused(made.graph)
+    # The quantizer adds shapes in symbols of its own, as onnx's inference gives them.
+    computed = {name for node in made.graph.node for name in node.output}
+    del made.graph.value_info[:]
+    made.graph.value_info.extend(info for info in model.graph.value_info if info.name in computed)
     for field in ("producer_name", "producer_version"):
         made.ClearField(field)
     return made

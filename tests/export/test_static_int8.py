@@ -110,6 +110,25 @@ def test_depthwise_and_grouped_convolutions_clipped_activations_and_global_pooli
     assert len([tensor for tensor in integers if "weight_quantized" in tensor.name]) == 5
 
 
+def test_group_norms_and_attention_stay_in_float32(calibration, pictures):
+    class Attentive(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.maps = nn.Sequential(nn.Conv2d(1, 16, 3, 4, 1), nn.GroupNorm(4, 16), nn.SiLU())
+            self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+            self.head = nn.Linear(16, 10)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            tokens = self.maps(images.float() / 255).flatten(2).transpose(1, 2)
+            return self.head(self.attention(tokens, tokens, tokens)[0].mean(1))  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    network = Attentive().eval()
+    report = verify(network, content_of(network, calibration), **pictures, calibration=calibration, max_drop=1.0)
+
+    assert details(report) == {}
+
+
 def test_folding_gives_the_same_network(network, pictures):
     images = torch.from_numpy(pictures["images"][:20])
     folded = fold_batch_norms(network)

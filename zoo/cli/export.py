@@ -107,16 +107,13 @@ def export(
                 max_drop=max_drop,
                 purpose=purpose,
             )
-        _tell(read_index(folder)[name], folder / name, as_json)
+        _tell(read_index(folder)[name], folder / name, as_json, "accuracy on these pictures")
         from runtime.classifier import Classifier
 
         with Classifier(folder / name / "model.onnx", device="cpu") as classifier:
             answers = classifier.logits(given.images).argmax(axis=1)
-        for true, answer in given.exchanged(answers)[:3]:
-            note(f"most pictures of {true!r} are answered {answer!r}: are the --labels in the order of the outputs?")
-        right, count, chance = int((answers == given.targets).sum()), len(answers), 1 / len(given.labels)
-        if right <= count * chance + 2 * (count * chance * (1 - chance)) ** 0.5:  # two standard deviations
-            note(f"{right} of {count} right may be guessing: are these the network's weights and its input?")
+        for question in given.doubts(answers):
+            note(question)
         return
     assert model is not None
     if layout is not None:
@@ -148,13 +145,13 @@ def export(
     _tell(entry | {"checkpoint": entry["checkpoint"] | {"path": str(trained.checkpoint.path)}}, folder, as_json)
 
 
-def _tell(entry: dict[str, Any], folder: Path, as_json: bool) -> None:
+def _tell(entry: dict[str, Any], folder: Path, as_json: bool, accuracy: str = "test accuracy") -> None:
     if as_json:
         emit_json(entry)
         return
     emit(
         f"{folder / 'model.onnx'}  {entry['bytes']:,} bytes, opset {entry['opset']}, "
-        f"test accuracy {entry['accuracy']['top1']:.4f}, {len(entry['verified']['checks'])} checks passed"
+        f"{accuracy} {entry['accuracy']['top1']:.4f}, {len(entry['verified']['checks'])} checks passed"
     )
     if confidence := entry["confidence"]:
         emit(

@@ -42,7 +42,7 @@ def max_drop_option(help: str) -> Callable[[F], F]:
 
 
 def model_argument(command: F, *, required: bool = True) -> F:
-    return click.argument("model", metavar="MODEL", required=required)(command)
+    return click.argument("model", metavar="MODEL" if required else "[MODEL]", required=required)(command)
 
 
 def warn_of_later_runs(exported: "Checkpoint") -> None:

@@ -70,8 +70,10 @@ def verify(
     pair = None
     content, stored = b"", None
     if own["module"] is not None:
-        if onnx_file is None or checkpoint is not None:
-            raise click.UsageError("--module needs --onnx, the file to prove, and takes --weights, not --checkpoint")
+        if checkpoint is not None:
+            raise click.UsageError("--module takes --weights, not --checkpoint")
+        if onnx_file is None:
+            raise click.UsageError("--module needs --onnx, the file to prove")
         content = read_model_file(onnx_file)
         with contextlib.suppress(ModelInvalid):  # a check says so
             stored = metadata_of(content, str(onnx_file)).input
@@ -83,6 +85,12 @@ def verify(
         with Bar(f"verifying {onnx_file}", total=None):
             report = verify_network(given.network, content, **given.pictures, expected=expected, **options)
         document = report.as_dict() | {"file": str(onnx_file)}
+        if report.passed:
+            from runtime.classifier import Classifier
+
+            with Classifier(onnx_file, device="cpu") as classifier:
+                for question in given.doubts(classifier.logits(given.images).argmax(axis=1)):
+                    note(question)
     else:
         assert model is not None
         pair = find_pair(model, onnx_file, checkpoint)

@@ -50,19 +50,30 @@ class OwnNetwork:
             "calibration": self.calibration,
         }
 
-    def exchanged(self, answers: npt.NDArray[np.int64]) -> list[tuple[str, str]]:
-        """Return each label with the one that most of its pictures get instead, where that is so in turn, as where the
-        labels are in another order than the outputs; answers: the class of each picture, int (N,)."""
+    def doubts(self, answers: npt.NDArray[np.int64]) -> list[str]:
+        """Return a question for each sign that the labels, the weights or the input are others than the network's.
+
+        Two labels are exchanged where most pictures of each get another answer, as where the labels are in another
+        order than the outputs. Accuracy within two standard deviations of chance may be guessing.
+
+        Args:
+            answers: the class of each picture, int (N,).
+        """
         instead = {}
         for index in range(len(self.labels)):
             counts = np.bincount(answers[self.targets == index], minlength=len(self.labels))
             if 2 * counts.max() > counts.sum() and counts.argmax() != index:
                 instead[index] = int(counts.argmax())
-        return [
-            (self.labels[true], self.labels[answer])
+        found = [
+            f"most pictures of {self.labels[true]!r} are answered {self.labels[answer]!r}: are the --labels in the "
+            "order of the outputs?"
             for true, answer in instead.items()
             if answer in instead and true in instead.values()
-        ]
+        ][:3]
+        right, count, chance = int((answers == self.targets).sum()), len(answers), 1 / len(self.labels)
+        if right <= count * chance + 2 * (count * chance * (1 - chance)) ** 0.5:
+            found.append(f"{right} of {count} right may be guessing: are these the network's weights and its input?")
+        return found
 
 
 def load_own(

@@ -65,6 +65,9 @@ def test_labels_in_another_order_are_asked_about(files):
         (files / "order.txt").write_text(order)
         asked = ("--module", "net.py:Light", "--labels", "order.txt", "--data-dir", "lights", "--input", "photo:32")
         told[order] = call("zoo", "export", "lights", *asked, "-o", "out").stderr
+        again = call("zoo", "verify", *asked, "--onnx", "out/lights/model.onnx")
+        assert again.exit_code == 0
+        assert ("order of the outputs" in again.stderr) is ("order of the outputs" in told[order])
 
     assert "order of the outputs" not in told["dark\nlight\n"]
     assert "most pictures of 'dark' are answered 'light'" in told["light\ndark\n"]
