@@ -71,7 +71,7 @@ class DeviceUnavailable(FashionZooError):
 
 def install_line(extra: str) -> str:
     """Return the command that adds an extra of this package, which is on no package index, to a sentence."""
-    return f"pip install '.[{extra}]' in a clone of the repository"
+    return f"pip install -e '.[{extra}]' in a clone of the repository"
 
 
 MAX_SHOWN = 200  # characters of a name or a value in a message

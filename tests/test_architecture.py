@@ -209,5 +209,5 @@ def test_serve_without_its_extra_names_the_install_line():
     assert done.returncode == 1
     assert done.stderr == (
         "Error: runtime serve needs httptools, orjson, prometheus_client, python_multipart, starlette, uvicorn, which "
-        "the base install leaves out: pip install '.[serve]' in a clone of the repository\n"
+        "the base install leaves out: pip install -e '.[serve]' in a clone of the repository\n"
     )

@@ -135,7 +135,7 @@ def test_every_public_name_is_in_the_reference():
 @pytest.mark.slow
 def test_the_site_is_built_strictly_and_asks_nobody_for_anything(tmp_path):
     """Lost otherwise: a dead link, and a site that needs, or tells, another server."""
-    pytest.importorskip("zensical", reason="zensical is not installed: pip install '.[docs]'")
+    pytest.importorskip("zensical", reason="zensical is not installed: pip install -e '.[docs]'")
     pytest.importorskip("mkdocstrings_handlers.python", reason="mkdocstrings-python is not installed")
     done = python("-m", "tools.docs")
     assert done.returncode == 0, done.stdout + done.stderr

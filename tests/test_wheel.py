@@ -127,7 +127,7 @@ def test_without_the_extra_zoo_names_the_install_line(empty_environment, tmp_pat
     assert done.returncode == 1
     assert done.stderr == (
         "Error: the zoo command needs torch, onnx, onnxscript, safetensors, matplotlib, which the base install leaves "
-        "out: pip install '.[zoo]' in a clone of the repository\n"
+        "out: pip install -e '.[zoo]' in a clone of the repository\n"
     )
 
 

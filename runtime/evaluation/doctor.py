@@ -35,7 +35,7 @@ _VARIABLES = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "ZOO
 _REPAIRS: dict[Origin, str] = {
     "user": "remove {index}, then export your own models again with `zoo export`",
     "repository": "restore {index} with git",
-    "wheel": "install this package again (`pip install .` in a clone), or export a model with `zoo export`",
+    "wheel": "install this package again (`pip install -e .` in a clone), or export a model with `zoo export`",
 }
 
 

@@ -18,8 +18,8 @@ from PIL import Image
 
 from runtime import Classifier
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
-pytest.importorskip("pyarrow", reason="Ray Data is not installed: pip install '.[ray]'")
+pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
+pytest.importorskip("pyarrow", reason="Ray Data is not installed: pip install -e '.[ray]'")
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "weights" / "lenet"

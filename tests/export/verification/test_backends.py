@@ -1,6 +1,6 @@
 """The same file on engines that are not ours: "runs anywhere" is measured, by the tolerance of the file's own proof.
 
-onnx.reference comes with onnx. OpenVINO and tract come with `pip install '.[engines]'`.
+onnx.reference comes with onnx. OpenVINO and tract come with `pip install -e '.[engines]'`.
 """
 
 import sys
