@@ -139,13 +139,14 @@ class _InexactSums(_EveryResult):  # type: ignore[no-untyped-call]
         normalized, mean, inverse = result
         terms = _over_positions(normalized.numel() / mean.numel())
         shift = mean.abs() * inverse * self._noise(mean, terms)
-        by_channel = (-1, normalized.shape[1], *[1] * (normalized.dim() - 2))
-        if "layer_norm" not in name:  # of a group norm (N, groups), of statistics by channel (C,)
-            shift = shift.repeat_interleave(normalized.shape[1] // shift.shape[-1], dim=-1).reshape(by_channel)
-        weight = args[2] if "layer_norm" in name else args[1]
-        if weight is not None:
-            shift = shift * (weight if "layer_norm" in name else weight.reshape(by_channel))
-        return normalized + shift, mean, inverse
+        if "layer_norm" in name:
+            weight = args[2]
+        else:  # the mean of a group norm is (N, groups), that of statistics by channel (C,)
+            channels = normalized.shape[1]
+            by_channel = (-1, channels, *[1] * (normalized.dim() - 2))
+            shift = shift.repeat_interleave(channels // shift.shape[-1], dim=-1).reshape(by_channel)
+            weight = None if args[1] is None else args[1].reshape(by_channel)
+        return normalized + (shift if weight is None else shift * weight), mean, inverse
 
 
 # Operators that compute nothing: they move, choose or compare numbers.
