@@ -111,5 +111,5 @@ def test_an_engine_that_answers_otherwise_fails_the_checks(test_images, test_lab
 
 def test_an_engine_that_is_not_installed_is_named_with_its_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "tract", None)
-    with pytest.raises(EngineMissing, match=r"tract is not installed: pip install '\.\[engines\]'"):
+    with pytest.raises(EngineMissing, match=r"tract is not installed: pip install -e '\.\[engines\]'"):
         open_engine("tract", b"")
