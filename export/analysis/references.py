@@ -49,10 +49,11 @@ class _EveryResult(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Changes every float32 result, in place where the operation writes into its argument.
 
     Args:
-        change: a result and how many terms the operation adds to each of its numbers, see `_terms` -> another result.
+        change: a result, how many terms the operation adds to each of its numbers, see `_terms`, and whether partial
+            sums may be larger than they, see `_may_cancel` -> another result.
     """
 
-    def __init__(self, change: Callable[[Tensor, float], Tensor]) -> None:
+    def __init__(self, change: Callable[[Tensor, float, bool], Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._change = change
 
@@ -61,10 +62,11 @@ class _EveryResult(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         result = self._computed(function, args, kwargs or {})
         terms = _terms(function, args, result)
+        cancels = _may_cancel(function, args, terms)
         if not function._schema.is_mutable:
-            return tree_map(lambda value: self._change(value, terms) if _is_float32(value) else value, result)
+            return tree_map(lambda value: self._change(value, terms, cancels) if _is_float32(value) else value, result)
         for value in filter(_is_float32, tree_iter(result)):
-            value.copy_(self._change(value, terms))
+            value.copy_(self._change(value, terms, cancels))
         return result
 
     def _computed(self, function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -81,7 +83,7 @@ def in_half(network: nn.Module) -> Callable[[Tensor], Tensor]:
     The weights are taken as they are; those of a float16 file have been rounded, see `Precision.rounded`.
     """
 
-    def rounded(value: Tensor, terms: float = 0) -> Tensor:
+    def rounded(value: Tensor, *_: Any) -> Tensor:
         return value.half().float()
 
     def call(images: Tensor) -> Tensor:
@@ -97,10 +99,9 @@ def perturbed(network: nn.Module) -> Callable[[Tensor], Tensor]:
 
     Every float32 result is moved at random by the error of a sum of its n terms in any order: u sqrt(n) times its size.
     Rounding errors of n additions grow as sqrt(n) where they are independent (Higham and Mary, A new approach to
-    probabilistic rounding error analysis, 2019). The size is that of the number itself and of the others beside it,
-    since a result that is small by cancellation has partial sums that are not; where no number is negative, nothing
-    cancels. Where all results are whole numbers, they stay: the code may ask which of them are 0, as for the masks of
-    shifted windows (Swin).
+    probabilistic rounding error analysis, 2019). The size is that of the number itself and, where terms may cancel, of
+    the others beside it: a result that is small by cancellation has partial sums that are not. Where all results are
+    whole numbers, they stay: the code may ask which of them are 0, as for the masks of shifted windows (Swin).
 
     The errors of a sum over positions are not independent where these are alike, as in a flat picture: they grow with
     n, see `_over_positions`. A normalization subtracts such a mean from numbers that may hardly differ from it.
@@ -119,11 +120,11 @@ class _InexactSums(_EveryResult):  # type: ignore[no-untyped-call]
         super().__init__(self._moved)
         self._random = torch.Generator().manual_seed(0)
 
-    def _moved(self, value: Tensor, terms: float) -> Tensor:
+    def _moved(self, value: Tensor, terms: float, cancels: bool) -> Tensor:
         if terms == 0 or torch.equal(value, value.round()):  # a mask or a count is exact in any order
             return value
         size = value
-        if bool((value < 0).any()):
+        if cancels or _has_negative(value):
             size = torch.sqrt(value * value + torch.mean(value * value))
         return value + size * self._noise(value, terms)
 
@@ -168,6 +169,18 @@ _PARTIAL_SUMS = 16  # in which engines add up many numbers: two vectors of eight
 def _over_positions(terms: float) -> float:
     """Return how many independent roundings err as much as a sum of equal terms: each of its parts rounds alike."""
     return max(terms, (terms / _PARTIAL_SUMS) ** 2)
+
+
+def _may_cancel(function: Any, args: Any, terms: float) -> bool:
+    """Return whether the operation adds terms of both signs, other than squares."""
+    name = function.overloadpacket.__name__
+    if terms <= _POINTWISE or any(word in name for word in ("var", "std", "norm", "softmax")):
+        return False
+    return any(_is_float32(value) and _has_negative(value) for value in tree_iter(args))
+
+
+def _has_negative(value: Tensor) -> bool:
+    return bool((value < 0).any())
 
 
 def _is_float32(value: Any) -> bool:
