@@ -66,14 +66,16 @@ def _fold_batch_norms(model: onnx.ModelProto, weights: dict[str, npt.NDArray[Any
     """Return the weights with each batch norm multiplied into the convolution in front of it."""
     folded = dict(weights)
     for convolution, norm in _batch_norms(model):
-        names = [_plain_name(name) for name in (*convolution.input[1:], *norm.input[1:])]
-        if len(names) != 6 or not set(names) <= weights.keys():
+        kernel, *bias = (_plain_name(name) for name in convolution.input[1:])
+        statistics = [_plain_name(name) for name in norm.input[1:]]
+        if not {kernel, *bias, *statistics} <= weights.keys():
             continue
         epsilon = next((attribute.f for attribute in norm.attribute if attribute.name == "epsilon"), 1e-5)
-        weight, bias, scale, shift, mean, variance = (weights[name].astype(np.float64) for name in names)
+        scale, shift, mean, variance = (weights[name].astype(np.float64) for name in statistics)
         scale = scale / np.sqrt(variance + epsilon)
-        folded[names[0]] = (weight * scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
-        folded[names[1]] = ((bias - mean) * scale + shift).astype(np.float32)
+        folded[kernel] = (weights[kernel] * scale.reshape(-1, *[1] * (weights[kernel].ndim - 1))).astype(np.float32)
+        for name in bias:
+            folded[name] = ((weights[name] - mean) * scale + shift).astype(np.float32)
     return folded
 
 

@@ -32,6 +32,7 @@ from runtime.datasets.fashion_mnist import LABELS
 from runtime.errors import UsageError
 from runtime.evaluation.parity import measure_parity
 from runtime.model.registry import read_index
+from zoo.models.preprocess import ImageClassifier, Preprocess
 
 # Without VNNI, sums saturate: the check of parity finds that, and refuses the file there.
 pytestmark = pytest.mark.skipif(not adds_products_in_32_bits(), reason="this CPU has no VNNI")
@@ -409,6 +410,23 @@ def test_a_diff_against_float32_shows_what_each_layer_lost(before, form, network
     assert any(line.startswith("network.3.4.weight [10, 16]: differs by 0.") for line in weights)
     assert any(line.startswith("network.3.4/Gemm: differs by") for line in lines)
     assert diff(plain, plain, pictures["images"]).layers == []
+
+
+def test_a_diff_folds_the_batch_norm_of_a_convolution_without_bias(calibration):
+    """torchvision's networks have no other: unfolded, a weight of a sound file seems to be many times too large."""
+    torch.manual_seed(2)
+    network = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(6272, 10)
+    )
+    nn.init.uniform_(network[1].running_var, 4, 9)
+    network = ImageClassifier(Preprocess(28), network.eval()).eval()
+    unfolded = Precision(storage="fp16")
+    plain = build_graph(network, Description(name="m", labels=LABELS, precision=unfolded).metadata(None))
+
+    lines = diff(plain, content_of(network, calibration), calibration).layers
+
+    (line,) = (line for line in lines if line.startswith("network.0.weight ["))
+    assert float(line.split("differs by ")[1].split("%")[0]) < 2
 
 
 def test_a_slower_file_is_refused_by_rounds_and_not_by_one_disturbance():
