@@ -11,10 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from runtime.evaluation.timing import processor
-from runtime.session.cuda import find_driver, list_gpus
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # every benchmark imports this file first, and runs from a checkout that is not installed
 
-RESULTS = Path(__file__).parent / "results"
+from runtime.evaluation.timing import processor  # noqa: E402
+from runtime.session.cuda import find_driver, list_gpus  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results"
 _LIBRARIES = ("torch", "torchvision", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "pillow", "click")
 
 

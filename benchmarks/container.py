@@ -9,9 +9,7 @@ import json
 import subprocess
 import sys
 
-from conditions import RESULTS, conditions
-
-from runtime.storage import write_bytes
+from conditions import conditions, save
 
 PROGRAM = """
 import importlib.metadata, json
@@ -36,7 +34,7 @@ def main(python: str) -> None:
         "bytes": sum(sizes.values()),
         "largest": dict(largest),
     }
-    write_bytes(RESULTS / "container.json", (json.dumps(result, indent=2) + "\n").encode())
+    save("container", result)
     print(f"{result['bytes'] / 1e6:.0f} MB")
 
 

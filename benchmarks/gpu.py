@@ -23,13 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # runs from a checkout that is not installed
+import conditions
 
-import conditions  # noqa: E402
-
-from runtime.session.device import cuda_problem  # noqa: E402
-from runtime.storage import write_bytes  # noqa: E402
+from runtime.session.device import cuda_problem
+from runtime.storage import write_bytes
 
 LEAST_SECONDS = 30.0  # a command is not begun with less time left
 GRACE_SECONDS = 10.0  # between asking a command to end and ending it
@@ -38,13 +35,9 @@ PASSED, FAILED, TIMED_OUT, NOT_RUN = "passed", "failed", "timed out", "not run"
 
 @dataclass(frozen=True)
 class Command:
-    """One command, run in the root of the repository.
+    """One command, run in the root of the repository, with arguments of the Python interpreter, for so many seconds.
 
-    Attributes:
-        name: of its result and its log.
-        arguments: of the Python interpreter.
-        seconds: that it may take.
-        is_tests: whether it is pytest; then at least one test must pass, not be skipped.
+    Where it `is_tests`, of pytest, at least one test must pass, not be skipped.
     """
 
     name: str
@@ -75,13 +68,13 @@ def commands(output: Path) -> list[Command]:
 def run(command: Command, log: Path, seconds: float) -> dict[str, Any]:
     """Run a command for at most so many seconds, end all processes that it started, and return its result."""
     arguments = [sys.executable, *command.arguments]
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    path = os.pathsep.join(filter(None, [str(conditions.ROOT), os.environ.get("PYTHONPATH", "")]))
     started, code = time.monotonic(), None
     with log.open("ab") as output:
         before = output.tell()
         process = subprocess.Popen(
             arguments,
-            cwd=ROOT,
+            cwd=conditions.ROOT,
             env=os.environ | {"PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -11,30 +11,27 @@ import json
 import os
 import statistics
 import sys
-import time
 from dataclasses import asdict
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # runs from a checkout that is not installed
+import conditions
+import numpy as np
+import onnxruntime
+import torch
 
-import conditions  # noqa: E402
-import numpy as np  # noqa: E402
-import onnxruntime  # noqa: E402
-import torch  # noqa: E402
-
-from export import Description  # noqa: E402
-from export.convert.calibrate import sha256_of_images  # noqa: E402
-from export.convert.exporter import build_graph  # noqa: E402
-from export.precision import Precision  # noqa: E402
-from export.verification.accuracy_change import AccuracyChange  # noqa: E402
-from export.verification.backends import OpenVINO  # noqa: E402
-from runtime.datasets import fashion_mnist  # noqa: E402
-from zoo.models import create_model  # noqa: E402
-from zoo.publishing.verify import calibration_images  # noqa: E402
-from zoo.runs.checkpoint import CheckpointMissing  # noqa: E402
-from zoo.runs.trained import load_trained  # noqa: E402
+from export import Description
+from export.convert.calibrate import sha256_of_images
+from export.convert.exporter import build_graph
+from export.precision import Precision
+from export.verification.accuracy_change import AccuracyChange
+from export.verification.backends import OpenVINO
+from runtime.datasets import fashion_mnist
+from runtime.evaluation.timing import timed
+from zoo.models import create_model
+from zoo.publishing.verify import calibration_images
+from zoo.runs.checkpoint import CheckpointMissing
+from zoo.runs.trained import load_trained
 
 FORMS = {
     "fp32": Precision(),
@@ -79,26 +76,17 @@ def sessions(contents: dict[str, bytes], threads: int) -> dict[str, Any]:
 
 
 def milliseconds(session: Any, images: Any) -> float:
-    session.run(["logits"], {"image": images})
-    started, count = time.perf_counter(), 0
-    while count == 0 or time.perf_counter() - started < SECONDS:
-        session.run(["logits"], {"image": images})
-        count += 1
-    return 1e3 * (time.perf_counter() - started) / count
+    run = partial(session.run, ["logits"], {"image": images})
+    run()
+    return statistics.mean(timed(run, SECONDS, 1)) / 1e6
 
 
 def speeds(opened: dict[str, Any], images: Any, rounds: int) -> dict[str, Any]:
     """Return, by session, the median of its times and of its ratios to float32, which is above 1 where it is faster."""
-    times: dict[str, list[float]] = {name: [] for name in opened}
-    names = list(opened)
-    for turn in range(rounds):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            times[name].append(milliseconds(opened[name], images))
+    methods = {name: partial(milliseconds, session, images) for name, session in opened.items()}
+    times = conditions.in_turn(methods, rounds)
     return {
-        name: {
-            "ms": round(statistics.median(row), 4),
-            "ratio": round(statistics.median(a / b for a, b in zip(times["fp32"], row, strict=True)), 3),
-        }
+        name: {"ms": round(statistics.median(row), 4), "ratio": round(conditions.median_ratio(times["fp32"], row), 3)}
         for name, row in times.items()
     }
 

@@ -7,23 +7,18 @@ trained on. A refusal is recorded in its own words.
 """
 
 import argparse
-import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+import torch
+from conditions import save
+from tolerance import CLASSES, SPEC, pictures, trained
+from torch import nn
+from torchvision.models import get_model
 
-import torch  # noqa: E402
-from conditions import save  # noqa: E402
-from tolerance import CLASSES, SPEC, pictures, trained  # noqa: E402
-from torch import nn  # noqa: E402
-from torchvision.models import get_model  # noqa: E402
-
-from export import Description, export_network  # noqa: E402
-from runtime.errors import FashionZooError  # noqa: E402
+from export import Description, export_network
+from runtime.errors import FashionZooError
 
 CALIBRATION, TEST = 256, 512  # images
 

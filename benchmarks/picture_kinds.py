@@ -19,21 +19,19 @@ def levels_of(values: Levels) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
 
 
-def placed(image: Levels, rng: Rng, size: tuple[int, int] = SHAPE, low: float = 0.55, high: float = 0.85) -> Levels:
-    """Return the garment's share of the light, 0 to 1: (height, width), enlarged and put anywhere on the page."""
-    height, width = size
-    side = int(rng.uniform(low, high) * min(size))
+def placed(image: Levels, rng: Rng, low: float = 0.55, high: float = 0.85) -> Levels:
+    """Return the garment's share of the light, 0 to 1: SHAPE, enlarged and put anywhere on the page."""
+    side, margin = int(rng.uniform(low, high) * SIDE), int(0.03 * SIDE)
     garment = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
-    page = np.zeros(size)
-    margin = int(0.03 * min(size))
-    top, left = (int(rng.integers(margin, edge - side - margin + 1)) for edge in (height, width))
+    page = np.zeros(SHAPE)
+    top, left = (int(rng.integers(margin, SIDE - side - margin + 1)) for _ in SHAPE)
     page[top : top + side, left : left + side] = np.asarray(garment) / 255
     return page
 
 
-def photo(image: Levels, rng: Rng, light: Levels | float = 235.0, contrast: float = 1.0) -> Levels:
+def photo(image: Levels, rng: Rng, light: Levels | float = 235.0) -> Levels:
     """A dark garment on a page that is lit so."""
-    return np.asarray(light * (1 - contrast * placed(image, rng)))
+    return np.asarray(light * (1 - placed(image, rng)))
 
 
 def grid() -> tuple[Levels, Levels]:
@@ -182,13 +180,13 @@ def cut_out(colour: str, factor: int = 8, under: int | None = None, soft: bool =
     return make
 
 
-def captioned(*corners: int, text: str = "IMG 2041") -> Kind:
+def captioned(*corners: int) -> Kind:
     def make(image: Levels, rng: Rng) -> Image.Image:
         picture = levels_of(photo(image, rng, rng.uniform(200, 245)))
         draw = ImageDraw.Draw(picture)
         for corner in corners or (int(rng.integers(0, 4)),):
             at = (6 if corner % 2 else SIDE - 62, 6 if corner // 2 else SIDE - 18)
-            draw.text(at, text, fill=20)
+            draw.text(at, "IMG 2041", fill=20)
         return picture
 
     return make
@@ -235,14 +233,14 @@ def dusty(image: Levels, rng: Rng) -> Image.Image:
     return picture
 
 
-def shadowed(strength: float, light: float = 235) -> Kind:
+def shadowed(strength: float) -> Kind:
     def make(image: Levels, rng: Rng) -> Image.Image:
         share = placed(image, rng, high=0.75)
         shape = Image.fromarray(np.where(share > 0.04, 255, 0).astype(np.uint8))
         soft = np.asarray(shape.filter(ImageFilter.GaussianBlur(9))) / 255
         dx, dy = rng.integers(-14, 15, 2).tolist()
         soft = np.roll(soft, (dy, dx), (0, 1))
-        return levels_of(light * (1 - strength * soft) * (1 - share) + 0.0)
+        return levels_of(235 * (1 - strength * soft) * (1 - share))
 
     return make
 

@@ -10,7 +10,7 @@ import argparse
 import resource
 import subprocess
 import sys
-import time
+import timeit
 from typing import Any
 
 import conditions
@@ -45,12 +45,7 @@ def measure(classifier: Classifier, images: Levels, labels: Levels, name: str, p
 
 def milliseconds(source: Any, rounds: int) -> float:
     """The median time from a source to its pixels."""
-    taken = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        to_pixels(source)
-        taken.append(time.perf_counter() - started)
-    return round(1000 * float(np.median(taken)), 4)
+    return round(1000 * float(np.median(timeit.repeat(lambda: to_pixels(source), number=1, repeat=rounds))), 4)
 
 
 def large_jpeg() -> dict[str, float]:

@@ -8,24 +8,18 @@ published file declares, or, of a file without one, that which `zoo export` woul
 """
 
 import argparse
-import json
-import sys
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # runs from a checkout that is not installed
+import conditions
 
-import conditions  # noqa: E402
+from export.description import CHECKPOINT_FILE
+from runtime.model.registry import read_index
+from zoo.data.dataset import load_split
+from zoo.publishing.confidence import fit
+from zoo.runs.trained import load_trained
+from zoo.training.evaluation import evaluate
 
-from export.description import CHECKPOINT_FILE  # noqa: E402
-from runtime.model.registry import read_index  # noqa: E402
-from zoo.data.dataset import load_split  # noqa: E402
-from zoo.publishing.confidence import fit  # noqa: E402
-from zoo.runs.trained import load_trained  # noqa: E402
-from zoo.training.evaluation import evaluate  # noqa: E402
-
-WEIGHTS = ROOT / "weights"
+WEIGHTS = conditions.ROOT / "weights"
 
 
 def measured(model: str, entry: dict[str, Any]) -> dict[str, Any]:
@@ -48,8 +42,7 @@ def main() -> None:
     for model in parser.parse_args().models:
         found[model] = measured(model, index[model])
         print(model, found[model]["temperature"], found[model]["before"]["ece"], found[model]["after"]["ece"])
-    document = {"conditions": conditions.conditions(), "models": found}
-    (conditions.RESULTS / "reliability.json").write_text(json.dumps(document, indent=1) + "\n")
+    conditions.save("reliability", {"models": found})
 
 
 if __name__ == "__main__":

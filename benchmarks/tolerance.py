@@ -10,26 +10,21 @@ parity.
 
 import argparse
 import copy
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+import numpy as np
+import numpy.typing as npt
+import torch
+from conditions import save
+from torch import nn
+from torchvision.models import get_model
+from torchvision.models.vision_transformer import VisionTransformer
 
-import numpy as np  # noqa: E402
-import numpy.typing as npt  # noqa: E402
-import torch  # noqa: E402
-from conditions import save  # noqa: E402
-from torch import nn  # noqa: E402
-from torchvision.models import get_model  # noqa: E402
-from torchvision.models.vision_transformer import VisionTransformer  # noqa: E402
-
-from export import Description, Report, verify  # noqa: E402
-from export.convert.exporter import build_graph  # noqa: E402
-from runtime import InputSpec  # noqa: E402
-from runtime.datasets import fashion_mnist  # noqa: E402
+from export import Description, Report, verify
+from export.convert.exporter import build_graph
+from runtime import InputSpec
+from runtime.datasets import fashion_mnist
 
 SIDE = 32
 SPEC = InputSpec.photo(SIDE, mean=(0.49, 0.48, 0.45), std=(0.25, 0.24, 0.26))

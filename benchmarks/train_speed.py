@@ -23,8 +23,6 @@ import time
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout that is not installed
-
 import conditions
 import torch
 from torch import Tensor, nn

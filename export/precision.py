@@ -132,11 +132,7 @@ class Precision:
         return twin if changed else network
 
     def integers(self, network: nn.Module) -> dict[str, Integers]:
-        """Return the weights that a file of this network holds in integers, by name.
-
-        Args:
-            network: for a file that computes in int8, its batch norms are folded already.
-        """
+        """Return the weights that a file holds in integers, by name; for int8, batch norms are folded already."""
         if not self.in_integers:
             return {}
         kept = {f"{layer}.weight" for layer in self.float_layers}
@@ -160,12 +156,7 @@ FULL = Precision()
 
 
 def precision_in(model: onnx.ModelProto, types: dict[str, int]) -> Precision:
-    """Return the precision that a graph really has, whatever it declares.
-
-    Args:
-        model: the graph.
-        types: the element type of every value that a node computes, by name.
-    """
+    """Return the precision that a graph really has, by the element types of its values, whatever it declares."""
     stored = {tensor.name for tensor in model.graph.initializer if tensor.data_type == _HALF}
     halves = stored | {name for name, kind in types.items() if kind == _HALF}
     computes = any(
@@ -185,10 +176,7 @@ def precision_in(model: onnx.ModelProto, types: dict[str, int]) -> Precision:
 
 
 def other_float(model: onnx.ModelProto, types: dict[str, int]) -> str | None:
-    """Say which value is a float of a type that no file declares, as float64 or bfloat16: its rounding is unknown.
-
-    Args: as for `precision_in`.
-    """
+    """Say which value is a float of a type that no file declares, as float64 or bfloat16: its rounding is unknown."""
     stored = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     for name, kind in (types | stored).items():
         if kind not in _WHOLE | {onnx.TensorProto.FLOAT, _HALF, onnx.TensorProto.INT4}:

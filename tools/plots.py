@@ -6,7 +6,6 @@ one entry of `PLOTS`; one whose figures have not been measured is left out.
 
 import hashlib
 import json
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tools.readme import RIVALS
+from zoo.runs.checkpoint import read_header
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -114,9 +114,7 @@ def training_curves(root: Path) -> dict[str, Any]:
     """Loss and accuracy on the training images by epoch, from the header of each published checkpoint."""
     figures = {}
     for path in sorted((root / "weights").glob("*/checkpoint.safetensors")):
-        with path.open("rb") as file:
-            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-        history = json.loads(header["__metadata__"]["json"])["history"]
+        history = read_header(path)["history"]
         figures[path.parent.name] = {
             key: [round(epoch[key], 4) for epoch in history] for key in ("train_loss", "train_accuracy")
         }
@@ -135,10 +133,9 @@ def draw_training_curves(figures: dict[str, Any]) -> Figure:
     return figure
 
 
-def reliability(root: Path) -> dict[str, Any]:
-    """Accuracy by confidence without and with the temperature, of `benchmarks/reliability.py`, by model."""
-    models: dict[str, Any] = json.loads((root / "benchmarks" / "results" / "reliability.json").read_text())["models"]
-    return models
+def models_of(benchmark: str) -> Callable[[Path], dict[str, Any]]:
+    """The figures of a benchmark by model: of `benchmarks/reliability.py` or `benchmarks/robustness.py`."""
+    return lambda root: json.loads((root / "benchmarks" / "results" / f"{benchmark}.json").read_text())["models"]
 
 
 def draw_reliability(figures: dict[str, Any]) -> Figure:
@@ -163,12 +160,6 @@ def draw_reliability(figures: dict[str, Any]) -> Figure:
         plot.legend(frameon=False, fontsize=7)
     axes[0][0].set_ylabel("accuracy")
     return figure
-
-
-def robustness(root: Path) -> dict[str, Any]:
-    """Accuracy by kind of corruption and severity, of `benchmarks/robustness.py`, by model."""
-    models: dict[str, Any] = json.loads((root / "benchmarks" / "results" / "robustness.json").read_text())["models"]
-    return models
 
 
 def draw_robustness(figures: dict[str, Any]) -> Figure:
@@ -222,20 +213,20 @@ def _named(plot: Axes, title: str) -> None:
 PLOTS: dict[str, tuple[Callable[[Path], dict[str, Any]], Callable[[dict[str, Any]], Figure]]] = {
     "latency": (latency, draw_latency),
     "parity": (parity, draw_parity),
-    "reliability": (reliability, draw_reliability),
-    "robustness": (robustness, draw_robustness),
+    "reliability": (models_of("reliability"), draw_reliability),
+    "robustness": (models_of("robustness"), draw_robustness),
     "tolerance": (tolerance, draw_tolerance),
     "training-curves": (training_curves, draw_training_curves),
 }
 
 
-def digest(name: str, root: Path = ROOT) -> str:
+def digest(name: str) -> str:
     """Return the sha256 of the figures that a plot is drawn from.
 
     Raises:
         FileNotFoundError: they have not been measured.
     """
-    return hashlib.sha256(json.dumps(PLOTS[name][0](root), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(PLOTS[name][0](ROOT), sort_keys=True).encode()).hexdigest()
 
 
 def main() -> None:

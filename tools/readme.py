@@ -48,10 +48,8 @@ def results_table(root: Path = ROOT) -> str:
 
 
 def _over_seeds(root: Path, name: str) -> str:
-    path = root / "benchmarks" / "results" / f"accuracy_{name}_best.json"
-    if not path.exists():
+    if not (figures := _result(root, f"accuracy_{name}_best")):
         return ""
-    figures = json.loads(path.read_text())
     return f"{figures['mean']:.4f} ± {figures['standard_deviation']:.4f} (n = {len(figures['seeds'])})"
 
 
@@ -61,7 +59,7 @@ def speed_table(root: Path = ROOT) -> str:
     for path in sorted((root / "benchmarks" / "results").glob("train_speed_*.json")):
         figures = json.loads(path.read_text())
         where = figures["conditions"]["gpu"] or f"{figures['conditions']['cores']} CPU cores"
-        zoo, d2l = (_median(figures["rounds"], side) for side in ("zoo", "d2l"))
+        zoo, d2l = (statistics.median(row[side] for row in figures["rounds"]) for side in ("zoo", "d2l"))
         rows.append(
             f"| training `{figures['model']}` in {figures['precision']}, {where} | {zoo:,.0f} images/s "
             f"| D2L's pipeline in fp32, {d2l:,.0f} images/s | {figures['median_ratio']:.1f} × |"
@@ -112,10 +110,6 @@ def _compared(figures: dict[str, Any]) -> list[str]:
     return rows
 
 
-def _median(rounds: list[dict[str, float]], side: str) -> float:
-    return statistics.median(row[side] for row in rounds)
-
-
 def _milliseconds(figures: dict[str, Any]) -> str:
     middle = figures["latency_ms"]["p50"]
     return f"{middle:.3g} ms" if middle < 100 else f"{middle:,.0f} ms"
@@ -125,11 +119,11 @@ def _cost(figures: dict[str, Any]) -> str:
     return f"{figures['seconds']:.2f} s, {figures['peak_mib']:.0f} MiB"
 
 
-def with_table(text: str, root: Path = ROOT) -> str:
+def with_table(text: str) -> str:
     """Return a README's text with its table renewed."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{results_table(root)}\n{END}{after}"
+    return f"{before}{BEGIN}\n{results_table()}\n{END}{after}"
 
 
 if __name__ == "__main__":

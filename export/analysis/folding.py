@@ -15,9 +15,6 @@ def fold_batch_norms(network: nn.Module, input: InputSpec = FASHION_MNIST) -> nn
     The layer keeps its name and gets a bias; the batch norm becomes an identity. One that another layer shares, or that
     is no module of its own, stays as it is. The same network gives the same numbers, on any machine: each is computed
     in float64 by operations that are rounded correctly, and rounded once to float32.
-
-    Args:
-        network: takes images as `input` says.
     """
     twin = copy.deepcopy(network).eval()
     modules = dict(twin.named_modules(remove_duplicate=False))

@@ -24,11 +24,7 @@ def values_of_modules(
 ) -> dict[str, str]:
     """Return the name of the value that holds each module's result, where it can be found.
 
-    Args:
-        ran: leaf modules in the order they ran.
-        network: which they are modules of.
-        graph: the file's graph.
-        places: nodes by module, where the weights tell.
+    `ran` are leaf modules in the order they ran; `places` has the node of a module where the weights tell.
     """
     names = [name for name, _ in ran]
     once = {name for name in names if names.count(name) == 1}  # of a shared module, no one value is the result
@@ -52,14 +48,12 @@ def _by_scope(graph: onnx.GraphProto, modules: set[str]) -> dict[str, onnx.NodeP
     """Read what exporters write of where a node came from; the last node of a module gives its result."""
     found: dict[str, onnx.NodeProto] = {}
     for node in graph.node:
-        for scope in _scopes(node):
-            # The exporter may have put a wrapper around the network: `classifier.network.0`. The longest name counts,
-            # be it that of a block: what `1.0` computes is not the result of the layer `0`.
-            parts = scope.split(".")
-            name = next((".".join(parts[i:]) for i in range(len(parts)) if ".".join(parts[i:]) in modules), None)
-            if name:
-                found[name] = node
-                break
+        # The exporter may have put a wrapper around the network: `classifier.network.0`. The longest name counts, be it
+        # that of a block: what `1.0` computes is not the result of the layer `0`.
+        parts = _scope(node).split(".")
+        name = next((".".join(parts[i:]) for i in range(len(parts)) if ".".join(parts[i:]) in modules), None)
+        if name:
+            found[name] = node
     return found
 
 
@@ -68,7 +62,7 @@ def _drops_sizes(node: onnx.NodeProto) -> bool:
     return node.op_type == "ReduceMean" and any(a.name == "keepdims" and not a.i for a in node.attribute)
 
 
-def _scopes(node: onnx.NodeProto) -> list[str]:
+def _scope(node: onnx.NodeProto) -> str:
     for prop in node.metadata_props:
         if prop.key == _SCOPES:
             try:
@@ -76,8 +70,8 @@ def _scopes(node: onnx.NodeProto) -> list[str]:
             except (ValueError, SyntaxError):
                 break
             if isinstance(listed, list) and len(listed) > 1:
-                return [str(listed[-2])]
+                return str(listed[-2])
     # Ours: network.0.f/Conv; TorchScript's: /network/network.0/f/Conv, where a layer repeats what a list is called.
     steps = node.name.rpartition("/")[0].strip("/").split("/")
     kept = [step for step, after in pairwise([*steps, ""]) if not after.startswith(f"{step}.")]
-    return [".".join(kept)] if any(kept) else []
+    return ".".join(kept)

@@ -55,20 +55,14 @@ def examine(content: bytes) -> Examination:
 
 def _ask(content: bytes, memory: int, seconds: int) -> tuple[bytes, int | None]:
     """Return what the child wrote and its exit code, None if it had to be ended."""
-    child = subprocess.Popen(
-        # -P: the folder of the program holds modules of ours, whose names may be those of libraries.
-        [sys.executable, "-P", str(_PROGRAM), str(memory), str(seconds)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
+    # -P: the folder of the program holds modules of ours, whose names may be those of libraries.
+    command = [sys.executable, "-P", str(_PROGRAM), str(memory), str(seconds)]
+    pipes: dict[str, Any] = {"input": content, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     try:
-        output, _ = child.communicate(content, timeout=seconds * _PATIENCE)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        output, _ = child.communicate()
-        return output, None
-    return output, child.returncode
+        done = subprocess.run(command, **pipes, timeout=seconds * _PATIENCE, check=False)
+    except subprocess.TimeoutExpired as late:
+        return late.output or b"", None
+    return done.stdout, done.returncode
 
 
 def read_answer(answer: dict[str, Any]) -> Examination:

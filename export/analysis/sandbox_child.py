@@ -8,6 +8,11 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import onnx
+import onnx.checker
+import onnx.helper
+import onnx.shape_inference
+
 # Stand for the symbol: with a number, inference resolves every shape, whoever wrote the graph; with two, what grows
 # with the batch is told from what does not.
 BATCHES = (3, 5)
@@ -42,10 +47,6 @@ _FORBIDDEN = {
 def examine(content: bytes, tell: Any = lambda stage: None) -> dict[str, Any]:
     """Return `{"refusal": str | None, "problem": str | None, "values": {name: [elem_type, shape, shape of a larger
     batch]}}`; may crash, which is what it is for."""
-    import onnx
-    import onnx.checker
-    import onnx.shape_inference
-
     tell("protobuf")
     model, refusal = _parsed(content)
     refusal = refusal or next(_refusals(model), None)
@@ -77,8 +78,6 @@ def examine(content: bytes, tell: Any = lambda stage: None) -> dict[str, Any]:
 
 def _parsed(content: bytes) -> tuple[Any, str | None]:
     """Parse a file; say why it is refused if it is no ONNX, or if another parser might read another model in it."""
-    import onnx
-
     model = onnx.ModelProto()
     try:
         model.ParseFromString(content)
@@ -97,8 +96,6 @@ def _parsed(content: bytes) -> tuple[Any, str | None]:
 
 def _refusals(model: Any) -> Iterator[str]:
     """Yield what makes a model depend on more than its file, in sentences."""
-    import onnx
-
     for part in (model, model.graph):
         yield from (sentence for field, sentence in _ABSENT.items() if len(getattr(part, field, ())))
     domains = sorted({opset.domain for opset in model.opset_import if opset.domain not in ("", "ai.onnx")})
@@ -136,14 +133,7 @@ def _refusals(model: Any) -> Iterator[str]:
 
 def _without_weights(model: Any) -> Any:
     """Return a copy in which large tensors have kept their types and sizes alone."""
-    import onnx
-
-    copy = onnx.ModelProto()
-    for field, value in model.ListFields():
-        if field.name == "opset_import":
-            copy.opset_import.extend(value)
-        elif field.name == "ir_version":
-            copy.ir_version = value
+    copy = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     graph = copy.graph
     graph.name = model.graph.name
     for part in ("node", "input", "output"):
@@ -158,9 +148,6 @@ def _without_weights(model: Any) -> Any:
 
 def _values(model: Any, batch: int) -> dict[str, Any]:
     """Infer every shape from the inputs and the weights alone, for so many images."""
-    import onnx
-    import onnx.shape_inference
-
     for info in model.graph.input:
         for dim in info.type.tensor_type.shape.dim[:1]:
             dim.dim_value = batch
@@ -180,7 +167,6 @@ def _values(model: Any, batch: int) -> dict[str, Any]:
 def _run(content: bytes, model: Any) -> None:
     """Open a session and run one image. What onnxruntime raises is left to the checks, which say it in their words."""
     import numpy as np
-    import onnx.helper
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

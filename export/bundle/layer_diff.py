@@ -19,10 +19,6 @@ PICTURES = 32
 def layer_differences(one: onnx.ModelProto, other: onnx.ModelProto, images: npt.NDArray[Any]) -> list[str]:
     """Say of each weight that one of two files holds in integers how far it is from the other's, and of each value that
     both compute how far apart these are; [] where neither holds integers.
-
-    Args:
-        one, other: the files.
-        images: (N, C, H, W), of which the first are run.
     """
     quantized = [{name for name, _ in _multiplied_out(model)} for model in (one, other)]
     if not any(quantized):

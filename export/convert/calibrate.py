@@ -56,10 +56,7 @@ def value_ranges(model: onnx.ModelProto, images: Pixels) -> Ranges:
 def quantize_statically(model: onnx.ModelProto, ranges: Ranges, weights: Iterable[Floats]) -> onnx.ModelProto:
     """Return a float32 graph as one that computes in int8, by onnxruntime's own quantizer.
 
-    Args:
-        model: the graph, left as it is.
-        ranges: of every value, see `value_ranges`.
-        weights: float32, of the layers that are to compute in int8; other layers stay in float32.
+    `weights` are those of the layers that are to compute in int8, in float32; other layers stay in float32.
     """
     wanted = {key for weight in weights for key in digests(weight)}
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}

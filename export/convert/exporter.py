@@ -92,14 +92,8 @@ def translate(
 ) -> onnx.ModelProto:
     """Translate a network, in this precision and without a description.
 
-    Args:
-        network: as it was trained, images -> logits: float32 (N, K), in any mode; it is left as it was. With a mean in
-            `input` its images are normalised float32 (N, C, H, W), else as the file's.
-        precision: what the file computes in and keeps its weights in.
-        opset: what the file states; by default the exporter's own.
-        input: of the file; its normalisation goes into the graph.
-        calibration: for a file that computes in int8, images that its activations are typical of.
-        temperature: probabilities are softmax(logits / temperature), in float32 in every precision.
+    The arguments are those of `export.export_network`, with its `dtype` and `storage` in `precision`; the network is
+    left as it was, in whatever mode. Probabilities are softmax(logits / temperature), float32 in every precision.
 
     Raises:
         UsageError: the network does not keep the contract, a weight is beyond the range of the precision asked for,

@@ -62,9 +62,7 @@ def store_in_half(model: onnx.ModelProto) -> None:
 def read_as_float(model: onnx.ModelProto, exact: dict[str, npt.NDArray[Any]]) -> onnx.ModelProto:
     """Return the same graph with every float16 tensor and value as float32: its arithmetic without its rounding.
 
-    Args:
-        model: the graph.
-        exact: the numbers, float32, that tensors held before they were rounded, by the tensor's name.
+    `exact` has the numbers, float32, that tensors held before they were rounded, by the tensor's name.
     """
     twin = copy.deepcopy(model)
     for name, tensor in _tensors(twin.graph):

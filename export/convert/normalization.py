@@ -17,10 +17,6 @@ def deployed(network: nn.Module, input: InputSpec = FASHION_MNIST) -> nn.Module:
     divided by the range, minus the mean, divided by the std. A hook leaves the names of the modules and parameters as
     they are in the user's checkpoint. The numbers are buffers of the copy: `.double()` and a deep copy include them.
 
-    Args:
-        network: as it was trained; with a mean in the spec: normalised float32 (N, C, H, W) -> logits (N, K).
-        input: of the file.
-
     Raises:
         UsageError: PyTorch cannot copy it; the sentence says why and what to do.
     """

@@ -28,9 +28,7 @@ LOWEST_OPSET = {"int4": 21}  # int4, and scales for blocks
 def store_in_integers(model: onnx.ModelProto, integers: dict[str, Integers]) -> None:
     """Write these weights, which the graph holds as float32, as integers behind a DequantizeLinear.
 
-    Args:
-        model: the graph, changed in place; its weights are `Integers.numbers()`.
-        integers: the weights (outputs, inputs) by name; one that the graph does not hold is passed over.
+    The graph is changed in place; its weights are `Integers.numbers()`. One that it does not hold is passed over.
 
     Raises:
         UsageError: another node than a product of matrices reads one of them.
@@ -103,9 +101,7 @@ def without_quantization(
     A pair of QuantizeLinear and DequantizeLinear becomes nothing, a DequantizeLinear of a stored tensor the tensor of
     its result, and a Max with a stored 0 the Relu that it is. Whatever else is quantised stays as it is.
 
-    Args:
-        model: the graph.
-        exact: the numbers, float32, that the result of a DequantizeLinear stands for, by its name.
+    `exact` has the numbers, float32, that the result of a DequantizeLinear stands for, by its name.
     """
     exact = exact or {}
     twin = copy.deepcopy(model)

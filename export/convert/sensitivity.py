@@ -59,12 +59,7 @@ def choose_float_layers(
 ) -> Choice:
     """Leave the most sensitive layers in float32, as few as keep the accuracy on validation images within `max_drop`.
 
-    Args:
-        network: as it was trained, images -> logits (N, K), see `export.convert.normalization`.
-        calibration: images that its activations are typical of.
-        validation: images and their classes; by default the calibration images, with the network's own answers.
-        max_drop: of accuracy, as a share of the images.
-        opset, input: of the file.
+    The arguments are those of `export.export_network`.
 
     Raises:
         UsageError: no layer can compute in int8 within that; the sentence names the one that costs most.

@@ -59,10 +59,11 @@ def write_web(stored: StoredModel, folder: Path, start: Path | None = None) -> P
     """
     engine = require_web(folder, start)
     content = stored.read()
-    answers = _golden(stored)
+    sha256 = hashlib.sha256(content).hexdigest()
+    answers = _golden(stored.path.parent, sha256)
     description = {
         "file": MODEL_FILE,
-        "sha256": _sha256(content),
+        "sha256": sha256,
         "metadata": metadata_of(content, str(stored.path)).fields,
         "golden": None if answers is None else GOLDEN,
         KEY: ONNXRUNTIME_WEB,
@@ -116,15 +117,10 @@ def _assets(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
-def _golden(stored: StoredModel) -> dict[str, Any] | None:
-    """Return what a browser compares its answers with, or None for a file that travels alone.
-
-    Raises:
-        ModelInvalid: the golden answers or the report are damaged, or belong to another file.
-    """
-    folder = stored.path.parent
+def _golden(folder: Path, sha256: str) -> dict[str, Any] | None:
+    """Return what a browser compares its answers with, or None for a file that travels alone."""
     try:
-        tolerances = parity.read_tolerances(folder, _sha256(stored.read()))
+        tolerances = parity.read_tolerances(folder, sha256)
         _, pixels = golden.read_tensor(folder / parity.INPUT_FILE)
         answers = {name: golden.read_tensor(folder / file)[1] for name, file in parity.OUTPUT_FILES.items()}
     except ModelNotFound:
@@ -138,10 +134,6 @@ def _golden(stored: StoredModel) -> dict[str, Any] | None:
     }
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
@@ -149,10 +141,7 @@ def _base64(content: bytes) -> str:
 def replace_folder(folder: Path, files: dict[str, bytes], description: dict[str, Any]) -> None:
     """Write a folder under another name and swap it in; an interruption leaves the old one.
 
-    Args:
-        folder: its place; see `_require_replaceable` for what may be there.
-        files: contents by relative path.
-        description: what `model.json` says; the list of files is added here.
+    `files` are contents by relative path; what `model.json` says is `description` with the list of these.
 
     Raises:
         LayoutRefused: something else is there.
@@ -160,14 +149,13 @@ def replace_folder(folder: Path, files: dict[str, bytes], description: dict[str,
     """
     folder = folder.absolute()
     files = files | {DESCRIPTION: json_bytes(description | {FILES: sorted([*files, DESCRIPTION])})}
-    _require_replaceable(folder)
     work = new_folder_beside(folder)
     try:
         new, old = work / "new", work / "old"
         new.mkdir()
         for path, content in files.items():
             write_synced(new / path, content)
-        _require_replaceable(folder)  # again: writing takes time
+        _require_replaceable(folder)  # only now, since writing takes time
         try:
             with contextlib.suppress(FileNotFoundError):
                 folder.rename(old)
@@ -186,10 +174,6 @@ def _require_replaceable(folder: Path) -> None:
 
     Only a folder whose every file is listed in its description may be replaced: what anybody added to it, a `.git` or a
     `CNAME`, would be lost.
-
-    Raises:
-        LayoutRefused: something else is there.
-        OSError: what is there cannot be read.
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise LayoutRefused(f"{folder} is not a folder of its own; name another with -o")
@@ -214,11 +198,7 @@ def _listed(path: Path) -> set[str]:
 
 
 def _entries(folder: Path) -> list[str]:
-    """Return everything below a folder that is no folder, and every empty folder, by relative path; follows no link.
-
-    Raises:
-        OSError: a folder cannot be read, so that nobody knows what it holds.
-    """
+    """Return everything below a folder that is no folder, and every empty folder, by relative path; follows no link."""
 
     def unreadable(error: OSError) -> None:
         raise error

@@ -90,19 +90,8 @@ def evidence(check: str) -> Callable[[Callable[[Any], T]], "functools.cached_pro
 class VerificationContext:
     """A network and the file that claims to be it.
 
-    Args:
-        network: as it was trained, images -> logits (N, K), with its weights.
-        content: the bytes of the ONNX file.
-        images: real pictures as `input` says; labels: int (N,), their classes.
-        expected: metadata fields that the file must declare with these very values.
-        device: where the graph is run.
-        engine: by what: onnxruntime, or one of `export.verification.backends`.
-        input: of the file, which normalises inside where this has a mean.
-        calibration: what the file was calibrated on, if it computes in int8.
-        max_drop: how much accuracy a file with integers may lose, as a share of the images.
-
-    Attributes:
-        network: a copy that takes the file's images, see `export.convert.normalization`.
+    The arguments are those of `export.verify`; `network` becomes a copy that takes the file's images, see
+    `export.convert.normalization`.
     """
 
     network: nn.Module
@@ -267,10 +256,6 @@ class VerificationContext:
         return self._run(self.network, self.images)
 
     @property
-    def network_logits(self) -> Floats:
-        return self.network_outputs[0]
-
-    @property
     def tolerance(self) -> dict[str, float]:
         """How far the file may be from the network that it computes, by output.
 
@@ -335,21 +320,12 @@ class VerificationContext:
     def as_declared(self) -> Callable[[Tensor], Tensor]:
         """PyTorch doing what the file declares to do, in its precision: whose error is the noise floor."""
         if self.precision.dtype == "int8":
-            return _Session(with_rounding_spelled_out(self.model))
+            plain = with_rounding_spelled_out(self.model).SerializeToString()
+            session = open_session(plain, "cpu", what="the file in float32 arithmetic").session
+            return lambda images: torch.from_numpy(run_session(session, images.numpy(), (LOGITS,))[0])
         if self.precision.in_integers:
             return QuantizedInputs(self.rounded, self.precision.storage)
         return in_half(self.rounded) if self.precision.dtype == "fp16" else self.rounded
-
-
-class _Session:
-    """Calls a graph as a network is called: images: uint8 (N, C, H, W) -> logits: float32 (N, K)."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self._session = open_session(model.SerializeToString(), "cpu", what="the file in float32 arithmetic").session
-
-    def __call__(self, images: Tensor) -> Tensor:
-        (logits,) = run_session(self._session, images.numpy(), (LOGITS,))
-        return torch.from_numpy(logits)
 
 
 def _behind(known: Sequence[Floats], count: int, more: Sequence[Floats]) -> list[Floats]:

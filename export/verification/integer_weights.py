@@ -26,13 +26,7 @@ class Bias:
 
 
 def biases_of(graph: onnx.GraphProto, expected: dict[str, Integers], tensors: dict[str, Array]) -> list[Bias]:
-    """Return the biases in integers of a statically quantised graph, each beside the weight of its layer.
-
-    Args:
-        graph: of the file.
-        expected: the weights in integers, by name.
-        tensors: the network's parameters, by name.
-    """
+    """Return the biases in integers of a statically quantised graph, each beside the weight of its layer."""
     made = {name: node for node in graph.node for name in node.output if node.op_type == "DequantizeLinear"}
     weights = {node.output[0]: name for name, node in weights_in(graph, expected).items()}
     found = []
@@ -47,13 +41,7 @@ def biases_of(graph: onnx.GraphProto, expected: dict[str, Integers], tensors: di
 
 
 def integer_problems(graph: onnx.GraphProto, expected: dict[str, Integers], biases: Iterable[Bias] = ()) -> list[str]:
-    """Return what is wrong with the weights that a graph holds in integers, in sentences.
-
-    Args:
-        graph: of the file, with its DequantizeLinear nodes.
-        expected: the weights that it should hold in integers, (outputs, inputs), by parameter.
-        biases: those that it holds in integers, see `biases_of`.
-    """
+    """Return what is wrong with the weights and biases that a graph holds in integers, in sentences."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
     found = weights_in(graph, expected)
     problems = [
@@ -90,15 +78,11 @@ def weights_in(graph: onnx.GraphProto, expected: dict[str, Integers]) -> dict[st
         if name in found:
             continue
         fitting = [(node, array) for node, array in free if array.shape in (weight.values.shape, weight.values.T.shape)]
-        fitting.sort(key=lambda pair: not _is_one_of(pair[1], weight.values, weight.values.T))
+        fitting.sort(key=lambda pair: not any(np.array_equal(pair[1], a) for a in (weight.values, weight.values.T)))
         if fitting:
             found[name] = fitting[0][0]
             free = [pair for pair in free if pair[0] is not fitting[0][0]]
     return {name: found[name] for name in expected if name in found}
-
-
-def _is_one_of(array: Array, *others: Array) -> bool:
-    return any(np.array_equal(array, other) for other in others)
 
 
 def _bias_differences(bias: Bias, stored: dict[str, onnx.TensorProto]) -> Iterator[str]:

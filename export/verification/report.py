@@ -1,6 +1,6 @@
 """The report of a verification: each check's result, with what was expected, found and where."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from runtime.errors import FashionZooError
@@ -17,13 +17,7 @@ class Check:
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "passed": self.passed,
-            "detail": self.detail,
-            "measures": self.measures,
-            "seconds": round(self.seconds, 3),
-        }
+        return asdict(self) | {"seconds": round(self.seconds, 3)}
 
 
 @dataclass(frozen=True)

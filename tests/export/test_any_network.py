@@ -303,8 +303,8 @@ WRONG_NETWORKS = {
     "weight_norm": (lambda: with_layer(weight_norm(nn.Linear(8, 3))), r"5 .*remove_weight_norm\(module, 'weight'\)"),
     "spectral_norm": (lambda: with_layer(spectral_norm(nn.Linear(8, 3))), "5 .*remove_spectral_norm"),
     "parametrised": (
-        lambda: with_layer(parametrizations.spectral_norm(nn.Linear(8, 3))),
-        "5 .*remove_parametrizations",
+        lambda: with_layer(parametrizations.weight_norm(nn.Linear(8, 3))),
+        r"5 computes its weight anew .*remove_parametrizations\(module, 'weight'\) on it first",
     ),
     "a stored activation": (remembering, "2 keeps the result of a computation in .last.*delete it"),
     "too few labels": (lambda: small(classes=4), "names 3 labels, but Sequential tells 4 classes apart"),

@@ -15,7 +15,7 @@ import pytest
 import torch
 from support.command_line import python
 from support.exports import failed
-from support.graph_edits import change_tensor, make_network, node, store_as_float, tensor
+from support.graph_edits import Mutation, change, change_tensor, make_network, node, store_as_float, tensor
 from torch import nn
 
 from export import Description, export_network, verify
@@ -188,59 +188,20 @@ def test_only_what_a_layer_in_integers_reads_and_gives_is_rounded(integers, roun
     assert nodes.count("QuantizeLinear") == rounded
 
 
-Damage = Callable[[onnx.ModelProto], None]
-
-
-def change(model: onnx.ModelProto, name: str, function: Callable[[Any], Any]) -> None:
-    change_tensor(tensor(model, name), function)
-
-
-def rounding(model: onnx.ModelProto, nth: int = 1) -> onnx.NodeProto:
-    return node(model, "QuantizeLinear", nth=nth)
-
-
-def an_activation_scale_doubled(model: onnx.ModelProto) -> None:
-    change(model, rounding(model).input[1], lambda scale: scale * 2)
-
-
-def a_zero_point_off_by_one(model: onnx.ModelProto) -> None:
-    change(model, rounding(model, 0).input[2], lambda zero: zero + 1)
-
-
-def a_weight_scale_doubled(model: onnx.ModelProto) -> None:
-    change(model, "network.1.conv1.weight_scale", lambda scales: np.where(np.arange(8) == 3, 2 * scales, scales))
-
-
-def one_scale_for_the_whole_weight(model: onnx.ModelProto) -> None:
-    change(model, "network.1.conv1.weight_scale", lambda scales: np.full_like(scales, scales.max()))
-
-
-def a_weight_moved(model: onnx.ModelProto) -> None:
-    change(model, "network.1.conv1.weight_quantized", lambda array: np.where(array == 127, 126, array))
+def stored(name: str, function: Callable[[Any], Any]) -> Mutation:
+    return lambda model: change_tensor(tensor(model, name), function)
 
 
 def weights_of_two_layers_swapped(model: onnx.ModelProto) -> None:
     names = "network.1.conv1.weight_quantized", "network.1.conv2.weight_quantized"
     one, other = (nph.to_array(tensor(model, name)).copy() for name in names)
-    change(model, names[0], lambda _: other)
-    change(model, names[1], lambda _: one)
+    stored(names[0], lambda _: other)(model)
+    stored(names[1], lambda _: one)(model)
 
 
 def readers_of_two_layers_swapped(model: onnx.ModelProto) -> None:
     one, other = (n for n in model.graph.node if n.op_type == "Conv" and "network.1." in n.name)
     one.input[1], other.input[1] = other.input[1], one.input[1]
-
-
-def a_bias_scale_doubled(model: onnx.ModelProto) -> None:
-    change(model, "network.1.conv1.bias_quantized_scale", lambda scales: 2 * scales)
-
-
-def a_bias_moved(model: onnx.ModelProto) -> None:
-    change(model, "network.1.conv1.bias_quantized", lambda bias: bias + (np.arange(8) == 2))
-
-
-def no_bias(model: onnx.ModelProto) -> None:
-    change(model, "network.3.4.bias_quantized", np.zeros_like)
 
 
 def signed_activations(model: onnx.ModelProto) -> None:
@@ -257,7 +218,7 @@ def one_layer_in_float(model: onnx.ModelProto) -> None:
 
 
 def rounded_and_read_with_other_scales(model: onnx.ModelProto) -> None:
-    rounded = rounding(model)
+    rounded = node(model, "QuantizeLinear", nth=1)
     reader = next(n for n in model.graph.node if rounded.output[0] in n.input)
     scale = nph.to_array(tensor(model, rounded.input[1])) * np.float32(1.5)
     model.graph.initializer.append(nph.from_array(scale, "other_scale"))
@@ -280,28 +241,33 @@ def says_other_images(model: onnx.ModelProto) -> None:
     prop.value = prop.value.replace('"sha256": "', '"sha256": "0')
 
 
-WRONG: list[tuple[Damage, str]] = [
-    (an_activation_scale_doubled, "weights"),
-    (a_zero_point_off_by_one, "weights"),
-    (a_weight_scale_doubled, "weights"),
-    (one_scale_for_the_whole_weight, "weights"),
-    (a_weight_moved, "weights"),
-    (weights_of_two_layers_swapped, "weights"),
-    (readers_of_two_layers_swapped, "parity"),
-    (a_bias_scale_doubled, "weights"),
-    (a_bias_moved, "weights"),
-    (no_bias, "weights"),
-    (signed_activations, "weights"),
-    (one_layer_in_float, "weights"),
-    (rounded_and_read_with_other_scales, "weights"),
-    (says_float, "signature"),
-    (says_that_a_layer_is_float, "weights"),
-    (says_other_images, "weights"),
+CONV1 = "network.1.conv1"
+WRONG: list[tuple[str, Mutation, str]] = [
+    ("an activation scale doubled", change("QuantizeLinear", 1, lambda scale: scale * 2, nth=1), "weights"),
+    ("a zero point off by one", change("QuantizeLinear", 2, lambda zero: zero + 1), "weights"),
+    (
+        "a weight scale doubled",
+        stored(f"{CONV1}.weight_scale", lambda s: np.where(np.arange(8) == 3, 2 * s, s)),
+        "weights",
+    ),
+    ("one scale for the whole weight", stored(f"{CONV1}.weight_scale", lambda s: np.full_like(s, s.max())), "weights"),
+    ("a weight moved", stored(f"{CONV1}.weight_quantized", lambda w: np.where(w == 127, 126, w)), "weights"),
+    ("weights of two layers swapped", weights_of_two_layers_swapped, "weights"),
+    ("readers of two layers swapped", readers_of_two_layers_swapped, "parity"),
+    ("a bias scale doubled", stored(f"{CONV1}.bias_quantized_scale", lambda scales: 2 * scales), "weights"),
+    ("a bias moved", stored(f"{CONV1}.bias_quantized", lambda bias: bias + (np.arange(8) == 2)), "weights"),
+    ("no bias", stored("network.3.4.bias_quantized", np.zeros_like), "weights"),
+    ("signed activations", signed_activations, "weights"),
+    ("one layer in float", one_layer_in_float, "weights"),
+    ("rounded and read with other scales", rounded_and_read_with_other_scales, "weights"),
+    ("it says float", says_float, "signature"),
+    ("it says that a layer is float", says_that_a_layer_is_float, "weights"),
+    ("it says other images", says_other_images, "weights"),
 ]
 
 
-@pytest.mark.parametrize(("damage", "check"), WRONG, ids=[damage.__name__ for damage, _ in WRONG])
-def test_a_wrong_file_is_refused_by_the_check_that_should(damage, check, network, content, calibration, pictures):
+@pytest.mark.parametrize(("name", "damage", "check"), WRONG, ids=[name for name, *_ in WRONG])
+def test_a_wrong_file_is_refused_by_the_check_that_should(name, damage, check, network, content, calibration, pictures):
     model = onnx.load_from_string(content)
     damage(model)
     report = verify(network, model.SerializeToString(deterministic=True), **pictures, calibration=calibration)

@@ -109,14 +109,14 @@ def residual(channels: int, shrinks: bool) -> nn.Module:
     return Sum(path, LazyConv2d(channels, 1, stride) if shrinks else Sequential())
 
 
-def resnext_block(channels: int, shrinks: bool, groups: int = 16, bot_mul: int = 1) -> nn.Module:
-    """ResNeXtBlock(channels, 16, 1): D2L divides the bottleneck's channels by its argument `groups`."""
-    stride, bottleneck = 2 if shrinks else 1, channels * bot_mul
+def resnext_block(channels: int, shrinks: bool) -> nn.Module:
+    """ResNeXtBlock(channels, 16, 1): D2L divides the channels by its argument `groups`, here 16."""
+    stride = 2 if shrinks else 1
     path = Sequential(
-        LazyConv2d(bottleneck, 1),
+        LazyConv2d(channels, 1),
         LazyBatchNorm2d(),
         ReLU(),
-        LazyConv2d(bottleneck, 3, stride, 1, groups=bottleneck // groups),
+        LazyConv2d(channels, 3, stride, 1, groups=channels // 16),
         LazyBatchNorm2d(),
         ReLU(),
         LazyConv2d(channels, 1),

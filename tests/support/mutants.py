@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx.numpy_helper as nph
 from onnx import TensorProto
-from onnx.helper import make_node
+from onnx.helper import make_attribute, make_node, make_opsetid
 from support.graph_edits import (
     ALL,
     HALF,
@@ -27,7 +27,7 @@ from support.graph_edits import (
     tensor,
 )
 
-WINDOW = ("kernel_shape", "strides", "pads")
+WINDOW, STRIDES = ("kernel_shape", "strides", "pads"), make_attribute("strides", [1, 1])
 
 
 def other_temperature(model: Model, factor: float = 1.001) -> None:
@@ -129,15 +129,6 @@ def other_epsilon(model: Model) -> None:
     """Another epsilon in a fold that is otherwise right: var 1, gamma 1 would hide it, these do not."""
     for index in (1, 2):
         change("Conv", index, lambda array: array * np.float32(0.9995))(model)
-
-
-def import_twice(model: Model) -> None:
-    """Under two names of one domain, as two versions."""
-    model.opset_import.append(onnx.helper.make_opsetid("ai.onnx", 13))
-
-
-def two_attributes(model: Model) -> None:
-    node(model, "Conv").attribute.append(onnx.helper.make_attribute("strides", [1, 1]))
 
 
 def two_tensors(model: Model) -> None:
@@ -277,8 +268,8 @@ MUTANTS: list[tuple[str, str, tuple[str, ...], Mutation]] = [
     ("stale shape", "structure", ALL, stale_shape),
     ("newer opset", "structure", ("lenet",), lambda m: setattr(m.opset_import[0], "version", 25)),
     ("ancient IR version", "structure", ("lenet",), lambda m: setattr(m, "ir_version", 2)),
-    ("two versions of the operators", "structure", ALL, import_twice),
-    ("one attribute twice", "structure", ALL, two_attributes),
+    ("two versions of the operators", "structure", ALL, lambda m: m.opset_import.append(make_opsetid("ai.onnx", 13))),
+    ("one attribute twice", "structure", ALL, lambda m: node(m, "Conv").attribute.append(STRIDES)),
     ("two tensors of one name", "structure", ALL, two_tensors),
     ("dropout that drops", "structure", ALL, drop_at_random),
     ("Gemm the other way round", "structure", ALL, attribute("Gemm", transB=0)),
@@ -455,10 +446,6 @@ def said_to_be_whole(model: Model) -> None:
     model.graph.value_info[3].type.tensor_type.elem_type = onnx.TensorProto.INT64
 
 
-def quantized(model: Model) -> None:
-    model.graph.quantization_annotation.add(tensor_name="missing")
-
-
 def attribute_of_a_function(model: Model) -> None:
     node(model, "Conv").attribute.add(name="group", ref_attr_name="groups", type=onnx.AttributeProto.INT)
 
@@ -468,7 +455,7 @@ MUTANTS += [
     ("shape of a value that is not there", "structure", LENETS, said_of_nothing),
     ("a value said to be a list", "structure", LENETS, said_to_be_a_list),
     ("a value said to be whole numbers", "structure", LENETS, said_to_be_whole),
-    ("a quantization", "self-contained", LENETS, quantized),
+    ("a quantization", "self-contained", LENETS, lambda m: m.graph.quantization_annotation.add(tensor_name="missing")),
     ("devices", "self-contained", ("lenet",), lambda m: m.configuration.add(name="x", num_devices=2)),
     ("an overload", "self-contained", LENETS, lambda m: setattr(node(m, "Conv"), "overload", "mine")),
     ("an attribute of a function", "self-contained", LENETS, attribute_of_a_function),

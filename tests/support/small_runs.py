@@ -12,7 +12,6 @@ from zoo.runs import checkpoint, run
 from zoo.runs.checkpoint import checkpoint_in
 from zoo.runs.settings import Settings
 from zoo.training.metrics import RunningMetrics
-from zoo.training.trainer import EpochMetrics
 
 CPU = torch.device("cpu")
 # With everything that has a state: Adam's moments, the average of weights, augmentation, the schedule.
@@ -34,22 +33,16 @@ class Stop(Exception):
     pass
 
 
-class StopAfter:
+class StopAfter(run.Listener):
     """A listener that raises `Stop` in a batch, counted from 1."""
 
     def __init__(self, batches: int) -> None:
         self.left = batches
 
-    def started(self, images: int, epochs: int, epochs_done: int) -> None: ...
-
     def batch(self, images: int, meter: RunningMetrics) -> None:
         self.left -= 1
         if self.left == 0:
             raise Stop
-
-    def epoch(self, metrics: EpochMetrics) -> None: ...
-
-    def notice(self, sentence: str) -> None: ...
 
 
 def train(

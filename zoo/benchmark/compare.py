@@ -4,8 +4,6 @@ A backend is a library that runs the network: this runtime, plain onnxruntime, P
 process (`zoo.benchmark.worker`), so that libraries share neither threads nor memory. One is timed at a time.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math
@@ -40,14 +38,7 @@ class BackendFailed(FashionZooError):
 class Worker:
     """One backend in its own process. Use it in a `with` statement.
 
-    Args:
-        backend: one of `BACKENDS`.
-        file: the .onnx file.
-        device: `cpu` or `cuda:N`.
-        threads: CPU threads; None leaves them to the library.
-        precision: `fp32`, `tf32` or `fp16`.
-        network: the zoo's name of the network, for PyTorch.
-        checkpoint: its weights; without one they are those of seed 0.
+    PyTorch takes the zoo's `network` in place of the file, with the weights of `checkpoint` or else of seed 0.
 
     Attributes:
         cold_start_ms: import, session, first run, and total from the start of the process.
@@ -173,12 +164,6 @@ def take_turns(
     return rows
 
 
-def check_backends(backends: Sequence[str]) -> None:
-    """Raise UsageError unless all of them are known."""
-    if unknown := [backend for backend in backends if backend not in BACKENDS]:
-        raise UsageError(f"there is no backend {', '.join(map(repr, unknown))}; expected some of {', '.join(BACKENDS)}")
-
-
 def compare(
     backends: Sequence[str],
     file: Path,
@@ -198,7 +183,8 @@ def compare(
         UsageError: there is no such backend, or a number makes no sense.
         BackendFailed: this runtime itself cannot run the model.
     """
-    check_backends(backends)
+    if unknown := [backend for backend in backends if backend not in BACKENDS]:
+        raise UsageError(f"there is no backend {', '.join(map(repr, unknown))}; expected some of {', '.join(BACKENDS)}")
     check_measuring(batch_sizes, min_seconds, min_runs)
     checkpoint = checkpoint_in(file.parent)
     workers: list[Worker] = []

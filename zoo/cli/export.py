@@ -108,11 +108,7 @@ def export(
                 purpose=purpose,
             )
         _tell(read_index(folder)[name], folder / name, as_json, "accuracy on these pictures")
-        from runtime.classifier import Classifier
-
-        with Classifier(folder / name / "model.onnx", device="cpu") as classifier:
-            answers = classifier.logits(given.images).argmax(axis=1)
-        for question in given.doubts(answers):
+        for question in given.doubts(folder / name / "model.onnx"):
             note(question)
         return
     assert model is not None

@@ -23,11 +23,7 @@ def saved_in(folders: Sequence[Path]) -> Saved:
 def interruption(context: click.Context, before: Saved, after: Saved, folder: Path) -> str:
     """Return the message for a training that was stopped.
 
-    Args:
-        context: the command, with its options.
-        before: the checkpoints when it began, which are those of an older run unless it resumed.
-        after: the checkpoints now.
-        folder: of the run.
+    The checkpoints `before`, when it began, are those of an older run unless it resumed; `after` are those of now.
     """
     resumed = bool(context.params["resume"])
     if after if resumed else after - before:

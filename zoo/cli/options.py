@@ -19,22 +19,18 @@ STORAGE = click.Choice(["fp32", "fp16", "int8", "int4"])
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def device_option(command: F) -> F:
-    return click.option(
-        "--device",
-        default="auto",
-        show_default=True,
-        metavar="auto|cpu|cuda|cuda:N",
-        help="Where to compute. A device asked for by name is used, or the command exits with 4.",
-    )(command)
-
-
-def checkpoint_option(command: F) -> F:
-    return click.option(
-        "--checkpoint",
-        type=CHECKPOINT,
-        help="The weights, or the folder of their run; else those of your run, your export or the published model.",
-    )(command)
+device_option = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda|cuda:N",
+    help="Where to compute. A device asked for by name is used, or the command exits with 4.",
+)
+checkpoint_option = click.option(
+    "--checkpoint",
+    type=CHECKPOINT,
+    help="The weights, or the folder of their run; else those of your run, your export or the published model.",
+)
 
 
 def max_drop_option(help: str) -> Callable[[F], F]:

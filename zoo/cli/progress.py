@@ -18,12 +18,7 @@ class TrainingBar(Bar):
     """A `zoo.runs.run.Listener` with a bar (loss, accuracy, images/s, time left) and a printed line an epoch.
 
     Where stderr is no terminal, there is no bar. On a CPU, where a run may take days, a forecast of its length is
-    printed after the first steps.
-
-    Args:
-        model: a name of `list_models()`.
-        recipe: what the run is trained by; None for no forecast.
-        device: where it is trained.
+    printed after the first steps, if the recipe is given.
     """
 
     def __init__(self, model: str, recipe: Recipe | None = None, device: torch.device | None = None) -> None:
@@ -85,12 +80,7 @@ class TrainingBar(Bar):
 def forecast(model: str, recipe: Recipe, images: int, epochs_done: int, images_per_second: float) -> str:
     """Return a sentence on the length of a run on a CPU, with that of the recipe `cpu` where this is shorter.
 
-    Args:
-        model: a name of `list_models()`.
-        recipe: what it is trained by.
-        images: number of training images.
-        epochs_done: epochs that were trained before.
-        images_per_second: measured in the first epoch after these.
+    `images_per_second` are those of the first epoch after `epochs_done`.
     """
     own = ARCHITECTURES[model].input_size
     pass_seconds = images / images_per_second / (((recipe.side_at(epochs_done) or own) / own) ** 2)

@@ -29,15 +29,8 @@ class EpochSample:
 
 
 def sample_epoch(recipe: Recipe, count: int, padded: int, generator: Generator, device: torch.device) -> EpochSample:
-    """Sample the order and augmentation of an epoch, on the CPU, and move them to the device.
-
-    Args:
-        recipe: what is random.
-        count: number of images.
-        padded: side in pixels of the stored images, their border included.
-        generator: the source of random numbers.
-        device: where the result is used.
-    """
+    """Sample the order and augmentation of an epoch of `count` images, `padded` pixels a side with their border, on the
+    CPU, and move them to the device."""
     order = torch.randperm(count, generator=generator).to(device)
     begins = columns = None
     if recipe.shift or recipe.flip:

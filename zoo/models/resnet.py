@@ -83,11 +83,7 @@ class Residual(nn.Module):
 
 
 class GroupedResidual(nn.Module):
-    """ResNeXt's block: a 3x3 convolution in groups, between two 1x1: shapes as for `Residual`.
-
-    Args:
-        in_channels, channels, stride: as for `Residual`.
-    """
+    """ResNeXt's block: a 3x3 convolution in groups, between two 1x1: arguments and shapes as for `Residual`."""
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()

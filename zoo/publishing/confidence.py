@@ -27,21 +27,17 @@ TURN, SCALE, SHIFT = 5.0, 0.1, 1.0
 
 def fit(trained: Trained) -> Confidence:
     """Return the confidence of a network; of images as the module's docstring has it."""
-    validation = load_split("validation", next(trained.network.parameters()).device)
-    if not trained.checkpoint.header.get("val_split"):
-        return _on_moved(trained, validation, "training, moved")
-    answers = evaluate(trained.network, validation)
-    return fit_confidence(answers.logits.numpy(), answers.labels.numpy(), split="validation")
+    data = load_split("validation", next(trained.network.parameters()).device)
+    still, labels = evaluate(trained.network, data).logits.numpy(), data.labels.cpu().numpy()
+    if trained.checkpoint.header.get("val_split"):
+        return fit_confidence(still, labels, split="validation")
+    answers = evaluate(trained.network, moved(data)).logits.numpy()
+    return fit_confidence(answers, labels, split="training, moved", clusters=still)
 
 
-def _on_moved(trained: Trained, data: LabelledImages, split: str) -> Confidence:
-    answers, still = evaluate(trained.network, moved(data)), evaluate(trained.network, data)
-    return fit_confidence(answers.logits.numpy(), answers.labels.numpy(), split=split, clusters=still.logits.numpy())
-
-
-def moved(data: LabelledImages, seed: int = 0) -> LabelledImages:
-    """Turn, scale and shift each image at random, the same way for the same seed; black comes in from outside."""
-    generator = torch.Generator().manual_seed(seed)
+def moved(data: LabelledImages) -> LabelledImages:
+    """Turn, scale and shift each image at random, every time the same way; black comes in from outside."""
+    generator = torch.Generator().manual_seed(0)
     turn, scale, x, y = (2 * torch.rand((4, len(data)), generator=generator) - 1).unbind()
     angle, factor, side = torch.deg2rad(TURN * turn), 1 + SCALE * scale, data.images.shape[-1]
     cos, sin = angle.cos() / factor, angle.sin() / factor

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from runtime.classifier import Classifier
 from runtime.errors import ImageError, UsageError
 from runtime.evaluation.image_folder import labelled_pictures
 from runtime.model.spec import InputSpec
@@ -50,15 +51,14 @@ class OwnNetwork:
             "calibration": self.calibration,
         }
 
-    def doubts(self, answers: npt.NDArray[np.int64]) -> list[str]:
-        """Return a question for each sign that the labels, the weights or the input are others than the network's.
+    def doubts(self, file: Path) -> list[str]:
+        """Return a question for each sign, in the file's answers, that labels, weights or input are not the network's.
 
         Two labels are exchanged where most pictures of each get another answer, as where the labels are in another
         order than the outputs. Accuracy within two standard deviations of chance may be guessing.
-
-        Args:
-            answers: the class of each picture, int (N,).
         """
+        with Classifier(file, device="cpu") as classifier:
+            answers = classifier.logits(self.images).argmax(axis=1)
         instead = {}
         for index in range(len(self.labels)):
             counts = np.bincount(answers[self.targets == index], minlength=len(self.labels))

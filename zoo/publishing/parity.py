@@ -1,7 +1,5 @@
 """Compare an exported model with the PyTorch network itself, run on the CPU: what `zoo parity` calls."""
 
-from __future__ import annotations
-
 import time
 
 import numpy as np
@@ -22,9 +20,7 @@ BATCH_SIZE = 64
 def measure_live_parity(classifier: Classifier, images: npt.NDArray[np.uint8]) -> ParityReport:
     """Run the network of a model of the zoo in PyTorch on the CPU, and compare the logits.
 
-    Args:
-        classifier: the model; its checkpoint and verification report are beside its file.
-        images: uint8 (N, 1, 28, 28).
+    The model's checkpoint and verification report are beside its file; images: uint8 (N, 1, 28, 28).
 
     Raises:
         ModelNotFound: the checkpoint or the report is missing.

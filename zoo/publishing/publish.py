@@ -51,13 +51,7 @@ def export_trained(
 ) -> tuple[dict[str, Any], Path]:
     """Export a trained network into a weights folder (by default the user's own); return its entry and its folder.
 
-    Args:
-        dtype: what the file computes in: fp32, fp16 or int8.
-        storage: what it, and the checkpoint beside it, keep kernels and matrices in: fp32, fp16, int8 or int4; by
-            default as dtype.
-        opset: what the file states; by default the exporter's own.
-        max_drop: how much accuracy integers may cost, as a share of the images.
-        purpose: "speed", or "size" for an int8 file even where it is slower here than float32.
+    The options are those of `export.export_network`; `storage`, by default as `dtype`, is that of the checkpoint too.
 
     Raises:
         VerificationFailed: a check failed; nothing was written.
@@ -165,10 +159,7 @@ def publish_exported(model: str) -> tuple[dict[str, Any], Path]:
 def rebuild_command(trained: Trained, precision: Precision, opset: int | None = None) -> str:
     """Return the command line that trains and exports this very model again, with every option that decides it.
 
-    Args:
-        trained: its network, of whose checkpoint the header says how it was trained.
-        precision: what the file computes in and keeps its weights in.
-        opset: what was asked for; None for the exporter's default.
+    The header of its checkpoint says how it was trained; `opset` is None for the exporter's default.
     """
     header = trained.checkpoint.header
     recipe, stock = header["recipe"], {}
@@ -198,11 +189,7 @@ def rebuild_command(trained: Trained, precision: Precision, opset: int | None = 
 
 
 def _too_large(folder: Path, precision: Precision) -> bool:
-    """Tell whether a file of an export is more than a repository carries.
-
-    Raises:
-        NotPublishable: it is, and keeping the weights as float16 would help.
-    """
+    """Tell whether a file of an export is too large for a repository; raise NotPublishable where float16 would help."""
     largest = max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     size = largest.stat().st_size
     if MAX_FILE < size < 2 * MAX_FILE and not precision.rounds:

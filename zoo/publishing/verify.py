@@ -95,10 +95,7 @@ def verify_stored(
 
 
 def calibration_images() -> npt.NDArray[np.uint8]:
-    """Return the pictures that the zoo's int8 files are calibrated on: the first of the training split.
-
-    Returns: uint8 (N, C, H, W).
-    """
+    """Return the pictures that the zoo's int8 files are calibrated on: the first of the training split."""
     images, _ = fashion_mnist.load("train")
     return images[:CALIBRATION]
 

@@ -111,11 +111,7 @@ def _stored(weight: Integers) -> Tensor:
 
 
 def _multiplied_out(weights: dict[str, Tensor], storage: str, path: Path) -> dict[str, Tensor]:
-    """Return weights as floats, of which some are stored in integers with their scales beside them.
-
-    Raises:
-        CheckpointError: integers and scales do not go together.
-    """
+    """Return weights as floats, of which some are stored in integers with their scales beside them."""
     scales = {name.removesuffix(SCALES): tensor for name, tensor in weights.items() if name.endswith(SCALES)}
     plain = {name: tensor for name, tensor in weights.items() if not name.endswith(SCALES)}
     try:

@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,16 +34,14 @@ class RunFolder:
     def checkpoint(self) -> Path:
         return checkpoint.checkpoint_in(self.path)
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> contextlib.AbstractContextManager[None]:
         """A context in which no other process may train into the folder, which is made if it is absent.
 
         Raises:
             RunFolderBusy: another process holds it.
         """
         busy = RunFolderBusy(f"another process is training into {self.path}; give this one its own folder with -o")
-        with locked(self.path / ".lock", busy):
-            yield
+        return locked(self.path / ".lock", busy)
 
     def previous(self, model: str, settings: Settings) -> Checkpoint | None:
         """Return the run in the folder, if there is one.

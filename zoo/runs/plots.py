@@ -60,12 +60,7 @@ def draw_confusion(evaluation: Evaluation) -> bytes:
 
 
 def draw_mistakes(evaluation: Evaluation, images: Tensor) -> bytes:
-    """Return a PNG of the wrong answers with the highest confidence, in falling order.
-
-    Args:
-        evaluation: the answers.
-        images: uint8 (N, 1, 28, 28), the images they were given to.
-    """
+    """Return a PNG of the wrong answers with the highest confidence, in falling order; images: uint8 (N, 1, 28, 28)."""
     confidence, predicted = evaluation.logits.softmax(1).max(1)
     wrong = torch.nonzero(predicted != evaluation.labels)[:, 0]
     # Stable, so that equal confidences keep the order of the data set.
@@ -92,8 +87,6 @@ def draw_mistakes(evaluation: Evaluation, images: Tensor) -> bytes:
 
 def draw_reliability(evaluation: Evaluation, temperature: float | None = None) -> bytes:
     """Return a PNG of the reliability diagram (Guo et al., 2017), without and with a temperature."""
-    from matplotlib.figure import Figure
-
     temperatures = [1.0] if temperature is None else [1.0, temperature]
     figure = Figure(figsize=(4.6 * len(temperatures), 5.2), layout="constrained")
     for axes, t in zip(figure.subplots(1, len(temperatures), squeeze=False)[0], temperatures, strict=True):

@@ -102,9 +102,6 @@ def train(
     with the weights of a run that was never stopped.
 
     Args:
-        model: a name of `list_models()`.
-        settings: recipe, seed and split.
-        device: where to train.
         resume: continue the run in the folder, or start one if there is none. Of a finished run, missing files are
             written and the result is returned.
         folder: where to save; by default `$ZOO_HOME/runs/<model>`. An older run there is moved to a sub-folder.

@@ -88,11 +88,7 @@ def _in_folder(name: str, path: Path) -> Path:
 
 
 def _only(name: str, paths: list[Path]) -> Path | None:
-    """Return the checkpoint in a list of one, or None for an empty list.
-
-    Raises:
-        UsageError: there are several; the user must choose.
-    """
+    """Return the checkpoint in a list of one, None for an empty list; raise UsageError where the user must choose."""
     if len(paths) > 1:
         listed = ", ".join(str(path) for path in paths)
         raise UsageError(f"there are {len(paths)} trained checkpoints of {name}: name one with --checkpoint: {listed}")

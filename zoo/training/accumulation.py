@@ -27,10 +27,7 @@ class Gradients:
     Batch norm computes its statistics per micro-batch; everything else is the same however a batch is divided.
 
     Args:
-        model: uint8 (N, 1, 28, 28) -> logits (N, K).
-        label_smoothing: of the loss.
         precision: `bf16` runs matrix products and convolutions in bfloat16; weights and gradients stay float32.
-        world: the processes that share each batch.
         micro_batch: the most images in one forward and backward pass; None for no limit.
         compile_for: the number of images for which forward and loss are compiled; 0 for none. Passes of another
             number, such as an epoch's last, run uncompiled, since each number would be compiled anew.
@@ -63,13 +60,8 @@ class Gradients:
     def compute(self, images: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Set the gradients of the mean loss over a batch, of which this process has these images.
 
-        Args:
-            images: uint8 (N, 1, 28, 28).
-            labels: int64 (N,).
-            count: images of the batch, over all processes.
-
-        Returns:
-            The sum of the losses of these images, and the number of correct answers: scalars on the device.
+        `count` is the number of images of the batch, over all processes. The sum of the losses of these images and the
+        number of correct answers are scalars on the device.
 
         Raises:
             OutOfMemory: a pass does not fit into memory; the message names a smaller --micro-batch.

@@ -50,12 +50,10 @@ class Trainer:
 
     Args:
         model: uint8 (N, 1, 28, 28) -> logits (N, K); moved to the data's device, changed in place.
-        recipe: how to train.
         data: the training images, on the device to train on.
         seed: of the order, the augmentation and the dropout; the model's first weights are the caller's.
         validation: held-out images to measure after every epoch, or None.
-        precision: `fp32`, or `bf16` for mixed precision.
-        micro_batch: the most images in one forward and backward pass; None for whole batches.
+        precision, micro_batch: as for `zoo.training.accumulation.Gradients`.
         compile: compile forward and loss by `torch.compile`; for a single process.
         world: the processes that share each batch; each has all of the data and its own trainer.
     """

@@ -16,7 +16,7 @@ LISTED = 20
 
 
 def decisions(context: VerificationContext) -> CheckResult:
-    ours, theirs = context.network_logits, context.graph_logits
+    ours, theirs = context.network_outputs[0], context.graph_logits
     tolerance = context.parity[LOGITS]["tolerance_on_real_images"]
     expected, found = ours.argmax(1), theirs.argmax(1)
     flips = [

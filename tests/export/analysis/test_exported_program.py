@@ -8,14 +8,12 @@ import onnx
 import onnx.numpy_helper
 import pytest
 import torch
+from support.exports import content_of
 from torch import Tensor, nn
 
-from export import Description
 from export.analysis.exported_program import trace
-from export.convert.exporter import build_graph
 from export.verification.checks.shapes import shapes
 from export.verification.context import CheckFailed, VerificationContext
-from runtime.datasets.fashion_mnist import LABELS
 from zoo.models import create_model
 
 pytestmark = pytest.mark.slow
@@ -24,10 +22,6 @@ pytestmark = pytest.mark.slow
 def context_of(network: nn.Module, content: bytes) -> VerificationContext:
     images: npt.NDArray[np.uint8] = np.zeros((2, 1, 28, 28), np.uint8)
     return VerificationContext(network, content, images, np.zeros(2, np.uint8), {})
-
-
-def exported(network: nn.Module) -> bytes:
-    return build_graph(network, Description(name="m", labels=LABELS).metadata(None))
 
 
 class Dense(nn.Module):
@@ -89,7 +83,7 @@ def test_the_shapes_are_those_of_real_images():
 
 def test_the_table_has_the_symbol_in_all_three_sources():
     network = create_model("lenet").eval()
-    table = shapes(context_of(network, exported(network))).measures["table"]
+    table = shapes(context_of(network, content_of(network))).measures["table"]
     row = next(row for row in table if row["module"] == "network.3")
 
     assert row["torch"] == row["formula"] == row["onnx"] == ("batch", 16, 10, 10)
@@ -106,7 +100,7 @@ def test_the_table_has_the_symbol_in_all_three_sources():
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
 def test_a_network_that_freezes_or_reshapes_the_batch_fails_the_check(network, reason, capfd):
-    content = exported(nn.Sequential(nn.Flatten(), ToFloat(), nn.Linear(784, 10)))
+    content = content_of(nn.Sequential(nn.Flatten(), ToFloat(), nn.Linear(784, 10)))
     with pytest.raises(CheckFailed, match=reason):
         shapes(context_of(network, content))
 
@@ -118,7 +112,7 @@ def test_halves_of_images_as_a_batch_of_their_own_are_followed():
     network = HalfAnImage(392, 5).eval()
 
     assert [call.after for call in trace(network).calls] == [("2*batch", 5)]
-    assert shapes(context_of(network, exported(network)))
+    assert shapes(context_of(network, content_of(network)))
 
 
 class ToFloat(nn.Module):
@@ -156,7 +150,7 @@ def test_it_says_what_a_network_reads():
 
 def test_a_reshape_in_the_file_that_freezes_the_batch_is_shown_in_its_column():
     network = create_model("lenet").eval()
-    model = onnx.load_from_string(exported(network))
+    model = onnx.load_from_string(content_of(network))
     reshape = next(node for node in model.graph.node if node.op_type == "Reshape")
     sizes = next(tensor for tensor in model.graph.initializer if tensor.name == reshape.input[1])
     sizes.CopyFrom(onnx.numpy_helper.from_array(np.array([3, 400]), sizes.name))

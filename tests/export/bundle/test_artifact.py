@@ -1,8 +1,7 @@
 """Exporting: the artifact is complete, self-contained, reproducible, and never written unless it is proved."""
 
-import contextlib
+import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from runtime.datasets.fashion_mnist import LABELS
 from runtime.errors import UsageError
 from runtime.model.metadata import METADATA_KEYS
 from runtime.model.registry import read_index
-from runtime.storage import locked, write_bytes
+from runtime.storage import locked, write_bytes, write_synced
 from zoo.models import create_model
 from zoo.models.preprocess import ImageClassifier, Preprocess
 
@@ -194,24 +193,6 @@ def test_nothing_is_written_for_a_graph_that_is_not_the_network(network, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-@contextlib.contextmanager
-def breaking(monkeypatch: pytest.MonkeyPatch, target: object, name: str, after: int) -> Iterator[None]:
-    """Let a function of the operating system work `after` times and then fail as a full disk does."""
-    original = getattr(target, name)
-    calls = 0
-
-    def wrapper(*arguments: Any, **keywords: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls > after:
-            raise OSError(28, "No space left on device")
-        return original(*arguments, **keywords)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(target, name, wrapper)
-        yield
-
-
 def files_under(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -227,10 +208,15 @@ def test_a_disk_that_fills_up_at_any_file_leaves_the_old_artifact_whole(weights,
     files = {name.removeprefix("lenet-modern/"): b"new" for name in before if name.startswith("lenet-modern/")}
     files.pop("README.md")
 
-    with (
-        breaking(monkeypatch, artifact_module, "write_synced", after),
-        pytest.raises(OSError, match="No space left"),
-    ):
+    counted = itertools.count()
+
+    def write(path: Path, content: bytes) -> None:
+        if next(counted) >= after:
+            fill_disk()
+        write_synced(path, content)
+
+    monkeypatch.setattr(artifact_module, "write_synced", write)
+    with pytest.raises(OSError, match="No space left"):
         write_artifact(weights, entry, files)
 
     assert files_under(weights) == before

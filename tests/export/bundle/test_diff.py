@@ -9,11 +9,10 @@ import numpy as np
 import onnx
 import pytest
 from support.command_line import call
+from support.exports import content_of
 from support.graph_edits import attribute, change, make_network, metadata
 
-from export import Description
 from export.bundle.diff import diff
-from export.convert.exporter import build_graph
 from runtime.datasets.fashion_mnist import LABELS
 from runtime.errors import ModelInvalid
 from runtime.model.registry import read_index
@@ -23,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture(scope="module")
 def content() -> bytes:
-    return build_graph(make_network("lenet-modern"), Description(name="m", labels=LABELS).metadata(None))
+    return content_of(make_network("lenet-modern"))
 
 
 def mutated(content: bytes, *mutations: Any) -> bytes:

@@ -11,15 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from onnx.reference import ReferenceEvaluator
-from support.exports import skip_where_openvino_is_held_to_less
+from support.exports import content_of, skip_where_openvino_is_held_to_less
 from support.graph_edits import make_network
 
-from export import Description, verify
-from export.convert.exporter import build_graph
+from export import verify
 from export.precision import Precision
 from export.verification.backends import OTHERS, EngineMissing, open_engine
 from export.verification.context import VerificationContext, run_network
-from runtime.datasets.fashion_mnist import LABELS
 from runtime.errors import UsageError
 from runtime.evaluation.golden import read_tensor
 from runtime.evaluation.parity import INPUT_FILE, OUTPUT_FILES, read_tolerances
@@ -74,7 +72,7 @@ def test_an_engine_gives_what_a_resized_residual_network_does_in_every_precision
 ):
     images = test_images[:16, None].copy()
     network = make_network("small-resnet")
-    content = build_graph(network, Description(name="m", labels=LABELS, precision=precision).metadata(None))
+    content = content_of(network, precision)
     (tmp_path / "model.onnx").write_bytes(content)
     context = VerificationContext(network, content, images, test_labels[:16], {})
     found = answers(name, tmp_path / "model.onnx", images)
@@ -86,7 +84,7 @@ def test_an_engine_gives_what_a_resized_residual_network_does_in_every_precision
 
 def test_the_gates_are_asked_of_another_engine_and_the_report_names_it(test_images, test_labels):
     network = make_network("lenet-modern")
-    content = build_graph(network, Description(name="m", labels=LABELS).metadata(None))
+    content = content_of(network)
     pictures: dict[str, Any] = {"images": test_images[:16, None].copy(), "labels": test_labels[:16]}
     report = verify(network, content, engine="reference", device="auto", **pictures)
 
@@ -103,7 +101,7 @@ def test_an_engine_that_answers_otherwise_fails_the_checks(test_images, test_lab
     run = ReferenceEvaluator.run
     monkeypatch.setattr(ReferenceEvaluator, "run", lambda *given, **more: [1.01 * a for a in run(*given, **more)])
     network = make_network("lenet-modern")
-    content = build_graph(network, Description(name="m", labels=LABELS).metadata(None))
+    content = content_of(network)
     report = verify(network, content, images=test_images[:8, None].copy(), labels=test_labels[:8], engine="reference")
 
     assert [check.name for check in report.failures] == ["parity"]

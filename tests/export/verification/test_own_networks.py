@@ -12,7 +12,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
 
 from export import Description, VerificationFailed, export_network, verify
 from export.convert.exporter import NotTranslatable, build_graph
@@ -442,8 +441,6 @@ class AtRandom(Dense):
         (Undecided(), NotTranslatable, "cannot translate Undecided: .*data-dependent"),
         (ForTwo(), NotTranslatable, r"cannot translate ForTwo: .*'\[2, 784\]' is invalid"),
         (AtRandom(), VerificationFailed, "is a Dropout that drops at random"),
-        (nn.Sequential(Pixels(), nn.Flatten(), weight_norm(nn.Linear(784, 10))),
-         UsageError, r"^2 computes its weight anew .*remove_parametrizations\(module, 'weight'\) on it first"),
         (nn.Sequential(Pixels(), nn.Flatten(), nn.BatchNorm1d(784, track_running_stats=False), nn.Linear(784, 10)),
          VerificationFailed, "batch: "),
     ],

@@ -1,12 +1,12 @@
 """Ctrl-C in `zoo train`: the message is right about what is saved, and its command continues that run."""
 
 import shlex
-from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
 from support.command_line import call
+from support.small_runs import weights
 
 from zoo.cli.progress import TrainingBar
 from zoo.runs import checkpoint
@@ -37,12 +37,6 @@ def advised(result: Result) -> list[str]:
     program, *arguments = shlex.split(result.stderr.strip().splitlines()[-1].partition(" with: ")[2])
     assert program == "zoo"
     return arguments
-
-
-def weights(folder: Path) -> dict[str, bytes]:
-    found = checkpoint.load(checkpoint.checkpoint_in(folder))
-    assert found.finished
-    return {name: tensor.numpy().tobytes() for name, tensor in found.weights.items()}
 
 
 @pytest.mark.parametrize("batch", [2, BATCHES + 2])

@@ -11,7 +11,6 @@ from torch import nn
 
 from export.bundle.artifact import count_flops
 from export.verification.checks.shapes import closed_formula
-from runtime.errors import UsageError
 from zoo.models import create_model, list_models, summary
 from zoo.models.summary import ShapeError, summarize
 
@@ -131,11 +130,3 @@ class TestCommand:
         assert names("2")[3:6] == ["network.stem.3", "network.stage1.0", "network.stage1.1"]
         assert names("0")[4:8] == [f"network.stage1.0.{layer}" for layer in ["conv1", "bn1", "conv2", "bn2"]]
         assert names("0") == names("9")
-
-    def test_an_unknown_model_is_a_usage_error(self):
-        result = run("resnet19")
-
-        assert result.exit_code == 2
-        assert "did you mean 'resnet18'?" in result.stderr
-        with pytest.raises(UsageError):
-            summarize("resnet19")

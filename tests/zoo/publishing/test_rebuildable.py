@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from support.command_line import call
 
-from export.bundle.card import model_card
 from export.verification.speed import adds_products_in_32_bits
 from runtime import Classifier, ModelInvalid, ModelNotFound
 from runtime.datasets import fashion_mnist
@@ -165,10 +164,6 @@ def test_a_damaged_entry_is_named(repository, damage):
     entered(repository, **damage)
     with pytest.raises(ModelInvalid, match=r"index\.json is damaged: an entry lacks its name, rebuild or sha256"):
         read_rebuildable(repository)
-
-
-def test_the_card_of_a_model_with_its_file_has_no_such_line():
-    assert "made by" not in model_card(read_index(Path(__file__).resolve().parents[3] / "weights")["lenet"])
 
 
 def test_an_installed_package_lists_what_its_own_index_says_is_published(repository, monkeypatch, tmp_path):

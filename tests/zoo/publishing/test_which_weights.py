@@ -8,19 +8,13 @@ from pathlib import Path
 import pytest
 from support.command_line import ROOT, call
 
-from zoo.data.dataset import load_split
-from zoo.runs import checkpoint, run, trained
+from zoo.runs import checkpoint, trained
 from zoo.runs.checkpoint import checkpoint_in
 from zoo.runs.trained import load_trained, runs_since
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("empty_home", "few_images")]
 
 PUBLISHED = ROOT / "weights" / "lenet" / "checkpoint.safetensors"
-
-
-@pytest.fixture(autouse=True)
-def few_images(empty_home: Path, monkeypatch: pytest.MonkeyPatch, fashion_mnist_dir: Path) -> None:
-    monkeypatch.setattr(run, "load_split", lambda split, device: load_split(split, device)[slice(0, 500)])
 
 
 def own_run(folder: Path, seed: int = 7) -> Path:

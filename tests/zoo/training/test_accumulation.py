@@ -39,9 +39,9 @@ def data(fashion_mnist_dir: Path) -> LabelledImages:
 
 
 def gradients_of(
-    model: nn.Module, data: LabelledImages, micro_batch: int | None = None, smoothing: float = 0.1
+    model: nn.Module, data: LabelledImages, micro_batch: int | None = None
 ) -> tuple[list[Tensor], float, int]:
-    gradients = Gradients(model, smoothing, micro_batch=micro_batch)
+    gradients = Gradients(model, 0.1, micro_batch=micro_batch)
     loss, right = gradients.compute(data.images, data.labels, len(data))
     assert all(parameter.grad is not None for parameter in model.parameters())
     return [parameter.grad for parameter in model.parameters() if parameter.grad is not None], float(loss), int(right)
