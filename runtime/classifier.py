@@ -1,7 +1,5 @@
 """The class `Classifier`: a model file, opened on a device, that turns pictures into predictions."""
 
-from __future__ import annotations
-
 import operator
 import os
 from collections.abc import Iterable, Iterator
@@ -305,11 +303,7 @@ class Classifier:
 
 
 def require_count(name: str, value: SupportsIndex) -> None:
-    """See that `value` is a whole number of at least 1: Python's own, or NumPy's.
-
-    Raises:
-        UsageError: it is not; the sentence calls it `name`.
-    """
+    """Raise UsageError, which calls it `name`, unless `value` is a whole number of at least 1, Python's or NumPy's."""
     try:
         number = operator.index(value)
     except TypeError:

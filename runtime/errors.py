@@ -104,7 +104,7 @@ def brief(sentence: str) -> str:
     return shortened(_LONG_WORD.sub(lambda word: shortened(word[0]), sentence), MAX_SENTENCE)
 
 
-_LONG_WORD = re.compile(rf"\S{{{MAX_SHOWN + 20},}}")  # a value that has been shortened, with what is around it, is not
+_LONG_WORD = re.compile(rf"\S{{{MAX_SHOWN + 20},}}")  # 20 more: a shortened value in quotes is not cut again
 _PARTLY = reprlib.Repr()
 _PARTLY.maxlevel, _PARTLY.maxstring, _PARTLY.maxlong, _PARTLY.maxother = 4, MAX_SHOWN, MAX_SHOWN, MAX_SHOWN
 _PARTLY.maxlist = _PARTLY.maxtuple = _PARTLY.maxdict = 12

@@ -34,15 +34,8 @@ def preprocess(
 ) -> Pixels:
     """Turn any picture into levels for a network with this input.
 
-    Args:
-        source: as `runtime.imaging.preprocess.to_pixels` takes it.
-        spec: the input.
-        invert, fit: as of `to_pixels`, of garments alone; by default "auto".
-        max_pixels: how large the picture may be; by default `runtime.imaging.load.MAX_PIXELS`.
-
-    Raises:
-        ImageError: the picture cannot be read.
-        UsageError: as `require_options`.
+    Takes and raises what `runtime.imaging.preprocess.to_pixels` does, and raises what `require_options` does; `invert`
+    and `fit` are "auto" by default, and None for a network that is no garment's.
     """
     require_options(spec, invert, fit)
     if spec.preprocess == "garment":
@@ -53,11 +46,7 @@ def preprocess(
 
 
 def require_options(spec: InputSpec, invert: str | None, fit: str | None) -> None:
-    """See that options which only garments have are given for a garment network alone.
-
-    Raises:
-        UsageError: they are given for another.
-    """
+    """Raise UsageError where options that only garments have are given for another network."""
     given = [name for name, value in (("invert", invert), ("fit", fit)) if value is not None]
     if given and spec.preprocess != "garment":
         raise UsageError(

@@ -1,7 +1,5 @@
 """A prediction: the candidates for one picture, most probable first, and how they are printed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

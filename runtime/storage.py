@@ -5,8 +5,6 @@ left. CIFS, Azure Files, FUSE and network drives lack syncing a folder, locks, o
 then the work is done without. No step changes permissions: new files get those of the folder and the umask.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os
@@ -51,11 +49,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_synced(path: Path, content: bytes) -> None:
-    """Write a file of a folder that is not in place yet; its bytes reach the disk before this returns.
-
-    Raises:
-        OSError: it cannot be written; the error names the file.
-    """
+    """Write a file of a folder that is not in place yet; its bytes reach the disk before this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _naming(path), path.open("wb") as file:
         file.write(content)
@@ -69,11 +63,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """See that `path` can be written before there is anything to write; its folder is made where it is missing.
-
-    Raises:
-        OSError: the folder takes no file; the error names the one asked for.
-    """
+    """See that `path` can be written before there is anything to write; its folder is made where it is missing."""
     if not _takes_bytes_only(path):
         descriptor, temporary = _open_beside(Path(os.path.realpath(path)))
         os.close(descriptor)
@@ -81,11 +71,7 @@ def require_writable(path: Path) -> None:
 
 
 def replace(temporary: Path, path: Path) -> None:
-    """Give a whole file its name, and see that the name survives a power cut, where the file system can.
-
-    Raises:
-        OSError: it cannot have the name; the error names `path`, which is as it was.
-    """
+    """Give a whole file its name, and see that the name survives a power cut, where the file system can."""
     try:
         os.replace(temporary, path)
     except OSError as error:
@@ -94,11 +80,7 @@ def replace(temporary: Path, path: Path) -> None:
 
 
 def sync_file(file: IO[bytes]) -> None:
-    """Bring what was written to an open file to the disk; where there is no such operation, to the file system.
-
-    Raises:
-        OSError: the bytes are not there: the disk is full or fails.
-    """
+    """Bring what was written to an open file to the disk; where there is no such operation, to the file system."""
     file.flush()
     try:
         os.fsync(file.fileno())
@@ -121,11 +103,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def new_folder_beside(path: Path) -> Path:
-    """Make an empty folder that may take the name `path` later; the folder around both is made where it is missing.
-
-    Raises:
-        OSError: there can be none.
-    """
+    """Make an empty folder that may take the name `path` later; the folder around both is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = _name_beside(path)
     try:
@@ -228,11 +206,7 @@ def home() -> Path:
 
 
 def known_home() -> Path | None:
-    """Return what `home` does, or None for a user without a home folder, who has no files there to be read.
-
-    Raises:
-        UsageError: `$ZOO_HOME` begins with the home folder of a user who is not known here.
-    """
+    """Return what `home` does, or None for a user without a home folder, who has no files there to be read."""
     if configured := configured_folder("ZOO_HOME"):
         return configured
     try:

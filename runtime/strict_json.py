@@ -1,7 +1,5 @@
 """Write JSON that every reader takes: null for a number that is not finite, as RFC 8259 has no other word."""
 
-from __future__ import annotations
-
 import json
 import math
 from typing import Any

@@ -66,7 +66,7 @@ def _ask(content: bytes, memory: int, seconds: int) -> tuple[bytes, int | None]:
 
 
 def read_answer(answer: dict[str, Any]) -> Examination:
-    """Understand what `examination_child.examine` returns."""
+    """Turn the answer of `export.analysis.sandbox_child.examine` into an `Examination`."""
     shapes = {name: merged(tuple(one), tuple(other)) for name, (_, one, other) in answer["values"].items()}
     types = {name: kind for name, (kind, _, _) in answer["values"].items()}
     return Examination(answer["refusal"], answer["problem"], shapes, types)

@@ -38,7 +38,7 @@ from runtime.model.spec import FASHION_MNIST, InputSpec
 from runtime.storage import locked, new_folder_beside, sync_folder, write_bytes, write_synced
 from runtime.strict_json import json_bytes
 
-SECONDS_FOR_ANOTHER = 10  # that writes to the same folder: it has proved its file and needs less
+SECONDS_FOR_ANOTHER = 10  # to wait for a process that writes here: it has verified its file, and needs less
 
 
 class FolderBusy(FashionZooError):

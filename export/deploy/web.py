@@ -49,7 +49,7 @@ def write_web(stored: StoredModel, folder: Path, start: Path | None = None) -> P
 
     Args:
         stored: the model; with its golden answers and verification report beside it, the folder carries them too.
-        folder: where to write; it must not exist, be empty, or be such a folder to which nothing was added.
+        folder: where to write: absent, empty, or a folder that this function wrote and to which nothing was added.
         start: where the search for onnxruntime-web begins; by default the current folder.
 
     Raises:

@@ -1,7 +1,5 @@
 """The `runtime` command and its list of commands. Only Click is imported until one of them is asked for."""
 
-from __future__ import annotations
-
 import click
 
 from runtime import __version__

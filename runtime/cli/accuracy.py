@@ -1,7 +1,5 @@
 """`runtime accuracy`: accuracy by class, on the test images or on a folder of pictures."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -89,7 +87,7 @@ def measured(classifier: Any, folder: str | None, batch_size: int | None) -> tup
     from runtime.evaluation.accuracy import measure_accuracy, require_shape
     from runtime.model.spec import FASHION_MNIST
 
-    require_shape(classifier, FASHION_MNIST.shape, "Fashion-MNIST")  # sooner than the data are fetched
+    require_shape(classifier, FASHION_MNIST.shape)  # sooner than the data are fetched
     fetch_with_bar("test")
     images, labels = fashion_mnist.load("test")
     with Bar(f"measuring {classifier.name}", len(images)) as bar:

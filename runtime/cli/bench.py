@@ -1,7 +1,5 @@
 """`runtime bench`: cold start, latency and throughput on this machine."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

@@ -28,14 +28,6 @@ _results: IO[str] | None = None
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _Failure(click.ClickException):
-    """An error of ours on its way out: Click prints the sentence and exits with its code."""
-
-    def __init__(self, sentence: str, exit_code: int) -> None:
-        super().__init__(brief(sentence))
-        self.exit_code = exit_code  # type: ignore[misc]  # Click declares it for the class; it reads it from here
-
-
 class Command(click.Command):
     """A command whose stdout carries its results alone, and whose errors are one sentence each."""
 
@@ -51,25 +43,16 @@ class Command(click.Command):
         try:
             with _stdout_for_results():
                 return super().invoke(ctx)
-        except FashionZooError as error:
-            failure = _Failure(str(error), error.exit_code)
-            cause: Exception = error
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader of our output has left: Click ends quietly
-                raise
-            failure = _Failure(describe_os_error(error), 1)
-            cause = error
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except ImportError as error:
-            if _interrupted(error):
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise  # the reader of our output has left: Click ends quietly
+            if isinstance(error, ImportError) and _interrupted(error):
                 raise click.Abort from None
-            failure, cause = _unforeseen(error), error
-        except Exception as error:  # a fault of ours, or of a library: a sentence all the same
-            failure, cause = _unforeseen(error), error
-        if ctx.meta.get(_DEBUG):
-            traceback.print_exception(cause)
-        raise failure from cause
+            if ctx.meta.get(_DEBUG):
+                traceback.print_exception(error)
+            raise _failure(error) from error
 
 
 class Group(click.Group):
@@ -120,9 +103,18 @@ def _briefly() -> Iterator[None]:
         raise
 
 
-def _unforeseen(error: Exception) -> _Failure:
-    reason = " ".join(str(error).split())
-    return _Failure(f"{type(error).__name__}: {reason or 'no reason given'}; --debug shows where", 1)
+def _failure(error: Exception) -> click.ClickException:
+    """Return the exception for which Click prints one sentence and exits with the error's code."""
+    if isinstance(error, FashionZooError):
+        sentence = str(error)
+    elif isinstance(error, OSError):
+        sentence = describe_os_error(error)
+    else:  # a fault of ours, or of a library
+        reason = " ".join(str(error).split()) or "no reason given"
+        sentence = f"{type(error).__name__}: {reason}; --debug shows where"
+    failure = click.ClickException(brief(sentence))
+    failure.exit_code = error.exit_code if isinstance(error, FashionZooError) else 1  # type: ignore[misc]
+    return failure
 
 
 def _interrupted(error: BaseException | None) -> bool:
@@ -256,11 +248,7 @@ class Bar:
             self._progress.update(self._task, **fields)
 
 
-def json_option(command: F) -> F:
-    """Give a command `--json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")(command)
-
-
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 model_option = click.option(
     "--model", "-m", metavar="NAME|FILE", help="A model's name, or a .onnx file.  [default: the best that ships]"
 )
@@ -309,9 +297,7 @@ batch_size_option = click.option(
 
 def compute_options(command: F) -> F:
     """Add `--device`, `--tf32` and `--threads`."""
-    for option in (threads_option, tf32_option, device_option):
-        command = option(command)
-    return command
+    return device_option(tf32_option(threads_option(command)))
 
 
 def open_classifier(model: str | None, device: str, threads: int | None, tf32: bool = False) -> Classifier:

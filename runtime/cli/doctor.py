@@ -1,7 +1,5 @@
 """`runtime doctor`: what this machine can run on, and what is missing."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

@@ -6,11 +6,7 @@ from runtime.datasets.fashion_mnist import Location, Split, find
 
 
 def fetch_with_bar(split: Split | None = None) -> Location:
-    """Return where a split of Fashion-MNIST is (None: all of it), after getting it if it is nowhere on this machine.
-
-    Raises:
-        DatasetError: it is nowhere and cannot be got; the sentence says what each source answered.
-    """
+    """Return where a split of Fashion-MNIST is (None: all of it), after getting it if it is nowhere on this machine."""
     if found := find(split):
         return found
     note("Fashion-MNIST is not on this machine: getting it (31 MB, once)")

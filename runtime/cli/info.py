@@ -1,7 +1,5 @@
 """`runtime info`: what a model says of itself."""
 
-from __future__ import annotations
-
 import click
 
 from runtime.cli.console import Command, device_option, emit, emit_json, json_option, model_option

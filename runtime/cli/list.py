@@ -1,7 +1,5 @@
 """`runtime list`: which models there are."""
 
-from __future__ import annotations
-
 import click
 
 from runtime.cli.console import Command, emit_json, emit_table, json_option

@@ -1,7 +1,5 @@
 """`runtime parity`: compare this device with the stored answers of the network."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

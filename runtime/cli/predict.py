@@ -3,8 +3,6 @@
 Only Click is imported until it runs.
 """
 
-from __future__ import annotations
-
 import glob
 import os
 import sys

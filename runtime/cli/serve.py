@@ -1,7 +1,5 @@
 """`runtime serve`: answer over HTTP."""
 
-from __future__ import annotations
-
 import importlib.util
 import math
 import re

@@ -103,11 +103,7 @@ class Location:
 
 
 def cache_folder() -> Path:
-    """Return the folder that downloads go to.
-
-    Raises:
-        UsageError: there is none for this user; the sentence names $ZOO_HOME.
-    """
+    """Return the folder that downloads go to. Raises what `runtime.storage.home` does."""
     return home() / "data"
 
 

@@ -5,7 +5,7 @@ mapped to the file's label of the same name; data with a class that the file doe
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,37 +72,32 @@ def measure_accuracy(
     labels: npt.ArrayLike,
     batch_size: int | None = None,
     progress: Callable[[int], None] | None = None,
-    *,
-    names: Sequence[str] = LABELS,
-    data: str = "Fashion-MNIST",
 ) -> AccuracyReport:
-    """Classify images and compare the answers with their true classes, by name.
+    """Classify images of Fashion-MNIST and compare the answers with their true classes, by name.
 
     Args:
         classifier: the model; every class of the data must be one of its labels, in any order. It may have others.
         images: uint8 (N, C, H, W), of the shape that the model takes.
-        labels: whole numbers (N,), the true classes as indices into `names`.
+        labels: whole numbers (N,), the true classes as indices into `LABELS`.
         batch_size: images a run; by default the classifier's.
         progress: told the size of each batch.
-        names: the classes of the data.
-        data: what messages call the data.
 
     Raises:
         UsageError: a class of the data is none of the model, which the sentence names; there are no images, or not as
-            many labels; a label is no index of a name; or the model takes images of another shape.
+            many labels; a label is no index of a class; or the model takes images of another shape.
     """
     batch_size = classifier.batch_size if batch_size is None else batch_size
     require_count("the batch size", batch_size)
-    require_shape(classifier, images.shape[1:], data)
+    require_shape(classifier, images.shape[1:])
     labels = np.asarray(labels)
     if len(images) == 0 or len(images) != len(labels):
         raise UsageError(f"expected pictures and as many labels, found {len(images)} and {len(labels)}")
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise UsageError(f"expected labels as whole numbers (N,), found {labels.dtype} {labels.shape}")
-    if not 0 <= labels.min() <= labels.max() < len(names):
-        raise UsageError(f"expected labels from 0 to {len(names) - 1}, found {labels.min()} to {labels.max()}")
+    if not 0 <= labels.min() <= labels.max() < len(LABELS):
+        raise UsageError(f"expected labels from 0 to {len(LABELS) - 1}, found {labels.min()} to {labels.max()}")
     try:
-        own = class_indices(names, classifier.labels, data=data, model=f"the model {classifier.name!r}")
+        own = class_indices(LABELS, classifier.labels, data="Fashion-MNIST", model=f"the model {classifier.name!r}")
     except UsageError as error:
         raise UsageError(f"{error}; measure it on pictures of its own classes: runtime accuracy DIR") from error
     classes = len(classifier.labels)
@@ -120,10 +115,10 @@ def measure_accuracy(
     )
 
 
-def require_shape(classifier: Classifier, shape: tuple[int, ...], data: str) -> None:
-    """Raise UsageError where a model takes other images than those of this (C, H, W), which messages call `data`."""
+def require_shape(classifier: Classifier, shape: tuple[int, ...]) -> None:
+    """Raise UsageError where a model takes other images than those of this (C, H, W), those of Fashion-MNIST."""
     if classifier.input.shape != shape:
         raise UsageError(
-            f"the model {classifier.name!r} takes images {classifier.input.shape}, and those of {data} are {shape}; "
-            "measure it on pictures of its own classes: runtime accuracy DIR"
+            f"the model {classifier.name!r} takes images {classifier.input.shape}, and those of Fashion-MNIST are "
+            f"{shape}; measure it on pictures of its own classes: runtime accuracy DIR"
         )

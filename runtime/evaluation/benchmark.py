@@ -1,7 +1,5 @@
 """Benchmark a model on this machine: cold start in its parts, then latency and throughput by batch size."""
 
-from __future__ import annotations
-
 import json
 import os
 import statistics

@@ -1,7 +1,5 @@
 """How far probabilities are from frequencies: the reliability diagram and the expected calibration error."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

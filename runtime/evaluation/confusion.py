@@ -1,7 +1,5 @@
 """Draw a confusion matrix as a PNG, with Pillow alone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,10 +62,6 @@ def require_drawable(labels: Sequence[str]) -> None:
 
 
 def write_confusion(report: AccuracyReport, path: Path) -> None:
-    """Write the picture as PNG, whole or not at all.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write the picture as PNG, whole or not at all."""
     with atomic_write(path) as file:
         draw_confusion(report).save(file, format="PNG")

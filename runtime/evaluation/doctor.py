@@ -41,7 +41,7 @@ _REPAIRS: dict[Origin, str] = {
 
 @dataclass(frozen=True)
 class Problem:
-    """An `error` keeps every model from running, a `warning` some model or GPU from being used, an `info` nothing."""
+    """`error`: no model can run; `warning`: some model or GPU cannot be used; `info`: everything works."""
 
     severity: str
     what: str
@@ -88,15 +88,15 @@ def examine(device: str = "auto", *, selftest: bool = False) -> tuple[dict[str, 
     Raises:
         UsageError: no such device.
     """
-    parse_device(device)
+    asked = parse_device(device) or CPU
     document = diagnose()
     report, unavailable = None, None
     if _can_run(document):
         try:
             if selftest:
                 report = run_selftest(device).as_dict()
-            else:
-                _check_device(device)
+            elif problem := device_problem(asked):
+                raise DeviceUnavailable(f"nothing can run on {asked}: {problem}")
         except DeviceUnavailable as error:
             unavailable = error
     return document | {"selftest": report}, unavailable
@@ -135,12 +135,6 @@ def as_lines(document: dict[str, Any]) -> list[str]:
 
 def _can_run(document: dict[str, Any]) -> bool:
     return all(problem["severity"] != ERROR for problem in document["problems"])
-
-
-def _check_device(device: str) -> None:
-    asked = parse_device(device) or CPU
-    if problem := device_problem(asked):
-        raise DeviceUnavailable(f"nothing can run on {asked}: {problem}")
 
 
 def _onnxruntime() -> tuple[dict[str, Any], list[Problem]]:

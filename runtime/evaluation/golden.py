@@ -4,8 +4,6 @@ ONNX's own test format, `test_data_set_0/*.pb`: one `TensorProto` a file. It is 
 does without onnx; only what `export.bundle.test_data` writes is taken: unpacked dimensions, and numbers as raw bytes.
 """
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Accuracy on a folder of pictures: `DIR/<label>/*.png`, a folder a class."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -85,11 +83,7 @@ def measure_folder(
     batch_size: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[AccuracyReport, list[ImageError]]:
-    """Classify pictures, prepared as `predict` prepares them; return the report on all that can be read, and the rest.
-
-    Raises:
-        UsageError: none can be read.
-    """
+    """Classify pictures as `predict` does; return the report on all that can be read, and the errors of the others."""
     classes = len(classifier.labels)
     confusion = np.zeros((classes, classes), np.int64)
     errors: list[ImageError] = []

@@ -1,7 +1,5 @@
 """Match class names of a data set, a folder or another model with a model's labels."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter

@@ -8,11 +8,9 @@ with rounded weights, golden answers and measures are both of the rounded weight
 cost is no room for a device.
 
 In TF32 a GPU rounds the factors of its products to 11 significant bits in place of 24, 2**13 times as coarsely, and
-adds up in float32 as before. So 2**13 noise layers are allowed beside the tolerance. TF32 may also turn a close
+adds up in float32 as before. So 2**13 times the noise floor is allowed beside the tolerance. TF32 may also turn a close
 decision, which is counted and reported, but does not fail.
 """
-
-from __future__ import annotations
 
 import json
 import math
@@ -183,9 +181,9 @@ def read_tolerances(folder: Path, sha256: str, *, tf32: bool = False) -> dict[st
         if ((document["conditions"].get("precision") or {}).get("dtype") or "fp32") == "fp32":
             # The golden answers are of the rounded weights.
             measures = measures.get(AS_QUANTIZED) or measures.get(READ_AS_FLOAT, measures)
-        layers = TF32_ROUNDING if tf32 else 1.0
+        noise_floors = TF32_ROUNDING if tf32 else 1.0
         tolerances = {
-            output: float(measures[output]["tolerance"]) + layers * float(measures[output]["noise_floor"])
+            output: float(measures[output]["tolerance"]) + noise_floors * float(measures[output]["noise_floor"])
             for output in OUTPUT_FILES
         }
     except FileNotFoundError as error:

@@ -1,7 +1,5 @@
 """Measure session settings in turn, and report the best for a model on this machine."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import statistics
@@ -36,9 +34,6 @@ def measure_sweep(
     On the CPU: how many threads, and whether idle ones spin. On CUDA: cuDNN's algorithm search, channels last, graphs;
     only settings that pass the model's parity may be the best. Nothing is stored: pass the best to `Classifier`.
     Settings are ranked by the geometric mean, over batch sizes, of their speed relative to the default's.
-
-    Raises:
-        UsageError: a number makes no sense.
     """
     check_measuring(batch_sizes, min_seconds, min_runs)
     load = load_average()

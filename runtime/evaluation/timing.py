@@ -3,8 +3,6 @@
 Every run after the warm-up counts; none is dropped as an outlier, since the slow ones are what a user waits for.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import time

@@ -1,7 +1,5 @@
 """Write the preprocessed pictures as one PNG: one as it is, several side by side."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -56,11 +54,7 @@ def recorded(
 
 
 def write_sheet(pictures: Sequence[NDArray[np.uint8]], path: str) -> str:
-    """Write the sheet as PNG; return what there is to say of that.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write the sheet as PNG; return what there is to say of that."""
     if not pictures:
         return f"no picture could be read: {path} was not written"
     with atomic_write(Path(path)) as file:

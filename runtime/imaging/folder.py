@@ -1,7 +1,5 @@
 """Which files of a folder are pictures, and one sentence about those that are passed over."""
 
-from __future__ import annotations
-
 import functools
 import importlib.util
 import os

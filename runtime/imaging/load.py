@@ -4,8 +4,6 @@ Pillow decodes; what is added here is distrust: formats by allow-list, sizes bef
 makes a decoder throw is an `ImageError`.
 """
 
-from __future__ import annotations
-
 import functools
 import io
 import math
@@ -81,15 +79,7 @@ _warnings_lock = threading.Lock()
 
 def decode_grey(source: Source, max_pixels: int | None = None) -> tuple[Image.Image, str, tuple[str, ...]]:
     """Return the source as an upright Pillow picture of mode L, or of mode LA where a part of it is transparent; what
-    messages call it; and warnings.
-
-    Args:
-        source: what `runtime.imaging.preprocess.to_pixels` takes.
-        max_pixels: how large the picture may be; by default MAX_PIXELS.
-
-    Raises:
-        ImageError: it cannot be read; every kind but `size`.
-    """
+    messages call it; and warnings. Takes and raises what `runtime.imaging.preprocess.to_pixels` does."""
     upright, name, decoded = _decode(source, max_pixels, _grey, draft=True)
     return upright, name, (COLOUR_MAP,) if _is_colour_map(decoded) else ()
 
@@ -425,36 +415,21 @@ def _plain_grey_png(data: bytes, max_pixels: int) -> Image.Image | None:
     Pillow's own reader of chunks takes longer than its decoder: with this, `predict_batch` of such files is 1.5 times
     as fast.
     """
-    size = _plain_size(data)
-    if size is None or not 0 < size[0] * size[1] <= min(_SMALL, max_pixels):
-        return None
-    compressed = _compressed_rows(data)
-    if compressed is None:
-        return None
-    try:
-        return Image.frombytes("L", size, compressed, "zip", "L", 0)
-    except ValueError:
-        return None
-
-
-def _plain_size(data: bytes) -> tuple[int, int] | None:
-    """Return width and height, as the header has them; None if it is not of the plainest."""
     if len(data) < 57 or data[:16] != _PNG_HEADER or data[24:29] != b"\x08\0\0\0\0" or data[37:41] != b"IDAT":
         return None
     width, height = struct.unpack_from(">II", data, 16)
-    return width, height
-
-
-def _compressed_rows(data: bytes) -> bytes | None:
-    """Return the zlib stream of a file that has a size; None if anything in it is not as it should be."""
-    end = 41 + int.from_bytes(data[33:37], "big")
-    if data[end + 4 :] != b"\0\0\0\0IEND\xaeB`\x82":
+    end = 41 + int.from_bytes(data[33:37])
+    if not (
+        0 < width * height <= min(_SMALL, max_pixels)
+        and data[end + 4 :] == b"\0\0\0\0IEND\xaeB`\x82"
+        and data[29:33] == zlib.crc32(data[12:29]).to_bytes(4)
+        and data[end : end + 4] == zlib.crc32(data[37:end]).to_bytes(4)
+    ):
         return None
-    if int.from_bytes(data[29:33], "big") != zlib.crc32(data[12:29]):
+    try:
+        return Image.frombytes("L", (width, height), data[41:end], "zip", "L", 0)
+    except ValueError:
         return None
-    if int.from_bytes(data[end : end + 4], "big") != zlib.crc32(data[37:end]):
-        return None
-    return data[41:end]
 
 
 def _upright(grey: Image.Image, exif: object) -> Image.Image:
@@ -472,14 +447,7 @@ def _upright(grey: Image.Image, exif: object) -> Image.Image:
 
 
 class MeteredFile(io.BytesIO):
-    """A file in memory that may be read only so often until `metered` is set to False.
-
-    Args:
-        data: the whole file.
-        name: what messages call it.
-
-    `read` raises ImageError, kind `corrupt`, when the file has been read in too many parts.
-    """
+    """A file in memory. Until `metered` is False, `read` raises ImageError, kind `corrupt`, after too many reads."""
 
     def __init__(self, data: bytes, name: str) -> None:
         super().__init__(data)
@@ -496,11 +464,7 @@ class MeteredFile(io.BytesIO):
 
 
 def check_scans(jpeg: bytes, name: str) -> None:
-    """Check that a JPEG goes over its picture no more often than encoders do.
-
-    Raises:
-        ImageError: it does; kind `corrupt`.
-    """
+    """Raise ImageError, kind `corrupt`, where a JPEG goes over its picture more often than encoders do."""
     # The same two bytes may also be in metadata and behind the picture; only many of them are worth a look.
     if jpeg.count(_START_OF_SCAN) > MAX_SCANS and _scans(jpeg) > MAX_SCANS:
         raise ImageError("corrupt", f"{name} is corrupt: it has more than {MAX_SCANS} scans")
@@ -520,12 +484,9 @@ def _scans(jpeg: bytes) -> int:
 
 
 def check_tiles(tiff: bytes, size: tuple[int, int], name: str) -> None:
-    """Check that no tile of a TIFF is out of all proportion to its picture, of that width and height.
+    """Raise ImageError, kind `corrupt`, where a tile of a TIFF is out of all proportion to its picture.
 
     Read from the bytes, as libtiff reads them, and not from Pillow, which passes over entries that libtiff does not.
-
-    Raises:
-        ImageError: one is; kind `corrupt`.
     """
     largest = max(FREE_TILE, math.prod(math.ceil(side / 16) * 16 for side in size))
     stated = _tile_sides(tiff)

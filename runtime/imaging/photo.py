@@ -12,8 +12,6 @@ libraries, and the sizes are rounded as torchvision rounds them, so the pixels a
   computed. Pillow takes its edges as float32, so that a pixel may be one level off.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image

@@ -36,8 +36,6 @@ Steps 1 to 5 are in `runtime.imaging.load`, but for the mask; the others here. E
 `fit="exact"`). Neither module knows anything of models, labels or batches.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
@@ -339,7 +337,7 @@ def _bar(lines: NDArray[np.float64]) -> tuple[int, float]:
 
 def _without_margin(levels: NDArray[np.float64]) -> Box | None:
     """Return the largest rectangle beside or inside margins of one level, in which there may be ticks and captions;
-    None without. A margin has the level of an outermost line, and is trimmed where that line is wholly of it."""
+    None without. A margin has the level of an outermost line, and is trimmed where 97 % of that line have it."""
     lines = levels[0], levels[-1], levels[:, 0], levels[:, -1]
     tried: list[float] = []
     largest: Box | None = None
@@ -415,7 +413,8 @@ def _on_black(picture: Image.Image, invert: Invert) -> tuple[Image.Image, bool]:
 
 
 def _fitted(picture: Image.Image, survey: Survey, negate: bool, fit: Fit, inverted: bool) -> Pixels:
-    """Steps 8 to 10; `negate` says whether light and dark are to be exchanged, `inverted` what is told of that."""
+    """Steps 8 to 10; `negate` is whether to exchange light and dark here, `inverted` what the result says: a cut-out
+    may have been exchanged before."""
     if fit == "exact":
         levels = np.array(picture)
         return Pixels(255 - levels if negate else levels, inverted, "exact")

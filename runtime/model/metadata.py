@@ -43,7 +43,7 @@ METADATA_KEYS = (
     "license",
 )
 
-# Said only where it is not so: what the file computes in between its uint8 and float32 edges, and keeps its weights in.
+# Stored only where it differs: the type in which the file computes between its input and outputs, that of its weights.
 DEFAULTS = {"dtype": "fp32", "storage": "fp32", "quantization": None}
 DTYPES = ("fp32", "fp16", "int8")
 STORAGES = ("fp32", "fp16", "int8", "int4")  # integers: of dense layers alone, the rest is fp16

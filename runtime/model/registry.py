@@ -6,8 +6,6 @@ model's checksum; a path to a file needs none. Models too large for a repository
 all their figures, and the command that makes them again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -111,11 +109,7 @@ def read_index(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def read_rebuildable(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return, by name, the models that a folder does not carry: entries with a command, `rebuild`, in place of a file.
-
-    Raises:
-        ModelInvalid: the index is damaged, or of another schema.
-    """
+    """Return, by name, the models that a folder does not carry: entries with the command that makes them, `rebuild`."""
     return _entries(folder, "rebuildable", ("name", "rebuild", "sha256"))
 
 
@@ -168,7 +162,7 @@ def find_model(model: str | os.PathLike[str] | None = None) -> StoredModel:
         raise UsageError(f"expected a model's name or the path of a .onnx file, found {type(model).__name__}")
     text = os.fsdecode(model)
     path = Path(os.path.expanduser(text))  # the home folder of an unknown user stays as it is written
-    if not isinstance(model, str) or _looks_like_path(text):
+    if not isinstance(model, str) or os.sep in text or "/" in text or text.lower().endswith(".onnx"):
         return _model_at(path)
     name = ALIASES.get(text, text)
     known = {stored.name: stored for stored in list_models()}
@@ -215,10 +209,6 @@ def shipped_models() -> list[StoredModel]:
         if shipped:
             return sorted(shipped, key=lambda stored: stored.accuracy or 0.0, reverse=True)
     raise ModelNotFound("this installation carries no model; name one with --model, or give the path of a .onnx file")
-
-
-def _looks_like_path(text: str) -> bool:
-    return os.sep in text or "/" in text or text.lower().endswith(".onnx")
 
 
 def _model_at(path: Path) -> StoredModel:

@@ -1,7 +1,5 @@
 """`InputSpec`: the input of a network, and how a picture becomes it."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence
@@ -20,7 +18,7 @@ Array: TypeAlias = npt.NDArray[Any]
 Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
 Resize: TypeAlias = int | Literal["stretch"]
 
-BATCH_SIZE = 256  # images that are run at once, by default; of large ones, no more than have so many values in all:
+BATCH_SIZE = 256  # images in a batch by default; fewer where they are large: a batch has at most so many values
 _BATCH_VALUES = 2**23  # 55 images of 3 x 224 x 224
 MAX_SIDE = 4096  # pixels; an input beyond it is a mistake or an attack
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -11,5 +11,5 @@ A request goes through these files in this order:
     models          one model: its batches, run in a thread
     batcher         jobs that wait at the same time become one batch
 
-Refused is by `starlette.exceptions.HTTPException`: a status and one sentence.
+A request is refused by raising `starlette.exceptions.HTTPException` with a status and one sentence.
 """

@@ -1,7 +1,5 @@
 """The routes, their handlers, and what becomes of errors."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import functools
@@ -248,11 +246,7 @@ async def _uploaded_file(request: Request, body: bytes) -> tuple[bytes, str]:
 
 
 async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Return the work's result; where the client leaves before, cancel the work.
-
-    Raises:
-        ClientDisconnect: the client has left.
-    """
+    """Return the work's result; where the client leaves before, cancel the work and raise ClientDisconnect."""
     # The body has been read, so that `receive` returns once the client leaves.
     working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
     try:

@@ -1,7 +1,5 @@
 """Run requests that wait at the same time as one batch. Knows nothing of pictures, networks or HTTP."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections import deque
@@ -46,7 +44,7 @@ class Batcher(Generic[J, R]):
         self._running = False
         self._company = False  # whether jobs have come together lately
         self._timer: asyncio.Handle | None = None
-        self._closing_batch = False  # the timer is about to fire, and cannot fire sooner
+        self._closing_batch = False  # `_send_off` runs in this turn of the loop already
 
     async def ask(self, job: J) -> R:
         """Return the job's result, or raise what its batch raised. If this is cancelled in time, it is not computed."""

@@ -1,7 +1,5 @@
 """The API described: `/openapi.json`, and `/docs`, a page of it that needs no script and nothing from elsewhere."""
 
-from __future__ import annotations
-
 import json
 from html import escape
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How much one server takes on: counts, bytes and seconds. What goes over a limit is refused with a 4xx or 503."""
 
-from __future__ import annotations
-
 import asyncio
 import zlib
 from dataclasses import dataclass
@@ -64,11 +62,7 @@ class Reservation:
         self._usage.images -= self._images
 
     def add_images(self, count: int) -> None:
-        """Take places in the queue.
-
-        Raises:
-            HTTPException: 503, there are not as many left.
-        """
+        """Take places in the queue, or raise 503 where there are not as many left."""
         usage, limit = self._usage, self._usage.limits.max_queue
         if usage.images + count > limit:
             raise HTTPException(
@@ -78,11 +72,7 @@ class Reservation:
         self._images += count
 
     def add_bytes(self, count: int) -> None:
-        """Count more bytes of a body.
-
-        Raises:
-            HTTPException: 503, too many are held already.
-        """
+        """Count more bytes of a body, or raise 503 where too many are held already."""
         usage = self._usage
         if usage.held + count > usage.limits.max_held:
             raise HTTPException(

@@ -1,7 +1,5 @@
 """What the server counts, for Prometheus: `GET /metrics`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -53,8 +51,7 @@ class Metrics:
         def count(rows: int, gone: int) -> None:
             if rows:
                 batches.observe(rows)
-            if gone:
-                dropped.inc(gone)
+            dropped.inc(gone)
 
         return count
 

@@ -1,7 +1,5 @@
 """The served models, each with its batcher."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
@@ -59,9 +57,6 @@ class ServedModel:
         """Run batches of growing size once, so that no client waits for what happens only the first time.
 
         In the thread that will run all others: what CUDA prepares, it prepares for a thread.
-
-        Raises:
-            FashionZooError: the device failed.
         """
         try:
             self._batcher.first(self._warm_up)
@@ -129,11 +124,7 @@ class Models:
         return iter(self._models.values())
 
     def get(self, name: str | None) -> ServedModel:
-        """Return a model by name, or the first.
-
-        Raises:
-            HTTPException: 404, there is none of that name.
-        """
+        """Return a model by name, or the first; raise 404 where there is none of that name."""
         if name is None:
             return next(iter(self))
         if name not in self._models:

@@ -6,8 +6,6 @@ configuration and statistics. The body of a binary request is JSON, as long as t
 `Inference-Header-Content-Length` says, with the tensors' bytes behind it.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import struct

@@ -1,7 +1,5 @@
 """`POST /predict`: the query's parameters, and the answer, which is that of `runtime predict --json`."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass

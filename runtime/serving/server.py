@@ -1,7 +1,5 @@
 """A server from its socket to its end: bind, warm up, listen, answer, drain."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import errno
@@ -126,7 +124,7 @@ def serve_until_stopped(
 
 @contextlib.contextmanager
 def _signals_had_their_effect() -> Iterator[None]:
-    """Ignore the signals that uvicorn has stopped for, and raises once more at its end."""
+    """Ignore SIGTERM and SIGINT: uvicorn has stopped because of one of them, and raises it again when it returns."""
     taken = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(number, lambda *_: None) for number in taken]
     try:

@@ -5,8 +5,6 @@ start. `compute_input` and `compute_output`, which are part of `compute_infer` h
 response cache counts.
 """
 
-from __future__ import annotations
-
 import time
 from collections import defaultdict
 from dataclasses import dataclass

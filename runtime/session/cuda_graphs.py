@@ -8,8 +8,6 @@ onnxruntime keeps a captured graph, and its cuBLAS and cuDNN handles, per thread
 all runs of a session are made in one worker thread.
 """
 
-from __future__ import annotations
-
 import threading
 import weakref
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """What this machine offers: CPU threads, and why it can or cannot run a model on CUDA."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import io
@@ -10,7 +8,7 @@ import os
 import sys
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from runtime.errors import DeviceUnavailable, UsageError, install_line, quoted
 
@@ -216,17 +214,10 @@ def cpu_quota(root: Path = CGROUP, own: Path = OWN_CGROUP) -> float | None:
         lines = own.read_text().splitlines()
     except (OSError, ValueError):
         lines = []
-    paths = [line.removeprefix("0::") for line in lines if line.startswith("0::")]
-    quotas = [_quota(folder) for path in [*paths, "/"] for folder in _upwards(root, path)]
-    return min((quota for quota in quotas if quota), default=None)
-
-
-def _upwards(root: Path, path: str) -> list[Path]:
-    """The group's folder and all above it, up to the root; a path that leads out of the root is the root."""
-    parts = [part for part in path.split("/") if part]
-    if ".." in parts:  # a group outside of this namespace
-        parts = []
-    return [root.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
+    groups = [PurePosixPath(line.removeprefix("0::").lstrip("/")) for line in lines if line.startswith("0::")]
+    inside = [group for group in groups if ".." not in group.parts]  # the others are outside of this namespace
+    folders = [root / folder for group in inside for folder in (group, *group.parents)]
+    return min(filter(None, map(_quota, [*folders, root])), default=None)
 
 
 def _quota(folder: Path) -> float | None:

@@ -1,7 +1,5 @@
 """An onnxruntime session on the device that was asked for, proved from the session's own record of its nodes."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

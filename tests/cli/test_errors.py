@@ -72,13 +72,6 @@ def test_a_device_that_is_not_there_exits_with_4(command):
     assert (result.exit_code, result.stdout) == (4, "")
 
 
-def test_debug_shows_the_traceback(tmp_path):
-    result = call("runtime", "info", "-m", tmp_path / "no.onnx", "--debug")
-
-    assert result.exit_code == 1
-    assert "Traceback" in result.stderr
-
-
 def test_a_fault_that_nobody_foresaw_is_a_sentence_too():
     def fail() -> None:
         raise RecursionError("too\n deep")

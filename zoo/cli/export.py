@@ -65,9 +65,10 @@ def export(
 ) -> None:
     """Freeze a trained MODEL into one ONNX file, verified before it is written.
 
-    The weights are those of your run in $ZOO_HOME/runs/MODEL, else of your last export, else the published ones. Which
-    were taken is said, and between several runs none is chosen for you. From then on `-m MODEL` means this file, unless
-    -o named another folder; `runtime info` says so. With --layout, an export of the same weights is used as it is.
+    The weights are those of your run in $ZOO_HOME/runs/MODEL, else of your last export, else the published ones. The
+    command says which; where there are several runs, name one with --checkpoint. From then on `-m MODEL` means this
+    file, unless -o named another folder; `runtime info` says so. With --layout, an export of the same weights is used
+    as it is.
 
     With --module, a network of your own is exported as MODEL: its weights, labels and pictures are files of yours.
 

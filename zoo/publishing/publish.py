@@ -80,7 +80,7 @@ def export_trained(
         )
     images, labels = fashion_mnist.load("test")
     weights = weights or user_weights()
-    stored = precision.rounds and precision.dtype == "fp32"  # one that computes so rounds more than a checkpoint should
+    stored = precision.rounds and precision.dtype == "fp32"  # computing so rounds more than the checkpoint should
     export_network(
         trained.network,
         weights,

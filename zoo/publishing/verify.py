@@ -85,7 +85,7 @@ def verify_stored(
         device=device,
         dtype=dtype,
         engine=engine,
-        # Do not parse a possibly damaged file: search for `int8`.
+        # The file may be damaged, so it is not parsed: `int8` among its bytes is reason enough to load the images.
         calibration=calibration_images() if b"int8" in pair.content else None,
         max_drop=max_drop,
     )

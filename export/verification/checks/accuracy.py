@@ -1,6 +1,7 @@
 """Check: the accuracy that the file declares is the one that the torch-free runtime measures.
 
-Fewer images than it was declared over count as a subset: the declared figure must then be possible.
+If fewer images are given than it was declared over, they count as a subset of those: the declared figure must then be
+possible.
 
 An app names an answer by the file's labels. So where the network's labels are known, answers are compared by name.
 """

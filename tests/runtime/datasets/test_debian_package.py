@@ -53,11 +53,6 @@ def install_tools(folder: Path, release: Path, *, system_lists: str, private_lis
     return log
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "data"
-
-
 def test_the_package_is_unpacked_where_no_mirror_has_the_files(plain_test_split, tmp_path, cache):
     log = install_tools(tmp_path, plain_test_split, system_lists=FOUND)
     steps: list[tuple[str, int, int | None]] = []

@@ -212,18 +212,6 @@ def test_labels_that_are_no_classes_are_refused_before_they_give_a_figure(labels
         measure_accuracy(classifier, np.zeros((2, 1, 28, 28), np.uint8), labels)
 
 
-def test_other_data_is_measured_by_its_own_names(tmp_path, test_images, test_labels):
-    """The same pictures, their classes counted in alphabetical order, as a folder of classes has them."""
-    names = sorted(LABELS)
-    alphabetical = np.array([names.index(LABELS[label]) for label in test_labels[:500]])
-    with Classifier(LENET, device="cpu") as classifier:
-        images = test_images[:500, None].copy()
-        found = measure_accuracy(classifier, images, alphabetical, names=names)
-        expected = measure_accuracy(classifier, images, test_labels[:500])
-
-    assert np.array_equal(found.confusion, expected.confusion)
-
-
 def drawn(labels: Sequence[str]) -> Image.Image:
     from runtime.evaluation.accuracy import AccuracyReport
     from runtime.evaluation.confusion import draw_confusion

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from runtime import Classifier, ModelInvalid, ModelNotFound
-from runtime.evaluation.parity import INPUT_FILE, OUTPUT_FILES, REPORT
 from runtime.model import registry
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "weights"
@@ -24,10 +23,6 @@ def own_lenet(empty_home: Path) -> Path:
     return empty_home / "weights" / "lenet" / "model.onnx"
 
 
-def test_a_name_means_the_published_file_until_the_user_exports_one(empty_home):
-    assert registry.find_model("lenet").path == PUBLISHED / "lenet" / "model.onnx"
-
-
 def test_a_users_own_export_is_what_the_name_then_means(own_lenet):
     found = registry.find_model("lenet")
 
@@ -42,19 +37,6 @@ def test_without_a_name_the_most_accurate_shipped_model_is_meant(own_lenet):
     assert found.accuracy == max(
         stored.accuracy or 0 for stored in registry.list_models() if stored.name in registry.SHIPPED
     )
-
-
-def test_the_shipped_models_are_those_that_the_wheel_is_told_to_carry():
-    import tomllib
-
-    project = tomllib.loads((PUBLISHED.parent / "pyproject.toml").read_text())
-    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-
-    files = {registry.MODEL_FILE, REPORT, INPUT_FILE, *OUTPUT_FILES.values()}
-    assert set(included) == {"weights/index.json"} | {
-        f"weights/{name}/{file}" for name in registry.SHIPPED for file in files
-    }
-    assert all(target == f"runtime/{source}" for source, target in included.items())
 
 
 @pytest.mark.parametrize("form", ["file", "folder"])
@@ -77,16 +59,6 @@ def test_a_published_model_that_this_package_does_not_carry_is_named_with_two_wa
     with pytest.raises(ModelNotFound, match=r"is published, .*weights/resnet18/model\.onnx.*`zoo export resnet18`"):
         registry.find_model("resnet18")
     assert registry.list_models() == []
-
-
-def test_an_unknown_name_lists_the_known_ones_and_the_nearest(empty_home):
-    with pytest.raises(ModelNotFound, match=r"did you mean 'lenet'\? Models here: .*lenet-modern"):
-        registry.find_model("lenat")
-
-
-def test_a_path_to_nothing_is_said_to_be_nothing(empty_home):
-    with pytest.raises(ModelNotFound, match="no model file at nowhere"):
-        registry.find_model("nowhere/model.onnx")
 
 
 @pytest.mark.parametrize("position", [0, 1000, -1])

@@ -153,7 +153,6 @@ class Device:
 
 @pytest.mark.parametrize(("device", "warmed"), [("cuda:0", [1, 2, 4, 8, 16, 32, 48]), ("cpu", [1])])
 def test_a_gpu_is_warmed_for_every_size_however_long_each_takes(monkeypatch, boot, device, warmed):
-
     monkeypatch.setattr(models, "WARM_UP_SECONDS", 0.0)
     stand_in = Device(device)
     model = ServedModel(stand_in, Limits(max_batch=48), lambda *_: None)  # type: ignore[arg-type]
@@ -164,7 +163,6 @@ def test_a_gpu_is_warmed_for_every_size_however_long_each_takes(monkeypatch, boo
 
 
 def test_a_device_that_fails_in_the_warm_up_is_one_sentence(boot):
-
     model = ServedModel(Device("cuda:0", fails=True), Limits(), lambda *_: None)  # type: ignore[arg-type]
     with pytest.raises(FashionZooError) as raised:
         model.warm_up()
@@ -176,7 +174,6 @@ def test_a_device_that_fails_in_the_warm_up_is_one_sentence(boot):
 
 
 def test_the_longest_body_has_room_beside_its_compressed_form(boot):
-
     limits = Limits(max_body=2**29)
     usage = Usage(limits)
     with Reservation(usage) as reservation:
@@ -188,7 +185,6 @@ def test_the_longest_body_has_room_beside_its_compressed_form(boot):
 
 @pytest.mark.parametrize(("stated", "shown"), [(0.91, None), ({"top1": 0.9}, 0.9), ({"of": 3}, None), (None, None)])
 def test_a_foreign_models_accuracy_may_be_anything(monkeypatch, boot, stated, shown):
-
     classifier = Classifier("lenet", device="cpu")
     monkeypatch.setitem(classifier.metadata.fields, "accuracy", stated)
     model = ServedModel(classifier, Limits(), lambda *_: None)
@@ -247,13 +243,11 @@ class Load(threading.Thread):
 
 
 def test_what_a_stop_waits_for_ends_within_5_seconds():
-
     assert Limits().drain_seconds + LEAVE_SECONDS < 4  # the rest is for the process itself
 
 
-@pytest.mark.parametrize("model", ["lenet"])
-def test_a_stop_under_load_answers_every_accepted_request_and_exits_0(boot, model):
-    running = RunningServer("-m", model)
+def test_a_stop_under_load_answers_every_accepted_request_and_exits_0(boot):
+    running = RunningServer("-m", "lenet")
     with running:
         clients = [Load(running, predict_request(boot)) for _ in range(32)]
         for client in clients:

@@ -152,26 +152,11 @@ def test_pictures_of_many_clients_at_once_are_not_mixed_up(server, test_images, 
     assert found == expected
 
 
-def test_each_of_many_pictures_at_once_is_seen_as_if_alone(server, test_images):
-    """Plain PNGs are decoded together; a light background, another wish or a damage is its own picture's matter."""
-    plain = [encoded(Image.fromarray(image)) for image in test_images[:48]]
-    light = encoded(Image.fromarray(255 - test_images[50]))
-    damaged = plain[0][:-30] + b"?" + plain[0][-29:]
-    pictures = [*plain[:16], light, *plain[16:32], damaged, *plain[32:]]
-    with many_connections(server, 2 * len(pictures)) as connections:
-        wishes = ["/predict?pixels=1", "/predict?pixels=1&invert=yes"]
-        asked = [(picture, wish) for picture in pictures for wish in wishes]
-        for connection, (picture, wish) in zip(connections, asked, strict=True):
-            connection.sendall(predict_request(picture, wish))
-        found = [read_answer(connection) for connection in connections]
+def test_the_polarity_may_be_overruled(server, boot):
+    document = server.ask("POST", "/predict?pixels=1&invert=yes", boot).json()
 
-    for answer, (picture, wish) in zip(found, asked, strict=True):
-        if picture == damaged:
-            assert (answer.status, answer.json()["kind"]) == (400, "corrupt")
-        else:
-            expected = to_pixels(picture, invert="yes" if "invert" in wish else "auto")
-            assert answer.json()["pixels"] == expected.array.tolist()
-            assert answer.json()["inverted"] == expected.inverted
+    assert document["inverted"]
+    np.testing.assert_array_equal(document["pixels"], to_pixels(boot, invert="yes").array)
 
 
 def test_requests_sent_without_waiting_are_answered_in_order(server, test_images):

@@ -139,13 +139,6 @@ def test_each_batch_size_has_its_own_graph_and_both_outputs_share_it(pixels):
     assert bound.captured == [8, 64]
 
 
-def test_a_session_without_graphs_is_told_to_capture_none(pixels):
-    session = Recorder()
-    bound_over(session, graphs=False).run([LOGITS], pixels[:3], 256)
-
-    assert session.graphs == ["-1"]
-
-
 def test_where_a_capture_fails_the_same_device_goes_on_without_graphs_and_says_so(plain, pixels):
     first, second = Recorder(fails=lambda graph: graph == "1"), Recorder()
     live = ReopenableSession(MODEL, "cpu", 1)
@@ -252,16 +245,3 @@ def test_a_whole_classifier_answers_through_bound_buffers_as_it_does_without(pla
             **{"tf32": False, "algorithms": "HEURISTIC", "graphs": True, "nhwc": False, "spin_us": 100},
             **{"batch_sizes": [64, 32], "notice": None},
         }
-
-
-def test_memory_is_that_of_the_sizes_seen_and_of_no_more(pixels):
-    bound = bound_over(Recorder())
-    rng = np.random.default_rng(0)
-    for count in rng.integers(1, 300, 60):
-        bound.run([LOGITS], pixels[:count], 256)
-    made = {id(buffers) for buffers in bound._buffers.values()}
-    for count in rng.integers(1, 300, 60):
-        bound.run([LOGITS], pixels[:count], 256)
-
-    assert set(bound.captured) <= set(BUCKETS)
-    assert {id(buffers) for buffers in bound._buffers.values()} == made

@@ -78,11 +78,6 @@ def test_a_gpu_is_asked_for_float32_for_graphs_and_for_cudnns_heuristics(machine
         )
     ]
     assert (opened.device, opened.tuning, opened.notice) == (Device("cuda", 1), Tuning(), None)
-
-
-def test_a_gpu_must_run_one_picture_before_it_is_believed(machine):
-    open_session(MODEL, "cuda", graphs=True)
-
     assert machine.runs == ["1 picture, graph -1"]
 
 
