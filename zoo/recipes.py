@@ -202,11 +202,9 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         ),
         "resnet18": _AUGMENTED.override(
             name="cpu",
-            epochs=16,
+            epochs=32,
             batch_size=128,
             lr=0.1,
-            shift=1,
-            erase_side=10,
             ema=0.0,
             sides=(48, 64, 96, 96),
         ),
