@@ -139,7 +139,7 @@ def models_of(benchmark: str) -> Callable[[Path], dict[str, Any]]:
 
 
 def draw_reliability(figures: dict[str, Any]) -> Figure:
-    figure, axes = plt.subplots(1, len(figures), figsize=(2.7 * len(figures), 2.9), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, len(figures), figsize=(2.7 * len(figures), 3.2), layout="constrained", squeeze=False)
     for plot, (model, found) in zip(axes[0], figures.items(), strict=True):
         plot.plot([0, 1], [0, 1], "--", color="#999999", lw=0.8)
         for name, what, colour in (
@@ -157,7 +157,7 @@ def draw_reliability(figures: dict[str, Any]) -> Figure:
                 label=f"{what}: error {found[name]['ece']:.4f}",
             )
         plot.set(xlim=(0.2, 1), ylim=(0.2, 1), aspect="equal", title=model, xlabel="confidence")
-        plot.legend(frameon=False, fontsize=7)
+        plot.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False, fontsize=7)
     axes[0][0].set_ylabel("accuracy")
     return figure
 
