@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # every benchmark imports this file first, and runs from a checkout that is not installed
+sys.path.insert(0, str(ROOT))  # who imports this file first runs from a checkout that is not installed
 
 from runtime.evaluation.timing import processor  # noqa: E402
 from runtime.session.cuda import find_driver, list_gpus  # noqa: E402

@@ -10,8 +10,8 @@ the scales of `export.integers`, activations those that follow from calibration 
 A rounded file is not the network itself: it declares its rounding, and the checks round in the same way, see
 docs/how-to/precision.md. Let N be the network in float64 with the trained weights, and M the multiple of the check of
 parity. The file must agree with N within M times the error that PyTorch makes when it rounds as declared. Read as
-float32, it must agree with N with rounded weights as closely as any float32 file. A decision may differ only where two
-logits of the network are closer than twice the first of these tolerances on real pictures.
+float32, it must agree with N computed with the rounded weights, as closely as any float32 file does. A decision may
+differ only where two logits of the network are closer than twice the first of these tolerances on real pictures.
 """
 
 import copy

@@ -34,8 +34,8 @@ def preprocess(
 ) -> Pixels:
     """Turn any picture into levels for a network with this input.
 
-    Takes and raises what `runtime.imaging.preprocess.to_pixels` does, and raises what `require_options` does; `invert`
-    and `fit` are "auto" by default, and None for a network that is no garment's.
+    Takes and raises what `runtime.imaging.preprocess.to_pixels` does, and raises what `require_options` does. None for
+    `invert` and `fit` means "auto" for a garment network; for any other network they must be None.
     """
     require_options(spec, invert, fit)
     if spec.preprocess == "garment":

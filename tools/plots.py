@@ -134,7 +134,7 @@ def draw_training_curves(figures: dict[str, Any]) -> Figure:
 
 
 def models_of(benchmark: str) -> Callable[[Path], dict[str, Any]]:
-    """The figures of a benchmark by model: of `benchmarks/reliability.py` or `benchmarks/robustness.py`."""
+    """Return a function that reads the figures of a benchmark by model, from the root of the repository."""
     return lambda root: json.loads((root / "benchmarks" / "results" / f"{benchmark}.json").read_text())["models"]
 
 

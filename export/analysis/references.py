@@ -50,7 +50,7 @@ class _EveryResult(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Args:
         change: a result, how many terms the operation adds to each of its numbers, see `_terms`, and whether partial
-            sums may be larger than they, see `_may_cancel` -> another result.
+            sums may be larger than the result, see `_may_cancel` -> another result.
     """
 
     def __init__(self, change: Callable[[Tensor, float, bool], Tensor]) -> None:
@@ -172,7 +172,7 @@ def _over_positions(terms: float) -> float:
 
 
 def _may_cancel(function: Any, args: Any, terms: float) -> bool:
-    """Return whether the operation adds terms of both signs, other than squares."""
+    """Return whether an operation may add terms of both signs: those of a variance or a softmax have one."""
     name = function.overloadpacket.__name__
     if terms <= _POINTWISE or any(word in name for word in ("var", "std", "norm", "softmax")):
         return False

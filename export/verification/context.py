@@ -90,8 +90,8 @@ def evidence(check: str) -> Callable[[Callable[[Any], T]], "functools.cached_pro
 class VerificationContext:
     """A network and the file that claims to be it.
 
-    The arguments are those of `export.verify`; `network` becomes a copy that takes the file's images, see
-    `export.convert.normalization`.
+    The arguments are those of `export.verify`, whose `model` is `content`; `network` becomes a copy that takes the
+    file's images, see `export.convert.normalization`.
     """
 
     network: nn.Module

@@ -43,7 +43,7 @@ METADATA_KEYS = (
     "license",
 )
 
-# Stored only where it differs: the type in which the file computes between its input and outputs, that of its weights.
+# Stored only where they differ: the type that the file computes in, that of its weights, and how it is quantized.
 DEFAULTS = {"dtype": "fp32", "storage": "fp32", "quantization": None}
 DTYPES = ("fp32", "fp16", "int8")
 STORAGES = ("fp32", "fp16", "int8", "int4")  # integers: of dense layers alone, the rest is fp16

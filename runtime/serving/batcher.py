@@ -44,7 +44,7 @@ class Batcher(Generic[J, R]):
         self._running = False
         self._company = False  # whether jobs have come together lately
         self._timer: asyncio.Handle | None = None
-        self._closing_batch = False  # `_send_off` runs in this turn of the loop already
+        self._closing_batch = False  # `_send_off` is scheduled for the next turn of the loop
 
     async def ask(self, job: J) -> R:
         """Return the job's result, or raise what its batch raised. If this is cancelled in time, it is not computed."""

@@ -17,7 +17,7 @@ from support.photo_models import COLOURS, colour_model, paint, random_model
 from support.pictures import encoded
 from support.running_server import RunningServer, require_serve
 
-from runtime import Classifier, InputSpec, UsageError
+from runtime import Classifier, ImageError, InputSpec, UsageError
 from runtime.evaluation.golden import FOLDER
 from runtime.imaging.contact_sheet import GAP
 from runtime.imaging.photo import to_levels
@@ -67,6 +67,15 @@ def test_files_arrays_and_the_very_pixels_get_one_answer(models, photos, name):
             assert (len(answer.top), answer.inverted) == (len(expected), False)
             if name != "thousand":
                 assert answer.label == path.parent.name
+
+
+def test_arrays_are_checked_by_the_files_own_input(models):
+    with Classifier(models["floats"], device="cpu") as classifier:
+        assert str(classifier.input) == "float32 (N, 3, 32, 32)"
+        with pytest.raises(ImageError, match=r"expected float32 \(N, 3, 32, 32\), found uint8 \(1, 1, 28, 28\)"):
+            classifier.logits(np.zeros((1, 1, 28, 28), np.uint8))
+        with pytest.raises(ImageError, match=r"expected values from -1\.0 to 1\.0, found 0\.0 to 255\.0"):
+            classifier.logits(np.full((1, 3, 32, 32), 255, np.float32) * (np.arange(32) > 0).astype(np.float32))
 
 
 def test_options_of_garments_are_refused_in_a_sentence(models, photos):

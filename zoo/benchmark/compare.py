@@ -164,6 +164,12 @@ def take_turns(
     return rows
 
 
+def check_backends(backends: Sequence[str]) -> None:
+    """Raise UsageError unless all of them are known."""
+    if unknown := [backend for backend in backends if backend not in BACKENDS]:
+        raise UsageError(f"there is no backend {', '.join(map(repr, unknown))}; expected some of {', '.join(BACKENDS)}")
+
+
 def compare(
     backends: Sequence[str],
     file: Path,
@@ -183,8 +189,7 @@ def compare(
         UsageError: there is no such backend, or a number makes no sense.
         BackendFailed: this runtime itself cannot run the model.
     """
-    if unknown := [backend for backend in backends if backend not in BACKENDS]:
-        raise UsageError(f"there is no backend {', '.join(map(repr, unknown))}; expected some of {', '.join(BACKENDS)}")
+    check_backends(backends)
     check_measuring(batch_sizes, min_seconds, min_runs)
     checkpoint = checkpoint_in(file.parent)
     workers: list[Worker] = []

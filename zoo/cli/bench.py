@@ -50,14 +50,17 @@ def bench(
     Example: zoo bench lenet --compare torch,torch-compile,openvino -b 1 -b 256
     """
     from runtime.classifier import Classifier
+    from zoo.benchmark.compare import check_backends
     from zoo.benchmark.compare import compare as compare_backends
 
+    backends = compare.split(",")
+    check_backends(backends)  # before minutes of measuring
     with Classifier(model, device=device, threads=threads, tf32=tf32) as classifier:
         say_device(classifier)
         name, path, chosen = classifier.name, classifier.path, classifier.device
     with Bar(f"comparing {name}", len(batch_sizes)) as bar:
         report = compare_backends(
-            compare.split(","),
+            backends,
             path,
             chosen,
             threads=threads,

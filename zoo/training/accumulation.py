@@ -60,8 +60,8 @@ class Gradients:
     def compute(self, images: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Set the gradients of the mean loss over a batch, of which this process has these images.
 
-        `count` is the number of images of the batch, over all processes. The sum of the losses of these images and the
-        number of correct answers are scalars on the device.
+        Return the sum of the losses of these images and the number of correct answers, as scalars on the device.
+        `count` is the number of images of the whole batch, over all processes.
 
         Raises:
             OutOfMemory: a pass does not fit into memory; the message names a smaller --micro-batch.

@@ -199,6 +199,11 @@ def test_a_slow_body_gets_408_however_steadily_it_drips(server):
     assert 1.3 < time.monotonic() - began < 15
 
 
+def test_a_long_body_that_is_announced_and_never_sent_gets_413_at_once(server):
+    sent = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 900000000\r\n\r\n"
+    refused(talk(server, sent), 413, "the body is too long")
+
+
 def test_clients_that_come_and_go_leave_nothing_behind(server, boot):
     whole = predict_request(boot)
     for number in range(300):

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,14 @@ def test_a_process_pool_gives_the_answers_of_one_process(classifier, pixels, met
         parts = pool.map_async(classifier.logits, [pixels[:20], pixels[20:40], pixels[40:]]).get(timeout=120)
 
     np.testing.assert_allclose(np.concatenate(parts), expected, atol=1e-5)
+
+
+def test_a_thread_pool_gives_the_answers_of_one_thread(classifier, pixels):
+    pictures = list(pixels[:, 0])
+    with ThreadPool(8) as pool:
+        answers = pool.map(classifier.predict, pictures)
+
+    assert [answer.label for answer in answers] == [answer.label for answer in classifier.predict_batch(pictures)]
 
 
 def in_child_process(program: str) -> subprocess.CompletedProcess[str]:
