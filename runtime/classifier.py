@@ -15,7 +15,7 @@ from runtime.model.metadata import LOGITS, PROBABILITIES, Metadata, checked_meta
 from runtime.model.registry import find_entry
 from runtime.model.spec import INPUT, Array, InputSpec
 from runtime.pipeline import decoded_batches, preprocess, require_options
-from runtime.prediction import Prediction, ranked
+from runtime.prediction import Candidate, Prediction, most_probable
 from runtime.session.session import ReopenableSession, Tuning
 
 
@@ -268,17 +268,18 @@ class Classifier:
             if error is not None:
                 batch = batch[: batch.index(error)]
             arrays = [answer.array for answer in batch if not isinstance(answer, ImageError)]
-            rows: Iterator[tuple[npt.NDArray[np.float32], bool | None]] = iter(())
+            rows: Iterator[tuple[tuple[Candidate, ...], bool | None]] = iter(())
             if arrays:
                 pixels = self.input.from_levels(np.stack(arrays).reshape(-1, *self.input.shape))
                 logits, probabilities = self._run([LOGITS, PROBABILITIES], pixels, size)
-                rows = zip(probabilities, self.in_distribution(logits), strict=True)
+                top = most_probable(self.labels, probabilities, topk)
+                rows = zip(top, self.in_distribution(logits), strict=True)
             for answer in batch:
                 if isinstance(answer, ImageError):
                     yield answer
                 else:
-                    row, known = next(rows)
-                    yield ranked(self.labels, row, answer.inverted, topk, answer.warnings, known)
+                    candidates, known = next(rows)
+                    yield Prediction(candidates, answer.inverted, answer.warnings, known)
             if error is not None:
                 batches.throw(error)  # which raises it again, once no thread reads a source any more
 

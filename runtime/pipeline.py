@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,6 +22,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 CHUNK = 16  # pictures that a thread decodes at a time
+QUICK = 0.0005  # seconds; pictures that take less keep the interpreter locked, and two threads are slower than one
 FEW = 8  # pictures that are decoded sooner than a thread is started
 
 
@@ -58,7 +60,8 @@ def require_options(spec: InputSpec, invert: str | None, fit: str | None) -> Non
 def decoded_batches(
     sources: Iterable[S], batch_size: int, decode: Callable[[S], T], workers: int
 ) -> Generator[list[T], None, None]:
-    """Yield `decode(source)` of each `batch_size` sources, in order; `workers` threads decode one batch ahead.
+    """Yield `decode(source)` of each `batch_size` sources, in order; `workers` threads decode one batch ahead, and
+    one of them alone where the pictures of the last batch were QUICK.
 
     The sources are drawn in the caller's thread, at most one batch ahead of what is yielded, and none ahead in batches
     of up to FEW: a live source gets each answer before it is asked for more. Where drawing one raises, what came before
@@ -77,18 +80,21 @@ def decoded_batches(
         pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         wait = True
 
-        def decode_chunk(chunk: list[S]) -> list[T]:
-            return [decode(source) for source in chunk]
+        def decode_chunk(chunk: list[S]) -> tuple[list[T], float]:
+            started = time.perf_counter()
+            return [decode(source) for source in chunk], time.perf_counter() - started
 
-        def begin(group: list[S]) -> list[Future[list[T]]]:
-            return [pool.submit(decode_chunk, group[at : at + CHUNK]) for at in range(0, len(group), CHUNK)]
+        def begin(group: list[S], size: int) -> list[Future[tuple[list[T], float]]]:
+            return [pool.submit(decode_chunk, group[at : at + size]) for at in range(0, len(group), size)]
 
         try:
-            pending = begin(group)
+            pending = begin(group, CHUNK)
             while pending:
-                ready = [decoded for future in pending for decoded in future.result()]
+                chunks = [future.result() for future in pending]
+                ready = [decoded for chunk, _ in chunks for decoded in chunk]
+                quick = sum(seconds for _, seconds in chunks) < QUICK * len(ready)
                 group, failure = ([], failure) if failure else _draw(waiting, batch_size)
-                pending = begin(group)
+                pending = begin(group, batch_size if quick else CHUNK)
                 yield ready
         except GeneratorExit:
             wait = False  # this may be Python's collector, in one of these threads or while a lock is held

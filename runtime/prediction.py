@@ -58,18 +58,16 @@ class Prediction:
         }
 
 
-def ranked(
-    labels: Sequence[str],
-    probabilities: npt.NDArray[np.float32],
-    inverted: bool,
-    topk: int,
-    warnings: tuple[str, ...] = (),
-    in_distribution: bool | None = None,
-) -> Prediction:
-    """Return the `topk` most probable of K classes; labels: K names; probabilities: float32 (K,)."""
-    order = np.argsort(-probabilities, kind="stable")[:topk].tolist()  # a tie goes to the lower index, as with argmax
-    row = probabilities.tolist()
-    return Prediction(tuple([Candidate(labels[i], i, row[i]) for i in order]), inverted, warnings, in_distribution)
+def most_probable(
+    labels: Sequence[str], probabilities: npt.NDArray[np.float32], topk: int
+) -> list[tuple[Candidate, ...]]:
+    """Return the `topk` most probable classes of each picture; labels: K names; probabilities: float32 (N, K)."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :topk]  # a tie goes to the lower index, as with argmax
+    found = np.take_along_axis(probabilities, order, axis=1)
+    return [
+        tuple([Candidate(labels[index], index, probability) for index, probability in zip(*row, strict=True)])
+        for row in zip(order.tolist(), found.tolist(), strict=True)
+    ]
 
 
 CSV_COLUMNS = (

@@ -25,7 +25,7 @@ from runtime.errors import ImageError, UsageError, brief, quoted
 from runtime.imaging.preprocess import Pixels
 from runtime.model.spec import InputSpec
 from runtime.pipeline import preprocess, require_options
-from runtime.prediction import as_dict, ranked
+from runtime.prediction import Prediction, as_dict, most_probable
 from runtime.serving.docs import OPENAPI, docs_page
 from runtime.serving.limits import RETRY_AFTER, Limits, Reservation, Usage, read_body
 from runtime.serving.metrics import Metrics
@@ -146,8 +146,8 @@ class _Handlers:
         pixels = await self._decode(image, spec, params)
         logits, probabilities = await model.outputs(spec.from_levels(pixels.array.reshape(1, *spec.shape)))
         (known,) = model.classifier.in_distribution(logits)
-        labels, row = model.classifier.labels, probabilities[0]
-        prediction = ranked(labels, row, pixels.inverted, params.topk, pixels.warnings, known)
+        (top,) = most_probable(model.classifier.labels, probabilities, params.topk)
+        prediction = Prediction(top, pixels.inverted, pixels.warnings, known)
         document = as_dict(source, prediction)
         document |= {"model": model.name, "device": model.classifier.device}
         document["milliseconds"] = round(1000 * (time.perf_counter() - began), 3)

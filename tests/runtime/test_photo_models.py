@@ -22,7 +22,7 @@ from runtime.evaluation.golden import FOLDER
 from runtime.imaging.contact_sheet import GAP
 from runtime.imaging.photo import to_levels
 from runtime.model.metadata import LOGITS, PROBABILITIES
-from runtime.prediction import ranked
+from runtime.prediction import most_probable
 
 SPECS = {
     "colours": InputSpec.photo(32),
@@ -167,10 +167,12 @@ def test_bench_and_info_take_the_files_input(models):
 @pytest.mark.parametrize("topk", [1, 5, 64, 999, 1000, 5000])
 def test_the_top_of_a_thousand_is_that_of_a_stable_sort(topk):
     row = np.random.default_rng(0).integers(0, 300, 1000).astype(np.float32) / 300  # with many ties
-    found = ranked([str(index) for index in range(1000)], row, False, topk)
+    unknown = np.full(1000, np.nan, np.float32)
+    found, of_no_number = most_probable([str(index) for index in range(1000)], np.stack([row, unknown]), topk)
 
-    assert [each.index for each in found.top] == np.argsort(-row, kind="stable")[:topk].tolist()
-    assert len(ranked([""] * 1000, np.full(1000, np.nan, np.float32), False, topk).top) == min(topk, 1000)
+    assert [each.index for each in found] == np.argsort(-row, kind="stable")[:topk].tolist()
+    assert [each.probability for each in found] == np.sort(row)[::-1][:topk].tolist()
+    assert len(of_no_number) == min(topk, 1000)
 
 
 # Over HTTP

@@ -1,6 +1,7 @@
 """Batches that are decoded ahead: in order, no more than two held, errors in place, nothing left running."""
 
 import gc
+import math
 import threading
 import time
 import weakref
@@ -55,8 +56,9 @@ def test_one_batch_is_drawn_ahead_and_no_more():
     batches.close()
 
 
-def test_several_threads_decode_while_the_caller_does_something_else():
+def test_several_threads_decode_while_the_caller_does_something_else(monkeypatch):
     """Large pictures are decoded on all cores, and the next batch during the session's run."""
+    monkeypatch.setattr("runtime.pipeline.QUICK", 0.0)
     together = threading.Barrier(3)
 
     def decode(number: int) -> threading.Thread:
@@ -67,6 +69,15 @@ def test_several_threads_decode_while_the_caller_does_something_else():
     batches = list(decoded_batches(range(200), 100, decode, 3))
 
     assert all(len({*batch}) == 3 and threading.current_thread() not in batch for batch in batches)
+
+
+def test_one_thread_decodes_what_is_quick(monkeypatch):
+    """Threads that decode small pictures wait for each other's lock: two were slower than one."""
+    monkeypatch.setattr("runtime.pipeline.QUICK", math.inf)
+    batches = list(decoded_batches(range(500), 100, lambda _: threading.current_thread(), 3))
+
+    assert [len({*batch}) for batch in batches[1:]] == [1, 1, 1, 1]
+    assert threading.current_thread() not in batches[-1]
 
 
 def test_a_live_source_is_answered_before_it_is_asked_again():
